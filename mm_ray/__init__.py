@@ -1,0 +1,1 @@
+"""mm_ray: train, compare and tune ModalityMirror on Ray."""

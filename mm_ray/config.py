@@ -1,0 +1,323 @@
+"""The experiment's configuration: one tree of frozen dataclasses, whose docstrings are the `--help` texts.
+
+A field is a flag by its dotted name (`--phase2.temperature 2`). Checks that need only the config live here, so that a wrong
+value is refused before anything starts; checks against the data or the cluster live beside the data and the cluster.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from mm_ray.errors import bad_value
+
+MODALITIES = ("audio", "video")
+
+
+def _check(ok: bool, name: str, value: object, remedy: str) -> None:
+    if not ok:
+        raise bad_value(name, value, remedy)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureConfig:
+    """Log-mel filterbanks and small video frames (FedMultimodal's recipe, see docs/data.md).
+
+    Args:
+        sample_rate: Audio is resampled to this rate, Hz.
+        num_mels: Mel bins per audio frame (F).
+        frame_ms: Length of an audio frame (Hamming window), ms.
+        hop_ms: Shift between audio frames, ms.
+        max_frames: At most so many audio frames per clip (T); the rest is cut off.
+        video_size: Video frames are scaled to a grey square of so many pixels a side; D = video_size squared.
+        max_video_frames: At most so many video frames per clip (S), evenly spaced.
+    """
+
+    sample_rate: int = 16_000
+    num_mels: int = 80
+    frame_ms: int = 40
+    hop_ms: int = 20
+    max_frames: int = 500
+    video_size: int = 16
+    max_video_frames: int = 10
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that are not positive."""
+        for name, value in dataclasses.asdict(self).items():
+            _check(value > 0, f"data.features.{name}", value, "must be positive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyntheticConfig:
+    """Dials of the `synthetic` data set: seeded sound-and-sight events (docs/data.md says how hard they are).
+
+    Args:
+        num_classes: Number of event classes (C).
+        num_groups: Number of recording groups ("sites"); a natural partition makes each a client.
+        clips_per_class: Clips per class over all splits.
+        audio_snr_db: Signal-to-noise ratio of the sound, dB. Lower is harder for audio.
+        video_noise: Standard deviation of the pixel noise, in units of full scale.
+        label_noise: Fraction of the training clips whose label is replaced by a wrong one (dev and test stay clean).
+        data_seed: Seed of the recordings themselves; independent of the experiment's seed.
+    """
+
+    num_classes: int = 10
+    num_groups: int = 40
+    clips_per_class: int = 120
+    audio_snr_db: float = 0.0
+    video_noise: float = 0.3
+    label_noise: float = 0.2
+    data_seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse dials out of range."""
+        _check(self.num_classes >= 2, "data.synthetic.num_classes", self.num_classes, "needs at least 2")
+        _check(self.num_groups >= 1, "data.synthetic.num_groups", self.num_groups, "needs at least 1")
+        _check(self.clips_per_class >= 10, "data.synthetic.clips_per_class", self.clips_per_class, "needs at least 10")
+        _check(0 <= self.label_noise < 1, "data.synthetic.label_noise", self.label_noise, "must lie in [0, 1)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which data, and which features of it.
+
+    Args:
+        name: A data set of mm_ray/data/manifests (`synthetic`, `avdigits`) or a dotted name of your own manifest module.
+        root: Folder of the recordings, where the data set has one.
+        fold: Which of the data set's train/dev/test splits to use.
+        features: How clips become features.
+        synthetic: Dials of the `synthetic` data set.
+    """
+
+    name: str = "synthetic"
+    root: str = ""
+    fold: int = 0
+    features: FeatureConfig = field(default_factory=FeatureConfig)
+    synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartitionConfig:
+    """Which client holds which clips, and which clients lack video.
+
+    Args:
+        kind: `dirichlet` draws each class's share per client from Dirichlet(alpha); `natural` makes each group a client.
+        num_clients: Number of clients of the Dirichlet partition.
+        alpha: Dirichlet concentration; small is heterogeneous (0.1), large is even (5).
+        min_clips: Every client of the Dirichlet partition gets at least so many clips.
+        video_missing: Fraction q of the clients that hold audio only; the sets are nested over q.
+    """
+
+    kind: Literal["dirichlet", "natural"] = "dirichlet"
+    num_clients: int = 40
+    alpha: float = 1.0
+    min_clips: int = 5
+    video_missing: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Refuse values without a meaning."""
+        _check(self.num_clients >= 1, "partition.num_clients", self.num_clients, "needs at least 1 client")
+        _check(self.alpha > 0, "partition.alpha", self.alpha, "must be above 0; 0.1 is heterogeneous, 5 is even")
+        _check(self.min_clips >= 1, "partition.min_clips", self.min_clips, "needs at least 1")
+        _check(0 <= self.video_missing <= 1, "partition.video_missing", self.video_missing, "is a fraction in [0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Sizes of the encoders, the fusion and the heads (defaults: FedMultimodal's).
+
+    Args:
+        conv_channels: Channels of the audio encoder's three convolutions.
+        hidden: Width of the GRUs (H).
+        audio_pooling: How the audio network pools over time: `mean` or `attention`.
+        attention_size: Hidden size of the attention scores.
+        attention_heads: Number of attention heads; each gives one weighted sum.
+        classifier_hidden: Hidden size of the classifier.
+        dropout: Dropout probability in encoders and classifier.
+    """
+
+    conv_channels: tuple[int, int, int] = (32, 64, 128)
+    hidden: int = 128
+    audio_pooling: Literal["mean", "attention"] = "mean"
+    attention_size: int = 512
+    attention_heads: int = 6
+    classifier_hidden: int = 64
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Refuse a dropout that drops everything."""
+        _check(0 <= self.dropout < 1, "model.dropout", self.dropout, "must lie in [0, 1)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalConfig:
+    """A client's local training: SGD with momentum, fresh in every round.
+
+    Args:
+        lr: Learning rate.
+        momentum: Momentum of local SGD.
+        weight_decay: L2 weight decay.
+        clip_norm: Gradients are scaled down to this norm; 0 switches it off.
+        epochs: Local epochs per round.
+        batch_size: Clips per batch (B).
+    """
+
+    lr: float = 0.05
+    momentum: float = 0.9
+    weight_decay: float = 1e-5
+    clip_norm: float = 10.0
+    epochs: int = 1
+    batch_size: int = 16
+
+    def __post_init__(self) -> None:
+        """Refuse a training that cannot move."""
+        _check(self.lr > 0, "local.lr", self.lr, "must be above 0")
+        _check(0 <= self.momentum < 1, "local.momentum", self.momentum, "must lie in [0, 1)")
+        _check(self.epochs >= 1, "local.epochs", self.epochs, "needs at least 1")
+        _check(self.batch_size >= 1, "local.batch_size", self.batch_size, "needs at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase1Config:
+    """Phase 1: modality-wise FL, and the audiovisual teacher from it.
+
+    Args:
+        kind: `modality_wise` averages one network per modality, then a fusion step makes the teacher; `joint` trains the whole
+            fusion model on the audiovisual clients and the audio part on the others.
+        rounds: Rounds of the phase, the fusion step included.
+        fusion_frac: Fraction of these rounds that the fusion step of `modality_wise` gets.
+        local: Local training of the clients.
+    """
+
+    kind: Literal["modality_wise", "joint"] = "modality_wise"
+    rounds: int = 40
+    fusion_frac: float = 0.25
+    local: LocalConfig = field(default_factory=LocalConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse a phase without rounds."""
+        _check(self.rounds >= 2, "phase1.rounds", self.rounds, "needs at least 2: one unimodal, one fusion round")
+        _check(0 < self.fusion_frac < 1, "phase1.fusion_frac", self.fusion_frac, "must lie in (0, 1); 0.25 is the default")
+
+    @property
+    def fusion_rounds(self) -> int:
+        """Rounds of the fusion step: at least one, and at least one is left for the encoders."""
+        return min(max(round(self.rounds * self.fusion_frac), 1), self.rounds - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase2Config:
+    """Phase 2: federated distillation of the teacher into the audio-only student.
+
+    Args:
+        rounds: Rounds of the phase.
+        loss: A loss of mm_ray/distill/losses, or a dotted name of your own.
+        loss_weight: Weight a of the distillation loss; the objective is (1-a) * cross-entropy + a * loss. 0 is the control.
+        temperature: Softens teacher and student; the loss carries its own factor temperature squared.
+        student_init: Start from phase 1's audio network (`phase1`) or anew (`random`).
+        audio_clients: `idle`: audio-only clients only receive the student; `train`: they add cross-entropy steps.
+        local: Local training of the clients.
+    """
+
+    rounds: int = 20
+    loss: str = "kd"
+    loss_weight: float = 0.5
+    temperature: float = 4.0
+    student_init: Literal["phase1", "random"] = "phase1"
+    audio_clients: Literal["idle", "train"] = "idle"
+    local: LocalConfig = field(default_factory=LocalConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse values without a meaning."""
+        _check(self.rounds >= 1, "phase2.rounds", self.rounds, "needs at least 1")
+        _check(0 <= self.loss_weight <= 1, "phase2.loss_weight", self.loss_weight, "is a weight in [0, 1]")
+        _check(self.temperature > 0, "phase2.temperature", self.temperature, "must be above 0; try 1 to 20")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientsConfig:
+    """The cohort of a round, and the Ray actors that play the clients.
+
+    Args:
+        sample_frac: Fraction of each client type (audio-only, audiovisual) per round, at least one of each.
+        chunk_size: Clients per chunk, the unit of work that an actor pulls and that is retried if it dies.
+        num_actors: Client actors of a run or of each trial; 0 takes all free CPUs for a single run and 1 for a trial.
+        num_cpus: CPUs per actor, may be a fraction.
+        num_gpus: GPUs per actor, may be a fraction; 0 trains on the CPU.
+    """
+
+    sample_frac: float = 0.1
+    chunk_size: int = 2
+    num_actors: int = 0
+    num_cpus: float = 1.0
+    num_gpus: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse values without a meaning."""
+        _check(0 < self.sample_frac <= 1, "clients.sample_frac", self.sample_frac, "is a fraction in (0, 1]")
+        _check(self.chunk_size >= 1, "clients.chunk_size", self.chunk_size, "needs at least 1 client")
+        _check(self.num_actors >= 0, "clients.num_actors", self.num_actors, "needs 0 (as many as fit) or more")
+        _check(self.num_cpus > 0, "clients.num_cpus", self.num_cpus, "must be above 0; a fraction such as 0.25 is fine")
+        _check(self.num_gpus >= 0, "clients.num_gpus", self.num_gpus, "must be 0 or a fraction such as 0.25")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentConfig:
+    """One experiment: everything that its result depends on.
+
+    Args:
+        data: Which data, and which features of it.
+        partition: Which client holds which clips, and which clients lack video.
+        model: Sizes of the networks.
+        method: A method of mm_ray/methods (`modality_mirror`, `control`) or a dotted name of your own.
+        phase1: Modality-wise FL and the teacher.
+        phase2: Federated distillation.
+        clients: Cohort and actors.
+        seed: Seed of every random stream of the experiment.
+    """
+
+    data: DataConfig = field(default_factory=DataConfig)
+    partition: PartitionConfig = field(default_factory=PartitionConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    method: str = "modality_mirror"
+    phase1: Phase1Config = field(default_factory=Phase1Config)
+    phase2: Phase2Config = field(default_factory=Phase2Config)
+    clients: ClientsConfig = field(default_factory=ClientsConfig)
+    seed: int = 0
+
+
+def with_overrides(config: Any, overrides: Mapping[str, Any]) -> Any:
+    """A copy of a config tree with dotted fields replaced, checked anew.
+
+    Args:
+        config: Any dataclass of this file.
+        overrides: `{"phase2.temperature": 2.0}`.
+
+    Raises:
+        UserError: A name that is no field (the error lists the fields), or a value out of range.
+
+    """
+    for name, value in overrides.items():
+        config = _replace(config, name, name.split("."), value)
+    return config
+
+
+def _replace(node: Any, full_name: str, path: list[str], value: Any) -> Any:
+    names = [f.name for f in dataclasses.fields(node)] if dataclasses.is_dataclass(node) else []
+    _check(path[0] in names, full_name, value, f"no such field; here are: {', '.join(names) or 'none'}")
+    old = getattr(node, path[0])
+    new = _replace(old, full_name, path[1:], value) if len(path) > 1 else value
+    return dataclasses.replace(node, **{path[0]: new})  # type: ignore[type-var]
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """The config as nested dictionaries of plain values (what `config.yaml` holds)."""
+    return dataclasses.asdict(config)
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one level of dotted names."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat

@@ -1,0 +1,21 @@
+"""What a user can get wrong. Entry points turn a `UserError` into one line on stderr and exit code 2."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """A mistake in a config, a path, a media file or the size of the cluster; its text is one line that says what to do."""
+
+
+def bad_value(field: str, value: object, remedy: str) -> UserError:
+    """The house form of an error: `field=value: remedy`."""
+    return UserError(f"{field}={value}: {remedy}")
+
+
+def unknown_name(field: str, value: str, known: Iterable[str]) -> UserError:
+    """An unknown short name: lists what is there and the nearest match."""
+    names = sorted(known)
+    nearest = difflib.get_close_matches(value, names, n=1)
+    guess = f"did you mean {nearest[0]!r}? " if nearest else ""
+    return bad_value(field, value, f"{guess}known names: {', '.join(names)}; or a dotted name of your own module")

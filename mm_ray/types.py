@@ -1,0 +1,123 @@
+"""The vocabulary: the frozen values that pass between the parts.
+
+Shape suffixes: B batch, T audio frames, F audio bins, S video frames, D video features, C classes, N clips.
+A missing modality is `None`, never zeros. A *part* is a named piece of a model (`audio.encoder`) whose parameters travel
+as one flat float32 vector; a *network* is a tuple of parts that is trained together (`mm_ray.models.network`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+Arrays = Mapping[str, np.ndarray]
+
+
+class Batch(NamedTuple):
+    """A few clips, padded with zeros to the longest among them."""
+
+    audio_BTF: torch.Tensor | None
+    audio_lengths_B: torch.Tensor | None
+    video_BSD: torch.Tensor | None
+    video_lengths_B: torch.Tensor | None
+    labels_B: torch.Tensor
+    indices_B: np.ndarray
+    """Row of each clip in the feature table."""
+
+    @property
+    def size(self) -> int:
+        """Number of clips."""
+        return len(self.indices_B)
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """What a model must know of the data: audio bins F, video features D (0: the data has no video), classes C."""
+
+    audio_bins: int
+    video_features: int
+    num_classes: int
+
+
+@dataclass(frozen=True)
+class ClientData:
+    """One client: the modalities it holds and the rows of its clips in the feature table."""
+
+    id: int
+    modalities: tuple[str, ...]
+    indices: np.ndarray
+
+    @property
+    def num_clips(self) -> int:
+        """Number of clips."""
+        return len(self.indices)
+
+
+@dataclass(frozen=True)
+class RoundContext:
+    """All that a client may know in a round."""
+
+    seed: int
+    round: int
+    params: Arrays
+    """What the server sent this round, by part."""
+    material: Arrays
+    """What the server sent once, at the start of the phase."""
+    table: Any
+    """The feature table (`mm_ray.data.table.FeatureTable`) from which the client reads its own rows only."""
+    shapes: Shapes
+
+
+@dataclass(frozen=True)
+class ClientUpdate:
+    """Weighted sums over clients, so that chunks and rounds are summed with `+`.
+
+    `sums[part]` is the sum of weight * value over the clients that hold the part, `weights[part]` the sum of their
+    weights; `metrics` are plain sums.
+    """
+
+    weights: Mapping[str, float] = field(default_factory=dict)
+    sums: Arrays = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    def __add__(self, other: "ClientUpdate") -> "ClientUpdate":
+        """Sum key by key; a key that one side lacks counts as zero."""
+        return ClientUpdate(
+            _add(self.weights, other.weights), _add(self.sums, other.sums), _add(self.metrics, other.metrics)
+        )
+
+    def mean(self, part: str) -> np.ndarray:
+        """The weighted mean of a part over its holders."""
+        return self.sums[part] / np.float32(self.weights[part])
+
+
+def _add(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: a[key] + b[key] if key in a and key in b else a.get(key, b.get(key)) for key in (*a, *(key for key in b if key not in a))}
+
+
+@dataclass(frozen=True)
+class ServerState:
+    """All that crosses a round: named arrays and a JSON-able dictionary. It is the checkpoint."""
+
+    tensors: Arrays
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RoundReport:
+    """What a host learns of a round; one line of `rounds.jsonl`."""
+
+    phase: str
+    round: int
+    metrics: Mapping[str, float]
+    num_clients: int
+    seconds: float
+    bytes_up: int
+    bytes_down: int
+    reused: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-able dictionary with the same keys."""
+        return asdict(self)
