@@ -94,7 +94,10 @@ class ClientUpdate:
 
 
 def _add(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: a[key] + b[key] if key in a and key in b else a.get(key, b.get(key)) for key in (*a, *(key for key in b if key not in a))}
+    total = dict(a)
+    for key, value in b.items():
+        total[key] = total[key] + value if key in total else value
+    return total
 
 
 @dataclass(frozen=True)
