@@ -1,0 +1,1 @@
+"""The data road: manifest -> features -> Parquet store -> feature table -> partition -> client data."""
