@@ -19,12 +19,14 @@ from mm_ray.seeding import numpy_stream
 _RATE = 16_000
 _NUM_HARMONICS = 6
 _LOWEST_HZ, _HIGHEST_HZ = 180.0, 720.0
-_PITCH_SPREAD = 0.10
-"""Standard deviation over groups of the log pitch; neighbouring pairs of classes lie ln(4)/4 = 0.35 apart at 10 classes."""
+_PITCH_SPREAD = 0.08
+"""Standard deviation over groups of the log pitch; neighbouring pairs of classes lie ln(4) / 4 = 0.35 apart at 10 classes."""
 _TILT_SPREAD = 0.8
-_GLIDE = 0.06
+_GLIDE = 0.12
 _TREMOLO_HZ = (4.0, 5.5)
 _NUM_FRAMES, _SIDE = 8, 24
+_WANDER = 2.0
+"""Standard deviation of the pattern's start, pixels; a cell of the pattern is 6 pixels wide."""
 
 
 def read(data: DataConfig) -> Manifest:
@@ -112,7 +114,7 @@ def _sight(dials: SyntheticConfig, event: int, clip: Clip) -> np.ndarray:
     rng = numpy_stream(dials.data_seed, "synthetic", "sight", clip.id)
     angle = 2 * np.pi * event / dials.num_classes
     steps_S2 = np.arange(_NUM_FRAMES)[:, None] * np.array([np.sin(angle), np.cos(angle)])
-    shifts_S2 = np.rint(steps_S2 + rng.normal(0, 1, (1, 2)) + rng.normal(0, 0.5, (_NUM_FRAMES, 2))).astype(int)
+    shifts_S2 = np.rint(steps_S2 + rng.normal(0, _WANDER, (1, 2)) + rng.normal(0, 0.5, (_NUM_FRAMES, 2))).astype(int)
     pattern = _pattern(dials.data_seed, event)
     clean = np.stack([np.roll(pattern, tuple(shift), axis=(0, 1)) for shift in shifts_S2]) * rng.uniform(0.6, 1.0)
     noisy = clean + dials.video_noise * rng.standard_normal(clean.shape, np.float32)
