@@ -1,0 +1,50 @@
+# Everything runs in .venv, which the first command makes; `make` alone lists the commands.
+# ARGS="..." is passed on: make tune ARGS="--trials 20 --phase1.rounds 30"
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+RUNS ?= runs
+ARGS ?=
+
+.PHONY: help install tune train tensorboard test test-quick lint
+
+help:
+	@echo 'make tune         search the distillation settings (python -m mm_ray.tune)'
+	@echo 'make train        one experiment (python -m mm_ray.train)'
+	@echo 'make tensorboard  show the folder $(RUNS)/ in a browser'
+	@echo 'make test         all tests; make test-quick leaves out the slow ones'
+	@echo 'make lint         ruff and mypy'
+	@echo 'Each takes ARGS="..." and, where the default python3 is too old, PYTHON=python3.12'
+
+tune train: $(INSTALLED)
+	$(BIN)/python -m mm_ray.$@ $(ARGS)
+
+tensorboard: $(INSTALLED)
+	$(BIN)/tensorboard --logdir $(RUNS) $(ARGS)
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest $(ARGS)
+
+test-quick: $(INSTALLED)
+	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(ARGS)
+
+install: $(INSTALLED)
+
+IS_NEW_ENOUGH = $(shell $(PYTHON) -c 'import sys; print("yes" * (sys.version_info >= (3, 11)))' 2>/dev/null)
+TOO_OLD = mm_ray needs Python 3.11 or newer, and $(PYTHON) is older or missing: install one and name it, such as \
+make $(MAKECMDGOALS) PYTHON=python3.12
+
+# The stamp goes before pip starts: an install that was cut off leaves none, and the next call builds .venv anew.
+$(INSTALLED): pyproject.toml
+	$(if $(IS_NEW_ENOUGH),,$(error $(TOO_OLD)))
+	@test -f $@ || $(PYTHON) -m venv --clear $(VENV)
+	@rm -f $@
+	@echo 'Installing into $(VENV): a few minutes and about 6 GB the first time (torch with CUDA)'
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@

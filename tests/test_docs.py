@@ -1,0 +1,131 @@
+"""The pages: blocks that carry `<!-- run -->` are executed, links lead somewhere, no file names a place of one machine."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# `<!-- run slow -->` also keeps a block out of `make test-quick`.
+BLOCK = re.compile(r"^<!-- run( slow)? -->\n```(bash|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+MARKER = re.compile(r"^<!-- run\b", re.MULTILINE)
+FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)")
+MACHINE_PATH = re.compile(r"(?<![\w./])/(work|root|home)/\w")
+
+
+class Block(NamedTuple):
+    language: str
+    text: str
+    line: int
+    slow: bool
+
+
+def blocks_of(text: str) -> list[Block]:
+    return [Block(m[2], m[3], text.count("\n", 0, m.start()) + 1, bool(m[1])) for m in BLOCK.finditer(text)]
+
+
+def dead_links(page: Path) -> list[str]:
+    return [link for link in LINK.findall(FENCE.sub("", page.read_text())) if not (page.parent / link).exists()]
+
+
+def run(block: Block, folder: Path) -> subprocess.CompletedProcess:
+    """Run a block in an empty folder; `python` is the interpreter of the tests, also where its folder has no such name."""
+    (folder / "bin").mkdir()
+    for name in ("python", "python3"):
+        (folder / "bin" / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+        (folder / "bin" / name).chmod(0o755)
+    (folder / "cwd").mkdir()
+    command = ["bash", "-euo", "pipefail", "-c"] if block.language == "bash" else [sys.executable, "-c"]
+    return subprocess.run(
+        [*command, block.text], cwd=folder / "cwd", env=environment(folder), capture_output=True, text=True, timeout=280
+    )
+
+
+def environment(folder: Path) -> dict[str, str]:
+    # A reader has no Ray running: a block must not join the one of other tests.
+    kept = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    path = [str(folder / "bin"), str(Path(sys.executable).parent), kept["PATH"]]
+    return kept | {"PYTHONPATH": str(ROOT), "PATH": os.pathsep.join(path)}
+
+
+RUNNABLE = [
+    pytest.param(block, id=f"{page.name}:{block.line}", marks=[pytest.mark.slow] if block.slow else [])
+    for page in PAGES
+    for block in blocks_of(page.read_text())
+]
+
+
+@pytest.mark.parametrize("block", RUNNABLE)
+def test_a_block_runs(block, tmp_path):
+    done = run(block, tmp_path)
+    assert done.returncode == 0, f"{block.text}\n{done.stdout}\n{done.stderr}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_marker_stands_before_a_block_that_can_run(page):
+    text = page.read_text()
+    assert len(MARKER.findall(text)) == len(blocks_of(text))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_relative_links_exist(page):
+    assert dead_links(page) == []
+
+
+def tracked_files() -> list[Path]:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    return [path for name in listed.stdout.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+def test_no_tracked_file_names_a_place_of_one_machine():
+    files = [(path, path.read_text(errors="ignore")) for path in tracked_files()]
+    assert [str(path.relative_to(ROOT)) for path, text in files if MACHINE_PATH.search(text)] == []
+
+
+PAGE = """# Title
+<!-- run -->
+```bash
+python -c 'import mm_ray' && touch made
+```
+```bash
+false
+```
+<!-- run slow -->
+```python
+import pathlib
+assert not pathlib.Path("made").exists()
+```
+"""
+
+
+def test_marked_blocks_are_found():
+    assert [(b.language, b.line, b.slow) for b in blocks_of(PAGE)] == [("bash", 2, False), ("python", 9, True)]
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_marked_block_runs_alone(index, tmp_path):
+    assert run(blocks_of(PAGE)[index], tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize("block", [Block("bash", "false | true\ntrue", 1, False), Block("python", "1/0", 1, False)])
+def test_a_block_that_fails_is_noticed(block, tmp_path):
+    assert run(block, tmp_path).returncode != 0
+
+
+def test_dead_links_are_found(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("[a](b.md) [c](page.md#x) [d](https://e.org/f) [g](#h)\n```\nx[i](j)\n```\n")
+    assert dead_links(page) == ["b.md"]
+
+
+@pytest.mark.parametrize(("text", "expected"), [("/{}/ab", True), ("x '/{}/a'", True), ("my/{}/a", False), ("../{}/a", False)])
+def test_machine_paths_are_found(text, expected):
+    assert bool(MACHINE_PATH.search(text.format("home"))) is expected

@@ -1,0 +1,191 @@
+"""Who may import whom (the layers of the design), and what the folders that are registries may hold."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+LAYERS = (
+    ("__init__", "types", "errors", "seeding", "names"),
+    ("config",),
+    ("data", "models", "distill", "evaluate"),
+    ("fed",),
+    ("methods",),
+    ("runtime",),
+    ("tune",),
+)
+RANKS = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
+ENTRY_POINTS = ("train", "predict", "prepare", "compare", "cli")
+ENTRY_RANK = len(LAYERS)
+REGISTRIES = ("mm_ray/methods", "mm_ray/distill/losses", "mm_ray/data/manifests", "mm_ray/fed/phases", "tune_spaces")
+
+
+class Import(NamedTuple):
+    file: Path
+    line: int
+    name: str
+
+
+def imports_of(file: Path, root: Path) -> Iterator[Import]:
+    """Every imported dotted name of a file; `from a import b` counts as `a.b`, since b may be a module."""
+    for node in ast.walk(ast.parse(file.read_text(), str(file))):
+        if isinstance(node, ast.Import):
+            yield from (Import(file, node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            prefix = _absolute(node, file, root)
+            yield from (Import(file, node.lineno, f"{prefix}.{alias.name}") for alias in node.names)
+
+
+def _absolute(node: ast.ImportFrom, file: Path, root: Path) -> str:
+    package = file.relative_to(root).parent.parts
+    base = package[: len(package) - node.level + 1] if node.level else ()
+    return ".".join([*base, *([node.module] if node.module else [])])
+
+
+def part_of(file: Path, root: Path) -> str:
+    """The part of mm_ray that a file belongs to: its top folder or module."""
+    inside = file.relative_to(root / "mm_ray").parts
+    return inside[0].removesuffix(".py")
+
+
+def rank_of(part: str, root: Path) -> int | None:
+    """The layer of a part; None for a part that has no place in the design."""
+    if part in RANKS:
+        return RANKS[part]
+    is_entry_point = part in ENTRY_POINTS or (root / "mm_ray" / part / "__main__.py").is_file()
+    return ENTRY_RANK if is_entry_point else None
+
+
+def fault_of(found: Import, root: Path) -> str | None:
+    """What is wrong with one import under mm_ray, or None."""
+    part, (top, *rest) = part_of(found.file, root), found.name.split(".")
+    rank = ENTRY_RANK if found.file.name == "__main__.py" else rank_of(part, root)
+    if rank is None:
+        return f"{part} has no layer: give it one here and in the design"
+    if top == "ray":
+        return None if part in ("runtime", "tune", "prepare") else "ray belongs to runtime/, tune/ and prepare"
+    if top == "optuna":
+        return None if part == "tune" else "optuna belongs to tune/ and tune_spaces/"
+    if top == "benchmarks":
+        return "benchmarks are never imported"
+    return _upward(part, rank, rest[0], root) if top == "mm_ray" and rest else None
+
+
+def _upward(part: str, rank: int, target: str, root: Path) -> str | None:
+    # `from mm_ray import __version__` names no part.
+    target_rank = rank_of(target, root) if _exists(target, root) else 0
+    if target_rank is None or target_rank > rank:
+        return f"{part} may not import mm_ray.{target}"
+    return None
+
+
+def _exists(part: str, root: Path) -> bool:
+    return (root / "mm_ray" / part).is_dir() or (root / "mm_ray" / f"{part}.py").is_file()
+
+
+def faults(root: Path) -> list[str]:
+    """Every import under mm_ray and tune_spaces against the direction, as `file:line: reason`."""
+    found = [i for file in sorted((root / "mm_ray").rglob("*.py")) for i in imports_of(file, root)]
+    reasons = [(i, fault_of(i, root)) for i in found]
+    spaces = [i for file in sorted((root / "tune_spaces").rglob("*.py")) for i in imports_of(file, root)]
+    reasons += [(i, f"a space may not import {i.name}") for i in spaces if i.name.split(".")[0] in ("ray", "benchmarks")]
+    return [f"{i.file.relative_to(root)}:{i.line}: {reason}" for i, reason in reasons if reason]
+
+
+def strangers(folder: Path) -> list[str]:
+    """What a registry folder holds besides modules of a public name and an `__init__.py` without code."""
+    entries = sorted(path for path in folder.iterdir() if path.name != "__pycache__")
+    return [path.name for path in entries if not _belongs(path)]
+
+
+def _belongs(path: Path) -> bool:
+    if path.name == "__init__.py":
+        module = ast.parse(path.read_text())
+        return len(module.body) == (0 if ast.get_docstring(module) is None else 1)
+    return path.is_file() and path.suffix == ".py" and path.stem.isidentifier() and not path.stem.startswith("_")
+
+
+def test_imports_run_one_way():
+    assert faults(ROOT) == []
+
+
+@pytest.mark.parametrize("registry", REGISTRIES)
+def test_a_registry_holds_nothing_else(registry):
+    assert strangers(ROOT / registry) == []
+
+
+def write(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+BAD = {
+    "mm_ray/types.py": "from mm_ray.config import X\n",
+    "mm_ray/config.py": "import optuna\n",
+    "mm_ray/data/load.py": "def load():\n    import ray\n",
+    "mm_ray/models/net.py": "from ..fed import loop\n",
+    "mm_ray/fed/loop.py": "import os\nfrom mm_ray import runtime\n",
+    "mm_ray/fed/phases/a.py": "import mm_ray.methods.control\n",
+    "mm_ray/methods/m.py": "from ray.train import report\n",
+    "mm_ray/runtime/host.py": "if False:\n    from mm_ray.tune import search\n",
+    "mm_ray/tune/search.py": "from mm_ray.train import main\n",
+    "mm_ray/train.py": "import benchmarks.speed\nimport ray\n",
+    "mm_ray/stray.py": "import os\n",
+    "tune_spaces/s.py": "import ray.tune\n",
+}
+
+
+def test_the_check_finds_every_fault(tmp_path):
+    assert faults(write(tmp_path, BAD)) == [
+        "mm_ray/config.py:1: optuna belongs to tune/ and tune_spaces/",
+        "mm_ray/data/load.py:2: ray belongs to runtime/, tune/ and prepare",
+        "mm_ray/fed/loop.py:2: fed may not import mm_ray.runtime",
+        "mm_ray/fed/phases/a.py:1: fed may not import mm_ray.methods",
+        "mm_ray/methods/m.py:1: ray belongs to runtime/, tune/ and prepare",
+        "mm_ray/models/net.py:1: models may not import mm_ray.fed",
+        "mm_ray/runtime/host.py:2: runtime may not import mm_ray.tune",
+        "mm_ray/stray.py:1: stray has no layer: give it one here and in the design",
+        "mm_ray/train.py:1: benchmarks are never imported",
+        "mm_ray/train.py:2: ray belongs to runtime/, tune/ and prepare",
+        "mm_ray/tune/search.py:1: tune may not import mm_ray.train",
+        "mm_ray/types.py:1: types may not import mm_ray.config",
+        "tune_spaces/s.py:1: a space may not import ray.tune",
+    ]
+
+
+GOOD = {
+    "mm_ray/names.py": "from mm_ray.errors import E\nfrom mm_ray import __version__\n",
+    "mm_ray/errors.py": "",
+    "mm_ray/distill/objective.py": "from mm_ray.models import net\nfrom .losses import kd\n",
+    "mm_ray/models/net.py": "import torch, raylib\n",
+    "mm_ray/runtime/actor.py": "import ray\nfrom mm_ray.fed.loop import run\n",
+    "mm_ray/fed/loop.py": "from .phase import P\n",
+    "mm_ray/tune/__main__.py": "from mm_ray.cli import main\n",
+    "mm_ray/cli.py": "from mm_ray.tune import search\n",
+    "mm_ray/tune/search.py": "import optuna, ray\n",
+    "mm_ray/prepare/__main__.py": "import ray\n",
+    "tune_spaces/s.py": "import optuna\n",
+}
+
+
+def test_the_check_lets_the_right_way_pass(tmp_path):
+    assert faults(write(tmp_path, GOOD)) == []
+
+
+def test_the_registry_check_finds_strangers(tmp_path):
+    folder = write(
+        tmp_path, {"kd.py": "", "_help.py": "", "a-b.py": "", "notes.txt": "", "sub/x.py": "", "__init__.py": "x = 1"}
+    )
+    assert strangers(folder) == ["__init__.py", "_help.py", "a-b.py", "notes.txt", "sub"]
+
+
+@pytest.mark.parametrize("text", ["", '"""What lies here."""\n', "# a comment\n"])
+def test_an_init_without_code_is_no_stranger(tmp_path, text):
+    assert strangers(write(tmp_path, {"kd.py": "", "__init__.py": text})) == []
