@@ -1,0 +1,68 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mm_ray.config import DataConfig
+from mm_ray.data.manifests import avdigits
+from mm_ray.errors import UserError
+
+ROOT = Path(__file__).parents[3] / "shared" / "data"
+DATA = DataConfig(name="avdigits", root=str(ROOT))
+needs_data = pytest.mark.skipif(not (ROOT / "fsdd").is_dir(), reason="no ../shared/data with fsdd and mnist10k")
+
+
+@pytest.fixture(scope="module")
+def manifest():
+    return avdigits.read(DATA)
+
+
+@needs_data
+def test_folds_hold_out_speakers(manifest):
+    assert len(manifest.clips) == 3000
+    speakers = sorted({clip.group for clip in manifest.clips})
+    assert manifest.num_folds == len(speakers) == 6
+    for fold in range(6):
+        homes = {split: {c.group for c in manifest.clips if c.splits[fold] == split} for split in ("train", "dev", "test")}
+        assert homes["test"] == {speakers[fold]}
+        assert homes["dev"] == {speakers[(fold + 1) % 6]}
+        assert len(homes["train"]) == 4
+
+
+@needs_data
+def test_images_are_of_the_digit_and_of_one_speaker(manifest):
+    labels = np.load(ROOT / "mnist10k" / "mnist10k.npz")["labels"]
+    owner = {}
+    for clip in manifest.clips:
+        image = int(clip.source.rpartition("=")[2])
+        assert labels[image] == clip.label
+        assert owner.setdefault(image, clip.group) == clip.group
+
+
+@needs_data
+def test_a_clip_loads_the_same_every_time(manifest):
+    one, again = (avdigits.load(manifest.clips[7], DATA) for _ in range(2))
+    assert one.sample_rate == 8_000
+    assert (one.frames.shape, one.frames.dtype) == ((4, 28, 28), np.uint8)
+    assert np.array_equal(one.frames, again.frames)
+    assert len({frame.tobytes() for frame in one.frames}) > 1
+
+
+@pytest.mark.parametrize("root", ["", "empty"])
+def test_a_missing_folder_says_what_is_expected(tmp_path, root):
+    where = str(tmp_path / root) if root else ""
+    with pytest.raises(UserError, match=r"^data.root=.*needs fsdd/recordings/.*github.com/.*mnist10k\.npz") as caught:
+        avdigits.read(DataConfig(name="avdigits", root=where))
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_or_broken_images(tmp_path):
+    (tmp_path / "fsdd" / "recordings").mkdir(parents=True)
+    (tmp_path / "fsdd" / "recordings" / "0_ann_0.wav").write_bytes(b"")
+    data = DataConfig(name="avdigits", root=str(tmp_path))
+    with pytest.raises(UserError, match="mnist10k"):
+        avdigits.read(data)
+    (tmp_path / "mnist10k").mkdir()
+    (tmp_path / "mnist10k" / "mnist10k.npz").write_bytes(b"no zip")
+    with pytest.raises(UserError, match="is not the expected file"):
+        avdigits.read(data)

@@ -1,0 +1,148 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mm_ray.config import DataConfig, FeatureConfig, SyntheticConfig
+from mm_ray.data.load import load_data, store_path
+from mm_ray.data.manifest import Clip, Manifest, check_manifest, find_manifest
+from mm_ray.data.store import read_store, write_store
+from mm_ray.errors import UserError
+
+FEATURES = FeatureConfig(num_mels=3, video_size=2)
+MANIFEST = Manifest(
+    "toy",
+    ("no", "yes"),
+    (
+        Clip("a", 1, "y", ("train", "test"), "a.wav"),
+        Clip("b", 0, "x", ("dev", "train"), "b.wav"),
+        Clip("c", 1, "y", ("test", "dev"), "c.wav"),
+    ),
+)
+SMALL = DataConfig(synthetic=SyntheticConfig(num_classes=2, num_groups=5, clips_per_class=10))
+
+OWN_DATA = """
+import numpy as np
+from mm_ray.data.manifest import Clip, Manifest
+from mm_ray.data.media import Media
+
+def read(data):
+    splits = ("train", "train", "dev", "test")
+    return Manifest("own", ("low", "high"), tuple(Clip(f"c{i}", i % 2, "all", (splits[i],), f"c{i}") for i in range(4)))
+
+def load(clip, data):
+    return Media(np.sin(np.arange(8000) * (0.1 + clip.label)).astype(np.float32), 8000)
+"""
+
+
+def arrays(seed=0):
+    rng = np.random.default_rng(seed)
+    audio = [rng.standard_normal((frames, 3)).astype(np.float16) for frames in (2, 4, 1)]
+    video = [rng.standard_normal((2, 4)).astype(np.float16), None, rng.standard_normal((3, 4)).astype(np.float16)]
+    return audio, video
+
+
+def test_round_trip_is_bit_equal(tmp_path):
+    audio, video = arrays()
+    write_store(tmp_path / "deep" / "x.parquet", MANIFEST, FEATURES, audio, video)
+    table = read_store(tmp_path / "deep" / "x.parquet", fold=1)
+    assert table.audio_flat_XF.tobytes() == np.concatenate(audio).tobytes()
+    assert table.audio_offsets_N1.tolist() == [0, 2, 6, 7]
+    assert table.video_flat_VD.tobytes() == np.concatenate([video[0], video[2]]).tobytes()
+    assert table.video_offsets_N1.tolist() == [0, 2, 2, 5]
+    assert table.labels_N.tolist() == [1, 0, 1]
+    assert (table.groups_N.tolist(), table.group_names) == ([1, 0, 1], ("x", "y"))
+    assert [table.rows(split).tolist() for split in ("train", "dev", "test")] == [[1], [2], [0]]
+    assert table.clip_ids_N.tolist() == ["a", "b", "c"]
+    assert (table.class_names, table.features) == (("no", "yes"), FEATURES)
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["x.parquet"]
+
+
+def test_data_without_video(tmp_path):
+    audio, _ = arrays()
+    write_store(tmp_path / "x.parquet", MANIFEST, FEATURES, audio, [None] * 3)
+    table = read_store(tmp_path / "x.parquet", fold=0)
+    assert table.video_flat_VD is None
+    assert table.video_offsets_N1.tolist() == [0, 0, 0, 0]
+
+
+def test_the_fingerprint_knows_contents_and_fold(tmp_path):
+    audio, video = arrays()
+    others = [arrays(1)[0], video], [audio, [None, *video[1:]]]
+    for name, contents in zip("xyzu", ([audio, video], [audio, video], *others), strict=True):
+        write_store(tmp_path / name, MANIFEST, FEATURES, *contents)
+    x, y, z, u = (read_store(tmp_path / name, 0).fingerprint for name in "xyzu")
+    assert x == y
+    assert len({x, z, u, read_store(tmp_path / "x", 1).fingerprint}) == 4
+
+
+def test_features_are_computed_once(tmp_path):
+    seen = []
+    first = load_data(SMALL, tmp_path, lambda done, total: seen.append((done, total)))
+    assert seen == [(done, 20) for done in range(1, 21)]
+    again = load_data(SMALL, tmp_path, lambda *_: pytest.fail("computed again"))
+    assert first.fingerprint == again.fingerprint
+    assert len(list(tmp_path.glob("synthetic-????????????.parquet"))) == 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        DataConfig(synthetic=SyntheticConfig(num_classes=2, num_groups=5, clips_per_class=10, audio_snr_db=3)),
+        DataConfig(synthetic=SyntheticConfig(num_classes=2, num_groups=5, clips_per_class=10, label_noise=0.9)),
+        DataConfig(synthetic=SMALL.synthetic, features=FeatureConfig(num_mels=40)),
+    ],
+)
+def test_other_settings_are_another_store(tmp_path, other):
+    assert load_data(SMALL, tmp_path).fingerprint != load_data(other, tmp_path).fingerprint
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_fold_that_is_not_there(tmp_path):
+    with pytest.raises(UserError, match=r"^data.fold=1: synthetic has 1 fold\(s\), counted from 0$"):
+        load_data(DataConfig(fold=1), tmp_path)
+
+
+def test_own_data_by_a_dotted_name(tmp_path, monkeypatch):
+    package = tmp_path / "lab"
+    package.mkdir()
+    (package / "tones.py").write_text(OWN_DATA)
+    (package / "half.py").write_text("def read(data): ...\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    table = load_data(DataConfig(name="lab.tones"), tmp_path)
+    assert table.class_names == ("low", "high")
+    assert table.video_flat_VD is None
+    with pytest.raises(UserError, match=r"^data.name=lab.half: the module has no load;"):
+        load_data(DataConfig(name="lab.half"), tmp_path)
+
+
+def test_a_changed_recording_is_computed_anew(tmp_path, monkeypatch):
+    recording = tmp_path / "r.wav"
+    manifest = Manifest("own", ("a",), (Clip("c", 0, "g", ("train",), f"{recording}#image=1"),))
+    assert manifest.clips[0].path == recording
+    recording.write_bytes(b"1")
+    module = find_manifest("synthetic")
+    before = store_path(module, manifest, SMALL, tmp_path)
+    recording.write_bytes(b"12")
+    assert store_path(module, manifest, SMALL, tmp_path) != before
+    assert store_path(module, manifest, SMALL, tmp_path).parent == Path(tmp_path)
+
+
+def test_unknown_data():
+    with pytest.raises(UserError, match=r"^data.name=sinthetic: did you mean 'synthetic'\?"):
+        find_manifest("sinthetic")
+
+
+@pytest.mark.parametrize(
+    ("clips", "problem"),
+    [
+        ((), "lists no clips"),
+        ((Clip("a", 0, "g", ("train",), ""), Clip("a", 0, "g", ("train",), "")), "its id comes twice"),
+        ((Clip("a", 1, "g", ("train",), ""),), "label 1 is no index"),
+        ((Clip("a", 0, "g", ("train",), ""), Clip("b", 0, "g", ("train", "dev"), "")), "has 2 splits"),
+        ((Clip("a", 0, "g", ("valid",), ""),), "split 'valid' is none of train, dev, test"),
+    ],
+)
+def test_a_broken_manifest_is_refused(clips, problem):
+    with pytest.raises(UserError, match=problem):
+        check_manifest(Manifest("bad", ("only",), clips))
