@@ -24,8 +24,8 @@ def gather(table: FeatureTable, indices: np.ndarray, modalities: Collection[str]
     audio, audio_lengths, video, video_lengths = None, None, None, None
     if "audio" in modalities:
         audio, audio_lengths = _padded(table.audio_flat_XF, table.audio_offsets_N1, indices)
-    if "video" in modalities and table.video_flat_VD is not None:
-        video, video_lengths = _padded(table.video_flat_VD, table.video_offsets_N1, indices)
+    if "video" in modalities and table.video_flat_XD is not None:
+        video, video_lengths = _padded(table.video_flat_XD, table.video_offsets_N1, indices)
     return Batch(audio, audio_lengths, video, video_lengths, torch.from_numpy(table.labels_N[indices]), indices)
 
 

@@ -68,7 +68,7 @@ def read_store(path: str | Path, fold: int) -> FeatureTable:
     return FeatureTable(
         audio_flat_XF=_flat(stored["audio"], features.num_mels),
         audio_offsets_N1=_offsets(stored["audio_frames"]),
-        video_flat_VD=_flat(stored["video"], features.video_size**2) if has_video else None,
+        video_flat_XD=_flat(stored["video"], features.video_size**2) if has_video else None,
         video_offsets_N1=_offsets(stored["video_frames"]),
         labels_N=stored["label"].to_numpy(),
         groups_N=groups_N.astype(np.int64),

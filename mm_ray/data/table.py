@@ -1,6 +1,6 @@
 """The feature table: all clips of a data set as a few flat arrays, which Ray's object store shares without a copy.
 
-Shape suffixes: X audio frames of all clips (or, for video, V video frames of all clips), F audio bins, D video features,
+Shape suffixes: X frames of all clips (of the one modality), F audio bins, D video features,
 N clips, N1 = N + 1.
 """
 
@@ -19,14 +19,14 @@ class FeatureTable:
     """Features, labels, groups and the splits of one fold. The arrays may be read-only.
 
     Clip i has the audio frames `audio_flat_XF[audio_offsets_N1[i] : audio_offsets_N1[i + 1]]`, and video likewise; a clip
-    without video has no video frames, data without video has no `video_flat_VD`.
+    without video has no video frames, data without video has no `video_flat_XD`.
     """
 
     audio_flat_XF: np.ndarray
     """float16, log-mel frames."""
     audio_offsets_N1: np.ndarray
     """int64."""
-    video_flat_VD: np.ndarray | None
+    video_flat_XD: np.ndarray | None
     """float16, flattened grey frames."""
     video_offsets_N1: np.ndarray
     """int64."""
@@ -52,7 +52,7 @@ class FeatureTable:
     @property
     def shapes(self) -> Shapes:
         """What a model must know of the data."""
-        video_features = 0 if self.video_flat_VD is None else self.video_flat_VD.shape[1]
+        video_features = 0 if self.video_flat_XD is None else self.video_flat_XD.shape[1]
         return Shapes(self.audio_flat_XF.shape[1], video_features, len(self.class_names))
 
     def rows(self, split: str) -> np.ndarray:

@@ -48,7 +48,7 @@ def test_round_trip_is_bit_equal(tmp_path):
     table = read_store(tmp_path / "deep" / "x.parquet", fold=1)
     assert table.audio_flat_XF.tobytes() == np.concatenate(audio).tobytes()
     assert table.audio_offsets_N1.tolist() == [0, 2, 6, 7]
-    assert table.video_flat_VD.tobytes() == np.concatenate([video[0], video[2]]).tobytes()
+    assert table.video_flat_XD.tobytes() == np.concatenate([video[0], video[2]]).tobytes()
     assert table.video_offsets_N1.tolist() == [0, 2, 2, 5]
     assert table.labels_N.tolist() == [1, 0, 1]
     assert (table.groups_N.tolist(), table.group_names) == ([1, 0, 1], ("x", "y"))
@@ -62,7 +62,7 @@ def test_data_without_video(tmp_path):
     audio, _ = arrays()
     write_store(tmp_path / "x.parquet", MANIFEST, FEATURES, audio, [None] * 3)
     table = read_store(tmp_path / "x.parquet", fold=0)
-    assert table.video_flat_VD is None
+    assert table.video_flat_XD is None
     assert table.video_offsets_N1.tolist() == [0, 0, 0, 0]
 
 
@@ -111,7 +111,7 @@ def test_own_data_by_a_dotted_name(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     table = load_data(DataConfig(name="lab.tones"), tmp_path)
     assert table.class_names == ("low", "high")
-    assert table.video_flat_VD is None
+    assert table.video_flat_XD is None
     with pytest.raises(UserError, match=r"^data.name=lab.half: the module has no load;"):
         load_data(DataConfig(name="lab.half"), tmp_path)
 

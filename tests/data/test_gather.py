@@ -16,7 +16,7 @@ def make_table(video=True):
     table = FeatureTable(
         audio_flat_XF=np.arange(1, 13, dtype=np.float16).reshape(6, 2),
         audio_offsets_N1=np.array([0, 2, 3, 6]),
-        video_flat_VD=np.arange(1, 10, dtype=np.float16).reshape(3, 3) if video else None,
+        video_flat_XD=np.arange(1, 10, dtype=np.float16).reshape(3, 3) if video else None,
         video_offsets_N1=np.array([0, 1, 1, 3]) if video else np.zeros(4, np.int64),
         labels_N=np.array([0, 1, 0]),
         groups_N=np.array([0, 0, 1]),

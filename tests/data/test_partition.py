@@ -17,7 +17,7 @@ def make_table(num_clips=60, num_groups=6, video=True):
     return FeatureTable(
         audio_flat_XF=np.zeros((num_clips, 2), np.float16),
         audio_offsets_N1=offsets,
-        video_flat_VD=np.zeros((num_clips, 3), np.float16) if video else None,
+        video_flat_XD=np.zeros((num_clips, 3), np.float16) if video else None,
         video_offsets_N1=offsets if video else np.zeros_like(offsets),
         labels_N=np.arange(num_clips) % 3,
         groups_N=np.arange(num_clips) % num_groups,
