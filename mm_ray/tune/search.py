@@ -1,0 +1,184 @@
+"""Optuna under Ray Tune: a thin searcher over ask and tell, whose whole truth is the study's journal on disk.
+
+It stands in for `ray.tune.search.optuna.OptunaSearch`, which tells a trial that a scheduler stopped as complete, cannot
+resume from a durable storage and merges studies of one storage silently (docs/decisions.md).
+"""
+
+import math
+import numbers
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from optuna.trial import FrozenTrial, Trial, TrialState
+from ray.tune import Callback
+from ray.tune.search.searcher import Searcher
+
+from mm_ray.tune.search_ask import adopt, ask, reattach
+from mm_ray.tune.search_journal import open_study
+from mm_ray.tune.space import Space, load_space
+
+NUM_STARTUP_TRIALS = 8
+MAX_DUPLICATES = 20
+NOTES = ("rounds_computed", "rounds_reused", "seconds", "best_round")
+"""Keys of a result that are kept as user attributes of the trial, beside its `summary`."""
+
+
+class StudySearch(Searcher):
+    """Suggests trials, and tells the study how they ended.
+
+    Args:
+        space: What to search.
+        run_dir: Folder of the run; the journal is `optuna.journal` in it.
+        name: Name of the run, the first half of a new study's name.
+        seed: Trial number n draws from the stream (seed, "suggest", n), so that a resumed study suggests what an
+            uninterrupted one would.
+
+    Raises:
+        UserError: The journal belongs to another space (names both digests), or the space's code fails.
+
+    """
+
+    def __init__(self, space: Space, run_dir: Path, name: str, seed: int = 0) -> None:
+        single = len(space.objectives) == 1
+        metrics, modes = list(space.objectives), list(space.objectives.values())
+        super().__init__(metric="score" if single else metrics, mode=modes[0] if single else modes)  # type: ignore[arg-type]
+        self.space, self.run_dir, self.name, self.seed = space, Path(run_dir), name, seed
+        self.study = open_study(space, self.run_dir, name)
+        self._orphans = [trial.number for trial in self._stored((TrialState.RUNNING,))]
+        self._numbers: dict[str, int] = {}
+        self._live: dict[str, Trial] = {}
+        self._folders: dict[str, str] = {}
+        self._interrupted = False
+
+    def remaining(self, num_trials: int) -> int:
+        """How many trials Tune must still run so that `num_trials` have ended; duplicates cost nothing and do not count."""
+        ended = [trial for trial in self._stored() if trial.state.is_finished() and "same_as" not in trial.user_attrs]
+        return max(num_trials - len(ended), 0)
+
+    def interrupt(self) -> None:
+        """From now on a trial that ends before its last round stays open, and is handed out first when the study resumes.
+
+        For a study that runs out of time: Tune then stops every trial just as a scheduler would.
+        """
+        self._interrupted = True
+
+    def watch(self, trial_id: str, folder: str) -> None:
+        """Say where Tune keeps a trial's files, so that its error message can be found (see `Watch`)."""
+        self._folders[trial_id] = folder
+
+    def suggest(self, trial_id: str) -> dict[str, Any]:
+        """The next trial: one that an earlier driver left open, else a new one.
+
+        Returns:
+            `overrides` (for the config), `params` (Optuna's) and `number` (Optuna's).
+
+        """
+        trial, overrides = self._next()
+        self._numbers[trial_id], self._live[trial_id] = trial.number, trial
+        return {"overrides": overrides, "params": dict(trial.params), "number": trial.number}
+
+    def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        """Report `score`, the best value so far, at step `round`, counted over all phases.
+
+        Optuna knows no intermediate values for several objectives: then nothing is reported.
+        """
+        trial, score = self._trial(trial_id), result.get("score")
+        if trial is None or len(self.space.objectives) > 1 or not _is_number(score) or "round" not in result:
+            return
+        if int(result["round"]) not in self._frozen(trial.number).intermediate_values:
+            trial.report(float(score), step=int(result["round"]))  # type: ignore[arg-type]
+
+    def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool | str = False) -> None:
+        """Tell the study how a trial ended; a trial whose end is stored already is left as it is.
+
+        Args:
+            trial_id: Tune's.
+            result: The last result, as Tune flattens it: `score`, `finished` (it reached its own last round), `round`.
+            error: True, or the reason, if the trial failed.
+
+        """
+        trial, result = self._trial(trial_id), result or {}
+        if trial is None:
+            return
+        _note(trial, result)
+        self.on_trial_result(trial_id, result)
+        if error:
+            self._fail(trial, error if isinstance(error, str) else self._reason(trial_id))
+        elif result.get("finished"):
+            self._complete(trial, result)
+        elif not self._interrupted:
+            self.study.tell(trial, state=TrialState.PRUNED)
+        self._live.pop(trial_id)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the journal is the truth."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the journal is the truth."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key not in ("study", "space", "_live")} | {
+            "space_name": self.space.name
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.space = load_space(state.pop("space_name"))
+        self.__dict__.update(state, _live={})
+        self.study = open_study(self.space, self.run_dir, self.name)
+
+    def _next(self) -> tuple[Trial, dict[str, Any]]:
+        if self._orphans:
+            return adopt(self.study, self.space, self.seed, self._orphans.pop(0))
+        return ask(self.study, self.space, self.seed)
+
+    def _complete(self, trial: Trial, result: Mapping[str, Any]) -> None:
+        values = [result.get(name) for name in ([self.metric] if isinstance(self.metric, str) else self.metric)]
+        if all(map(_is_number, values)):
+            self.study.tell(trial, values)  # type: ignore[arg-type]
+        else:
+            self._fail(trial, f"it ended with {self.metric} = {values}")
+
+    def _fail(self, trial: Trial, reason: str) -> None:
+        trial.set_user_attr("error", reason)
+        self.study.tell(trial, state=TrialState.FAIL)
+
+    def _reason(self, trial_id: str) -> str:
+        path = Path(self._folders.get(trial_id, "")) / "error.txt"
+        lines = path.read_text().strip().splitlines() if path.is_file() else []
+        return lines[-1] if lines else "the trial's process failed"
+
+    def _trial(self, trial_id: str) -> Trial | None:
+        if trial_id not in self._live and trial_id in self._numbers:
+            frozen = self._frozen(self._numbers[trial_id])
+            if not frozen.state.is_finished():
+                self._live[trial_id] = reattach(self.study, frozen)
+        return self._live.get(trial_id)
+
+    def _frozen(self, number: int) -> FrozenTrial:
+        return self._stored()[number]
+
+    def _stored(self, states: tuple[TrialState, ...] | None = None) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False, states=states)
+
+
+class Watch(Callback):
+    """Tune callback that shows the searcher each trial's folder, where Tune writes the error of a failed trial."""
+
+    def __init__(self, search: StudySearch) -> None:
+        self.search = search
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Tell the searcher the folder of a trial that starts."""
+        self.search.watch(trial.trial_id, trial.local_path)
+
+
+def _note(trial: Trial, result: Mapping[str, Any]) -> None:
+    notes = {key: result[key] for key in NOTES if key in result} | dict(result.get("summary") or {})
+    notes |= {key.removeprefix("summary/"): value for key, value in result.items() if key.startswith("summary/")}
+    for key, value in notes.items():
+        trial.set_user_attr(key, value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and math.isfinite(value)

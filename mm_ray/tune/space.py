@@ -1,0 +1,146 @@
+"""A search space: a Python file with `space(trial) -> overrides`, `OBJECTIVES` and `ENQUEUED` (see tune_spaces/)."""
+
+import hashlib
+import importlib.util
+import json
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, distribution_to_json
+from optuna.study import StudyDirection
+
+from mm_ray import config
+from mm_ray.errors import UserError, bad_value
+from mm_ray.names import resolve
+from mm_ray.tune.space_probe import probe_study
+
+NUM_PROBES = 32
+DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
+
+Function = Callable[[optuna.Trial], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Space:
+    """A search space, checked: every probe of it gave overrides that the config accepts."""
+
+    name: str
+    """As the user gave it: a short name, a dotted name or a path."""
+    function: Function
+    objectives: Mapping[str, str]
+    """Metric to `max` or `min`, in order."""
+    enqueued: tuple[dict[str, Any], ...]
+    """Optuna parameters that are tried first."""
+    digest: str
+    """Sixteen hex digits that change when the suggestions change, not when a comment does."""
+    file: str = ""
+    distributions: Mapping[str, BaseDistribution] = field(default_factory=dict)
+    """What the probes saw suggested, by Optuna's parameter name."""
+
+    @property
+    def directions(self) -> list[StudyDirection]:
+        """Optuna's directions, one an objective."""
+        return [DIRECTIONS[way] for way in self.objectives.values()]
+
+    def overrides(self, trial: optuna.Trial) -> dict[str, Any]:
+        """The config overrides of a trial.
+
+        Raises:
+            UserError: Whatever goes wrong in the user's function, with file, line and message.
+
+        """
+        return _in_user_code(self.name, self.file, lambda: self.function(trial))
+
+
+def load_space(name: str) -> Space:
+    """Load and check a space.
+
+    Args:
+        name: A module of tune_spaces/ (`distill`), a path (`my/space.py`) or a dotted name.
+
+    Raises:
+        UserError: Unknown name, an error in the file, overrides that the config refuses, an enqueued parameter that the
+            space does not suggest, or a space that gives different overrides for the same choices.
+
+    """
+    module = _module(name)
+    file = module.__file__ or ""
+    if not callable(getattr(module, "space", None)):
+        raise bad_value("space", name, "needs a function space(trial) that returns config overrides")
+    objectives, enqueued = _declared(name, module)
+    draft = Space(name, module.space, objectives, enqueued, digest="", file=file)
+    seen, distributions = _probe(draft)
+    _check_enqueued(draft, distributions)
+    digest = hashlib.sha256(json.dumps([seen, dict(objectives)], sort_keys=True, default=str).encode()).hexdigest()[:16]
+    return Space(name, module.space, objectives, enqueued, digest, file, distributions)
+
+
+def _module(name: str) -> ModuleType:
+    if not name.endswith(".py"):
+        return resolve("space", name, "tune_spaces")
+    path = Path(name).expanduser()
+    if not path.is_file():
+        raise bad_value("space", name, "no such file")
+    spec = importlib.util.spec_from_file_location(f"_mm_ray_space_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    _in_user_code(name, str(path), lambda: spec.loader.exec_module(module))  # type: ignore[union-attr]
+    return module
+
+
+def _declared(name: str, module: ModuleType) -> tuple[dict[str, str], tuple[dict[str, Any], ...]]:
+    objectives = dict(getattr(module, "OBJECTIVES", {"dev/audio_top1": "max"}))
+    wrong = [way for way in objectives.values() if way not in DIRECTIONS]
+    if wrong or not objectives:
+        raise bad_value("space", name, f"OBJECTIVES maps metrics to 'max' or 'min', not {objectives}")
+    return objectives, tuple(dict(params) for params in getattr(module, "ENQUEUED", []))
+
+
+def _probe(space: Space) -> tuple[list[Any], dict[str, BaseDistribution]]:
+    seen: list[Any] = []
+    distributions: dict[str, BaseDistribution] = {}
+    for first, again in zip(probe_study(NUM_PROBES), probe_study(NUM_PROBES), strict=True):
+        overrides = space.overrides(first)
+        if overrides != space.overrides(again):
+            raise bad_value("space", space.name, "gives other overrides for the same choices; use only trial.suggest_...")
+        _check_overrides(space, overrides)
+        distributions |= first.distributions
+        seen.append([overrides, {key: distribution_to_json(value) for key, value in first.distributions.items()}])
+    return seen, distributions
+
+
+def _check_overrides(space: Space, overrides: Any) -> None:
+    if not isinstance(overrides, dict):
+        raise bad_value("space", space.name, f"space(trial) returns a dict of dotted config names, not {overrides!r}")
+    try:
+        config.with_overrides(config.ExperimentConfig(), overrides)
+    except UserError as error:
+        raise bad_value("space", space.name, str(error)) from error
+
+
+def _check_enqueued(space: Space, distributions: Mapping[str, BaseDistribution]) -> None:
+    for params in space.enqueued:
+        unknown = sorted(set(params) - set(distributions))
+        if unknown:
+            raise bad_value("space", space.name, f"ENQUEUED names {', '.join(unknown)}, which space(trial) never suggests")
+
+
+def _in_user_code(name: str, file: str, call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except Exception as error:
+        where = f"{error.filename}:{error.lineno}" if isinstance(error, SyntaxError) else _last_line(error, file)
+        message = " ".join((error.msg if isinstance(error, SyntaxError) else str(error)).split())
+        raise bad_value("space", name, f"{where}: {type(error).__name__}: {message}") from error
+
+
+def _last_line(error: Exception, file: str) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    mine = [frame for frame in frames if file and Path(frame.filename).resolve() == Path(file).resolve()]
+    return f"{file}:{mine[-1].lineno}" if mine else file

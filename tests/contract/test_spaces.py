@@ -1,0 +1,68 @@
+"""Every space of tune_spaces/ obeys the contract of a space; a new file there is tested from the day it exists."""
+
+import optuna
+import pytest
+
+from mm_ray.config import ExperimentConfig, flatten, to_dict, with_overrides
+from mm_ray.names import modules_in, resolve
+from mm_ray.tune.space import load_space
+from mm_ray.tune.space_probe import probe_study
+
+SPACES = modules_in("tune_spaces")
+FIELDS = flatten(to_dict(ExperimentConfig()))
+
+
+def play(space, params):
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    study.enqueue_trial(params)
+    trial = study.ask()
+    return trial, space.overrides(trial)
+
+
+def test_the_shipped_spaces_are_there():
+    assert {"distill", "two_phase", "smoke"} <= set(SPACES)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_loads_and_says_when_to_use_it(name):
+    space = load_space(name)
+    assert "Use it" in (resolve("space", name, "tune_spaces").__doc__ or "")
+    assert space.objectives
+    assert len(space.digest) == 16
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_optuna_names_are_config_names(name):
+    space = load_space(name)
+    for trial in probe_study(50):
+        overrides = space.overrides(trial)
+        assert {param.split("@")[0] for param in trial.params} <= set(overrides) <= set(FIELDS)
+        with_overrides(ExperimentConfig(), overrides)
+
+
+@pytest.mark.filterwarnings("error:.*out of range.*")
+@pytest.mark.parametrize("name", SPACES)
+def test_enqueued_trials_lie_in_the_space_and_hold_default_control_and_pure_kd(name):
+    space = load_space(name)
+    weights = []
+    for params in space.enqueued:
+        trial, overrides = play(space, params)
+        assert {key: trial.params[key] for key in params} == params
+        weights.append(overrides["phase2.loss_weight"])
+    assert weights[:3] == [0.5, 0.0, 1.0]
+
+
+@pytest.mark.parametrize("name", ["distill", "two_phase"])
+def test_the_first_trial_is_the_default_config(name):
+    space = load_space(name)
+    _, overrides = play(space, space.enqueued[0])
+    assert {key: FIELDS[key] for key in overrides} == overrides
+
+
+def test_a_random_student_has_its_own_learning_rates():
+    space = load_space("two_phase")
+    for trial in probe_study(50):
+        overrides = space.overrides(trial)
+        fresh = overrides["phase2.student_init"] == "random"
+        assert ("phase2.local.lr@random" in trial.params) == fresh
+        assert ("phase2.local.lr" in trial.params) != fresh
