@@ -77,10 +77,10 @@ def write_experiment(logdir: Path, distributions: Mapping[str, BaseDistribution]
 
 
 def _begin(folder: Path) -> EventFileWriter:
-    # Old files go, because TensorBoard keeps the first status of a run that it finds; START makes a TensorBoard that
-    # has read them already drop their scalars.
+    # Old files are emptied, because TensorBoard keeps the first status of a run that it finds; they are not deleted,
+    # because one that is reading them would get stuck there. START makes it drop the scalars that it has read already.
     for old in folder.glob("events.out.tfevents.*"):
-        old.unlink()
+        old.write_bytes(b"")
     writer = EventFileWriter(str(folder))
     start = SessionLog(status=SessionLog.START)
     writer.add_event(Event(wall_time=time.time(), step=0, session_log=start))

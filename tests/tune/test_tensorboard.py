@@ -1,0 +1,161 @@
+"""What TensorBoard itself shows of the files, asked over its HTTP interface."""
+
+import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.parse
+import urllib.request
+from contextlib import contextmanager
+from urllib.error import URLError
+
+import pytest
+
+from mm_ray.tune.space import load_space
+from mm_ray.tune.tensorboard import TrialWriter, write_experiment
+
+METRIC = "dev/audio_top1"
+SCALAR = f"phase2/distill/{METRIC}"
+PARAMS = {"phase2.temperature": 4.0, "phase2.loss_weight": 0.5, "phase2.rounds": 3, "model.none": None, "model.list": [1, 2]}
+
+
+def report(number, value, phase="phase2/distill"):
+    return {"phase": phase, "round": number, "metrics": {METRIC: value}, "reused": False}
+
+
+def write_trial(logdir, name, values, params=PARAMS):
+    writer = TrialWriter(logdir, name, params)
+    for number, value in enumerate(values, start=1):
+        writer.add_round(report(number, value))
+    return writer
+
+
+class Board:
+    def __init__(self, port):
+        self.base = f"http://127.0.0.1:{port}/data/"
+
+    def ask(self, path, data=None):
+        body = None if data is None else json.dumps(data).encode()
+        request = urllib.request.Request(self.base + path, body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return json.load(answer)
+
+    def scalars(self, run, tag):
+        query = urllib.parse.urlencode({"run": run, "tag": tag})
+        return [(step, pytest.approx(value)) for _, step, value in self.ask(f"plugin/scalars/scalars?{query}")]
+
+    def groups(self):
+        question = {
+            "allowedStatuses": ["STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING"],
+            "colParams": [],
+            "startIndex": 0,
+            "sliceSize": 100,
+        }
+        answer = self.ask("plugin/hparams/session_groups", question)
+        return {group["name"]: group for group in answer["sessionGroups"]}
+
+
+@contextmanager
+def tensorboard(logdir, *flags):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(logdir), "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--reload_interval", "1", *flags]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield Board(port)
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+def wait_for(question, want, limit_s=60):
+    """Ask until the answer is `want`: TensorBoard starts slowly and reads in the background."""
+    answer, end = None, time.monotonic() + limit_s
+    while time.monotonic() < end:
+        try:
+            answer = question()
+        except (URLError, ConnectionError, TimeoutError) as error:
+            answer = error
+        if answer == want:
+            return
+        time.sleep(0.3)
+    assert answer == want
+
+
+def study(logdir):
+    write_experiment(logdir, load_space("two_phase").distributions, [METRIC])
+    write_trial(logdir, "trial_0", [0.1, 0.3, 0.2]).finish("SUCCESS", {METRIC: 0.3})
+    write_trial(logdir, "trial_1", [0.1, 0.2])  # killed: never finished
+    write_trial(logdir, "trial_2", [], PARAMS | {"phase2.loss_weight": 0.0}).finish("FAILURE")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flag", ["--load_fast=true", "--load_fast=false"])
+def test_tensorboard_shows_a_study(tmp_path, flag):
+    study(tmp_path)
+    with tensorboard(tmp_path, flag) as board:
+        wait_for(lambda: board.scalars("trial_0", SCALAR), [(1, 0.1), (2, 0.3), (3, 0.2)])
+        tags = board.ask("plugin/scalars/tags")
+        assert set(tags["trial_0"]) == {SCALAR, f"best/{METRIC}"}
+        assert set(tags["trial_1"]) == {SCALAR}
+        wait_for(lambda: sorted(board.groups()), ["trial_0", "trial_1", "trial_2"])
+        check_groups(board.groups())
+        check_columns(board.ask("plugin/hparams/experiment", {}))
+
+
+def check_groups(groups):
+    hparams = groups["trial_0"]["hparams"]
+    assert hparams == {**PARAMS, "model.none": "None", "model.list": "[1, 2]"}
+    assert groups["trial_1"]["hparams"] == hparams
+    assert groups["trial_2"]["hparams"]["phase2.loss_weight"] == 0.0
+    (value,) = groups["trial_0"]["metricValues"]
+    assert (value["name"]["tag"], value["value"]) == (f"best/{METRIC}", pytest.approx(0.3))
+    assert [groups[f"trial_{i}"]["sessions"][0]["status"] for i in range(3)] == [
+        "STATUS_SUCCESS",
+        "STATUS_UNKNOWN",
+        "STATUS_FAILURE",
+    ]
+
+
+def check_columns(experiment):
+    infos = {info["name"]: info for info in experiment["hparamInfos"]}
+    assert infos["phase2.temperature"]["domainInterval"] == {"minValue": 1.0, "maxValue": 20.0}
+    assert sorted(infos["phase2.student_init"]["domainDiscrete"]) == ["phase1", "random"]
+    assert [info["name"]["tag"] for info in experiment["metricInfos"]] == [f"best/{METRIC}"]
+    assert experiment["metricInfos"][0]["displayName"] == METRIC
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flag", ["--load_fast=true", "--load_fast=false"])
+def test_a_resumed_trial_is_not_doubled_even_before_a_running_tensorboard(tmp_path, flag):
+    write_trial(tmp_path, "trial_0", [0.1, 0.2, 0.9])
+    with tensorboard(tmp_path, flag) as board:
+        wait_for(lambda: len(board.scalars("trial_0", SCALAR)), 3)
+        time.sleep(1.1)  # event files sort by their second
+        write_trial(tmp_path, "trial_0", [0.1, 0.3]).finish("SUCCESS", {METRIC: 0.3})
+        wait_for(lambda: board.scalars("trial_0", SCALAR), [(1, 0.1), (2, 0.3)])
+    with tensorboard(tmp_path, flag) as board:
+        wait_for(lambda: board.scalars("trial_0", SCALAR), [(1, 0.1), (2, 0.3)])
+        wait_for(lambda: board.groups()["trial_0"]["sessions"][0]["status"], "STATUS_SUCCESS")
+
+
+def test_a_single_run_needs_no_hparams(tmp_path):
+    write_trial(tmp_path, "", [0.5], params=None).finish("SUCCESS")
+    (file,) = tmp_path.glob("events.out.tfevents.*")
+    assert b"_hparams_" not in file.read_bytes()
+
+
+def test_reopening_leaves_one_full_file_and_a_killed_trial_has_its_hparams(tmp_path):
+    for _ in range(2):
+        write_trial(tmp_path, "trial_0", [])
+    contents = [file.read_bytes() for file in (tmp_path / "trial_0").glob("events.out.tfevents.*")]
+    (full,) = filter(None, contents)
+    assert b"phase2.temperature" in full
+
+
+def test_writing_loads_neither_torch_nor_tensorflow():
+    code = "import sys, mm_ray.tune.tensorboard; print(sorted({'torch', 'tensorflow', 'ray'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
