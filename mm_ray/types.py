@@ -68,6 +68,7 @@ class RoundContext:
     table: Any
     """The feature table (`mm_ray.data.table.FeatureTable`) from which the client reads its own rows only."""
     shapes: Shapes
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -84,9 +85,7 @@ class ClientUpdate:
 
     def __add__(self, other: "ClientUpdate") -> "ClientUpdate":
         """Sum key by key; a key that one side lacks counts as zero."""
-        return ClientUpdate(
-            _add(self.weights, other.weights), _add(self.sums, other.sums), _add(self.metrics, other.metrics)
-        )
+        return ClientUpdate(_add(self.weights, other.weights), _add(self.sums, other.sums), _add(self.metrics, other.metrics))
 
     def mean(self, part: str) -> np.ndarray:
         """The weighted mean of a part over its holders."""

@@ -1,0 +1,11 @@
+"""What the teacher says of a batch: the target of every distillation loss."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Target(NamedTuple):
+    """The frozen teacher's word on a batch of B clips."""
+
+    logits_BC: Tensor

@@ -1,0 +1,35 @@
+"""Which clients take part in a round, and how they are cut into chunks."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mm_ray.seeding import numpy_stream
+from mm_ray.types import ClientData
+
+
+def sample_cohort(
+    clients: Sequence[ClientData], sample_frac: float, seed: int, stream: str, round_number: int
+) -> tuple[ClientData, ...]:
+    """A fraction of each client type, at least one of each, ordered by id.
+
+    The draw depends on seed, stream and round only, so methods that name the same stream see the same cohorts.
+    """
+    cohort: list[ClientData] = []
+    for modalities in sorted({client.modalities for client in clients}):
+        members = [client for client in clients if client.modalities == modalities]
+        count = max(round(sample_frac * len(members)), 1)
+        rng = numpy_stream(seed, "cohort", stream, round_number, "+".join(modalities))
+        cohort += [members[i] for i in rng.choice(len(members), count, replace=False)]
+    return tuple(sorted(cohort, key=lambda client: client.id))
+
+
+def chunks_of(cohort: Sequence[ClientData], chunk_size: int) -> list[tuple[ClientData, ...]]:
+    """The cohort in its order, cut into chunks of `chunk_size` clients; the last may be smaller."""
+    return [tuple(cohort[i : i + chunk_size]) for i in range(0, len(cohort), chunk_size)]
+
+
+def epoch_batches(num_clips: int, batch_size: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """One epoch's batches as positions 0..num_clips-1, shuffled; the last may be smaller."""
+    order = rng.permutation(num_clips)
+    return [order[i : i + batch_size] for i in range(0, num_clips, batch_size)]

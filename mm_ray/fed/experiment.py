@@ -1,0 +1,159 @@
+"""One experiment from config to result: the method's rounds, then the test set, once, at each role's best dev round."""
+
+import contextlib
+import hashlib
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from mm_ray.config import ExperimentConfig, with_overrides
+from mm_ray.data.table import FeatureTable
+from mm_ray.evaluate.metrics import summary
+from mm_ray.fed.executor import Executor
+from mm_ray.fed.federation import Federation, build_federation
+from mm_ray.fed.loop import Outcomes, role_params, run
+from mm_ray.fed.method import Method, find_method
+from mm_ray.fed.phase import Role
+from mm_ray.fed.phase_store import PhaseStore
+from mm_ray.fed.scoring import confusion_on
+from mm_ray.models.flat import named_tensors
+from mm_ray.types import Arrays, RoundReport
+
+CONTROL_PHASE = "control/cross_entropy"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A config made ready to run: its federation and its method, both checked."""
+
+    config: ExperimentConfig
+    federation: Federation
+    method: Method
+
+
+@dataclass(frozen=True)
+class Finished:
+    """All rounds done: the plan and the outcome of each of its phases."""
+
+    plan: Plan
+    outcomes: Outcomes
+
+    def best_dev(self) -> float:
+        """The student's dev top-1 at its best round."""
+        role = self.plan.method.student
+        outcome = self.outcomes[role.phase]
+        return float(outcome.reports[outcome.best_round(role.network) - 1].metrics[f"dev/{role.network}_top1"])
+
+
+def plan_experiment(config: ExperimentConfig, table: FeatureTable) -> Plan:
+    """Partition the data, build the method, and check that every phase can work.
+
+    Raises:
+        UserError: An unknown name, or a federation in which a phase cannot work.
+
+    """
+    federation, method = build_federation(config, table), find_method(config)
+    for phase in method.phases:
+        phase.check(federation)
+    return Plan(config, federation, method)
+
+
+def run_rounds(plan: Plan, store: PhaseStore, executor: Executor) -> Generator[RoundReport, None, Finished]:
+    """The rounds of a plan."""
+    outcomes = yield from run(plan.method, plan.federation, store, executor, plan.config.clients.chunk_size)
+    return Finished(plan, outcomes)
+
+
+def run_experiment(
+    plan: Plan, store: PhaseStore, executor: Executor, control: bool
+) -> Generator[RoundReport, None, tuple[Finished, dict[str, Any]]]:
+    """The rounds of a plan and, if asked for, of its control; returns the finished run and its `result.json`."""
+    started = time.perf_counter()
+    reports: list[RoundReport] = []
+    finished = yield from _mapped(run_rounds(plan, store, executor), lambda report: _note(report, reports))
+    test = scores_on_test(finished, store)
+    if control:
+        control_config = with_overrides(plan.config, {"method": "control"})
+        control_plan = replace(plan, config=control_config, method=find_method(control_config))
+        control_run = yield from _control_only(run_rounds(control_plan, store, executor), control_plan)
+        test["control"] = scores_on_test(control_run, store)["student"]
+    return finished, _result(finished, reports, test, store, time.perf_counter() - started)
+
+
+def _note(report: RoundReport, notes: list[RoundReport]) -> RoundReport:
+    notes.append(report)
+    return report
+
+
+def _control_only(rounds: Generator[RoundReport, None, Finished], plan: Plan) -> Generator[RoundReport, None, Finished]:
+    """The control's own rounds under its own name; the rounds that it shares were told already."""
+    own = plan.method.student.phase
+    return (yield from _mapped(rounds, lambda r: replace(r, phase=CONTROL_PHASE) if r.phase == own else None))
+
+
+def _mapped(
+    rounds: Generator[RoundReport, None, Finished], change: Callable[[RoundReport], RoundReport | None]
+) -> Generator[RoundReport, None, Finished]:
+    """The rounds as `change` gives them, without those for which it gives None."""
+    with contextlib.closing(rounds):
+        while True:
+            try:
+                report = change(next(rounds))
+            except StopIteration as stop:
+                finished: Finished = stop.value
+                return finished
+            if report:
+                yield report
+
+
+def scores_on_test(finished: Finished, store: PhaseStore) -> dict[str, dict[str, float]]:
+    """`top1`, `uar`, `macro_f1` on the test set for `student`, `teacher` and `phase1_audio`."""
+    return {name: summary(confusion_of_role(finished, name, store)) for name in ("student", "teacher", "phase1_audio")}
+
+
+def confusion_of_role(finished: Finished, role_name: str, store: PhaseStore) -> np.ndarray:
+    """Confusion matrix (C, C) of a role on the test set."""
+    role: Role = getattr(finished.plan.method, role_name)
+    assert role.network
+    params = role_params(role, finished.outcomes, store)
+    plan = finished.plan
+    return confusion_on("test", role.network, params, plan.config.model, plan.federation)
+
+
+def student_params(finished: Finished, store: PhaseStore) -> Arrays:
+    """The student's parts at its best dev round."""
+    return role_params(finished.plan.method.student, finished.outcomes, store)
+
+
+def params_digest(config: ExperimentConfig, federation: Federation, params: Arrays) -> str:
+    """sha256 over the student's tensors (float32, little endian) in the order of their names."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(named_tensors("audio", params, config.model, federation.shapes).items()):
+        digest.update(name.encode())
+        digest.update(tensor.numpy().astype("<f4").tobytes())
+    return digest.hexdigest()
+
+
+def _result(
+    finished: Finished, reports: list[RoundReport], test: dict[str, Any], store: PhaseStore, seconds: float
+) -> dict[str, Any]:
+    plan = finished.plan
+    student = plan.method.student
+    reused = sum(report.reused for report in reports)
+    return {
+        "method": plan.config.method,
+        "seed": plan.config.seed,
+        "data": plan.config.data.name,
+        "test": test,
+        "dev": {"student": {"top1": finished.best_dev()}},
+        "best_round": finished.outcomes[student.phase].best_round(student.network),
+        "rounds_computed": len(reports) - reused,
+        "rounds_reused": reused,
+        "seconds": seconds,
+        "bytes_up": sum(report.bytes_up for report in reports),
+        "bytes_down": sum(report.bytes_down for report in reports),
+        "params_digest": params_digest(plan.config, plan.federation, student_params(finished, store)),
+    }

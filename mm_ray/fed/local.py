@@ -1,0 +1,88 @@
+"""A client's local training: SGD with momentum on flat buffers.
+
+No `torch.optim`: constructing one of its optimisers costs a second and 70 MB in every process, and the three lines of
+SGD on a flat vector are fewer kernels than its loop over tensors.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mm_ray.config import LocalConfig
+from mm_ray.data.batch import gather
+from mm_ray.fed.cohort import epoch_batches
+from mm_ray.models.flat import FlatNetwork
+from mm_ray.models.layers import Output
+from mm_ray.models.network import READS
+from mm_ray.seeding import numpy_stream, torch_stream
+from mm_ray.types import Batch, ClientData, ClientUpdate, RoundContext
+
+Objective = Callable[[Output, Batch], Tensor]
+
+
+def train_local(
+    net: FlatNetwork, context: RoundContext, client: ClientData, local: LocalConfig, objective: Objective, stream: str
+) -> ClientUpdate:
+    """Train one network on one client's clips; the update is what it changed, weighted by the number of clips.
+
+    Args:
+        net: A resident network; it is loaded with the context's parameters first.
+        context: The round.
+        client: The client.
+        local: How to train.
+        objective: The loss of a batch (scalar, mean over the batch).
+        stream: Name of the random streams of batches and dropout.
+
+    Returns:
+        `sums[part]` = clips * (trained - received) and the metrics `NETWORK_loss` (sum over the clips seen) and
+        `NETWORK_seen` (their number).
+
+    """
+    net.load(context.params)
+    start = net.params.clone()
+    batches, dropout = _randomness(context, client, local, net, stream)
+    momentum = torch.zeros_like(net.params)
+    loss_sum = torch.zeros((), device=net.params.device)
+    for positions in batches:
+        batch = gather(context.table, client.indices[positions], READS[net.network.name])
+        loss = objective(net.network(_to_device(batch, net.params.device), dropout), batch)
+        loss.backward()
+        loss_sum += loss.detach() * batch.size
+        with torch.no_grad():
+            sgd_step(net.params, net.grads, momentum, local)
+    delta = net.params - start
+    name, weight = net.network.name, float(client.num_clips)
+    return ClientUpdate(
+        {part: weight for part in net.slices},
+        net.parts(delta * weight),
+        {f"{name}_loss": float(loss_sum), f"{name}_seen": float(sum(map(len, batches)))},
+    )
+
+
+def _randomness(
+    context: RoundContext, client: ClientData, local: LocalConfig, net: FlatNetwork, stream: str
+) -> tuple[list[np.ndarray], torch.Generator]:
+    rng = numpy_stream(context.seed, "batches", stream, context.round, client.id)
+    batches = [b for _ in range(local.epochs) for b in epoch_batches(client.num_clips, local.batch_size, rng)]
+    device = net.params.device.type
+    dropout = torch_stream(context.seed, "dropout", stream, net.network.name, context.round, client.id, device=device)
+    return batches, dropout
+
+
+def sgd_step(params: Tensor, grads: Tensor, momentum: Tensor, local: LocalConfig) -> None:
+    """Clip, decay, accumulate, move; all in place. The gradients are zero afterwards."""
+    if local.clip_norm:
+        grads.mul_((local.clip_norm / (grads.norm() + 1e-6)).clamp(max=1.0))
+    grads.add_(params, alpha=local.weight_decay)
+    momentum.mul_(local.momentum).add_(grads)
+    params.add_(momentum, alpha=-local.lr)
+    grads.zero_()
+
+
+def _to_device(batch: Batch, device: torch.device) -> Batch:
+    if device.type == "cpu":
+        return batch
+    moved = (field.to(device) if isinstance(field, Tensor) else field for field in batch)
+    return Batch(*moved)

@@ -1,0 +1,160 @@
+"""The round loop: the only one. A generator of round reports; hosts drive it and decide nothing."""
+
+import time
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
+from typing import Any
+
+from mm_ray.fed.cohort import chunks_of
+from mm_ray.fed.executor import Executor
+from mm_ray.fed.federation import Federation
+from mm_ray.fed.lease import Lease
+from mm_ray.fed.method import Method
+from mm_ray.fed.phase import Phase, Role
+from mm_ray.fed.phase_store import PhaseStore, phase_key
+from mm_ray.fed.scoring import dev_metrics
+from mm_ray.models.network import PARTS
+from mm_ray.types import Arrays, RoundReport, ServerState
+
+KEEP_EVERY = 5
+"""A killed run recomputes at most so many rounds."""
+POLL_S = 0.2
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished phase: its key and the reports of its rounds."""
+
+    key: str
+    reports: tuple[RoundReport, ...]
+
+    def best_round(self, network: str | None) -> int:
+        """The first round with the network's best dev accuracy; without a network, the last round."""
+        if network is None:
+            return self.reports[-1].round
+        return max(self.reports, key=lambda report: (report.metrics[dev_top1(network)], -report.round)).round
+
+
+Outcomes = Mapping[str, Outcome]
+
+
+def dev_top1(network: str) -> str:
+    """The metric by which a network's best round is chosen."""
+    return f"dev/{network}_top1"
+
+
+def run(
+    method: Method, federation: Federation, store: PhaseStore, executor: Executor, chunk_size: int
+) -> Generator[RoundReport, None, Outcomes]:
+    """All rounds of all phases of a method; returns the outcome of each phase.
+
+    Closing the generator early keeps the state of the last round, so that a later run goes on from there.
+    """
+    outcomes: dict[str, Outcome] = {}
+    for phase in method.phases:
+        outcomes[phase.name] = yield from _PhaseRun(phase, federation, store, executor, chunk_size, outcomes).rounds()
+    return outcomes
+
+
+def role_params(role: Role, outcomes: Outcomes, store: PhaseStore) -> Arrays:
+    """The arrays of a role: a network's parts at its best dev round, or all arrays of a phase's last state."""
+    outcome = outcomes[role.phase]
+    tensors = store.load(outcome.key, outcome.best_round(role.network)).tensors
+    return tensors if role.network is None else {part: tensors[part] for part in PARTS[role.network]}
+
+
+class _PhaseRun:
+    """One phase in one run: takes what is stored, waits for what another computes, computes the rest."""
+
+    def __init__(
+        self, phase: Phase, federation: Federation, store: PhaseStore, executor: Executor, chunk_size: int, outcomes: Outcomes
+    ):
+        self.phase, self.federation, self.store, self.executor = phase, federation, store, executor
+        self.chunk_size, self.outcomes = chunk_size, outcomes
+        self.content = _key_content(phase, federation, outcomes)
+        self.key = phase_key(self.content)
+        self.reports: list[RoundReport] = []
+
+    def rounds(self) -> Generator[RoundReport, None, Outcome]:
+        """Stored rounds first; then, holding the lease, the missing ones."""
+        lease = Lease(self.store.files, self.key)
+        while len(self.reports) < self.phase.rounds:
+            yield from self._stored()
+            if len(self.reports) == self.phase.rounds:
+                break
+            if not lease.try_take():
+                time.sleep(POLL_S)
+                continue
+            with lease:
+                yield from self._stored()  # what the holder before us stored between our look and our lease
+                yield from self._computed()
+        return Outcome(self.key, tuple(self.reports))
+
+    def _stored(self) -> Generator[RoundReport, None, None]:
+        stored = [r for r in self.store.rounds(self.key) if len(self.reports) < r <= self.phase.rounds]
+        if stored:
+            fresh = self.store.reports(self.key, stored[-1])[len(self.reports) :]
+            for report in fresh:
+                self.reports.append(replace(report, reused=True))
+                yield self.reports[-1]
+
+    def _computed(self) -> Generator[RoundReport, None, None]:
+        if len(self.reports) == self.phase.rounds:
+            return
+        state = self._begin()
+        unsaved: list[RoundReport] = []
+        try:
+            while len(self.reports) < self.phase.rounds:
+                state, report = self._round(state, len(self.reports) + 1)
+                keep = self._worth_keeping(report)
+                self.reports.append(report)
+                unsaved.append(report)
+                if keep:
+                    self.store.save(self.key, report.round, state, unsaved)
+                    unsaved = []
+                yield report
+        finally:
+            if unsaved:
+                self.store.save(self.key, unsaved[-1].round, state, unsaved)
+
+    def _begin(self) -> ServerState:
+        self.store.describe(self.key, self.content)
+        sources = {role: role_params(role, self.outcomes, self.store) for role in self.phase.sources}
+        self.executor.open(self.phase, self.phase.material(sources), self.federation)
+        done = len(self.reports)
+        return self.store.load(self.key, done) if done else self.phase.init(self.federation, sources)
+
+    def _round(self, state: ServerState, number: int) -> tuple[ServerState, RoundReport]:
+        started = time.perf_counter()
+        cohort = self.phase.plan(self.federation, number)
+        updates = self.executor.run_round(state.tensors, number, chunks_of(cohort, self.chunk_size))
+        total = reduce(add, updates)
+        state = self.phase.server_update(state, total)
+        metrics = train_metrics(total.metrics)
+        metrics |= dev_metrics(self.phase.networks, state.tensors, self.phase.model, self.federation)
+        traffic = [self.phase.traffic(self.federation, client) for client in cohort]
+        down, up = (sum(column) for column in zip(*traffic, strict=True))
+        seconds = time.perf_counter() - started
+        return state, RoundReport(self.phase.name, number, metrics, len(cohort), seconds, bytes_up=up, bytes_down=down)
+
+    def _worth_keeping(self, report: RoundReport) -> bool:
+        """Regular rounds for resume, the last for who continues, and every record: a best round may be handed on."""
+        if report.round % KEEP_EVERY == 0 or report.round == self.phase.rounds:
+            return True
+        return any(
+            all(report.metrics[dev_top1(network)] > earlier.metrics[dev_top1(network)] for earlier in self.reports)
+            for network in self.phase.networks
+        )
+
+
+def _key_content(phase: Phase, federation: Federation, outcomes: Outcomes) -> dict[str, Any]:
+    sources = [[*role, outcomes[role.phase].key, outcomes[role.phase].best_round(role.network)] for role in phase.sources]
+    return {"federation": federation.identity, "sources": sources, "phase": phase.settings()}
+
+
+def train_metrics(sums: Mapping[str, float]) -> dict[str, float]:
+    """Mean training losses from a round's sums: `NETWORK_loss` over `NETWORK_seen`."""
+    names = [key.removesuffix("_loss") for key in sums if key.endswith("_loss")]
+    return {f"train/{name}_loss": sums[f"{name}_loss"] / sums[f"{name}_seen"] for name in names}

@@ -1,0 +1,67 @@
+"""A method: its list of phases, and which network plays which role in the result."""
+
+from dataclasses import dataclass
+
+from mm_ray.config import ExperimentConfig
+from mm_ray.fed.phase import Phase, Role
+from mm_ray.fed.phases.distill import LOGITS, Distill
+from mm_ray.fed.phases.fusion import Fusion
+from mm_ray.fed.phases.joint import Joint
+from mm_ray.fed.phases.teacher_logits import TeacherLogits
+from mm_ray.fed.phases.unimodal import Unimodal
+from mm_ray.names import resolve
+
+
+@dataclass(frozen=True)
+class Method:
+    """Phases in order, and the roles that `result.json` reports."""
+
+    phases: tuple[Phase, ...]
+    student: Role
+    teacher: Role
+    phase1_audio: Role
+
+
+@dataclass(frozen=True)
+class Phase1:
+    """What phase 1 offers to whatever follows it."""
+
+    phases: tuple[Phase, ...]
+    teacher: Role
+    audio: Role
+
+
+def find_method(config: ExperimentConfig) -> Method:
+    """The method that the config names.
+
+    Raises:
+        UserError: An unknown name.
+
+    """
+    method: Method = resolve("method", config.method, "mm_ray.methods").build(config)
+    return method
+
+
+def phase1(config: ExperimentConfig) -> Phase1:
+    """Modality-wise FL with its fusion step, or joint training."""
+    one = config.phase1
+    sampling = (config.clients.sample_frac, config.clients.chunk_size)
+    if one.kind == "joint":
+        joint = Joint(one.rounds, config.model, one.local, *sampling)
+        return Phase1((joint,), Role(joint.name, "av"), Role(joint.name, "audio"))
+    unimodal = Unimodal(one.rounds - one.fusion_rounds, config.model, one.local, *sampling)
+    fusion = Fusion(one.fusion_rounds, config.model, one.local, *sampling)
+    return Phase1((unimodal, fusion), Role(fusion.name, "av"), Role(unimodal.name, "audio"))
+
+
+def with_phase2(config: ExperimentConfig) -> Method:
+    """Phase 1, the teacher's logits, and distillation with the config's objective (weight 0: the control)."""
+    first, two = phase1(config), config.phase2
+    audio = (first.audio,) if two.student_init == "phase1" else ()
+    logits = (LOGITS,) if two.loss_weight else ()
+    clients = config.clients
+    distill = Distill(
+        two.rounds, config.model, two.local, clients.sample_frac, clients.chunk_size, phase2=two, sources=audio + logits
+    )
+    phases = (*first.phases, TeacherLogits(config.model, (first.teacher,)), distill)
+    return Method(phases, Role(distill.name, "audio"), first.teacher, first.audio)

@@ -1,0 +1,56 @@
+"""Phase 2: federated distillation of the frozen teacher into the audio-only student."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+
+from mm_ray.config import Phase2Config
+from mm_ray.distill.objective import objective
+from mm_ray.distill.target import Target
+from mm_ray.fed.phase import Role
+from mm_ray.fed.phases.teacher_logits import TeacherLogits
+from mm_ray.fed.training import TrainingPhase
+from mm_ray.models.layers import Output
+from mm_ray.types import Arrays, Batch, ClientData, RoundContext
+
+LOGITS = Role(TeacherLogits.name)
+
+
+@dataclass(frozen=True)
+class Distill(TrainingPhase):
+    """The audiovisual clients train the student on the weighted objective; with weight 0 it is the cross-entropy control."""
+
+    phase2: Phase2Config
+    sources: tuple[Role, ...]  # type: ignore[misc]
+    """The audio network to start from (if any), and the teacher's logits (unless this is the control)."""
+
+    name: ClassVar[str] = "phase2/distill"
+    stream: ClassVar[str] = "phase2"
+    networks: ClassVar[tuple[str, ...]] = ("audio",)
+
+    def settings(self) -> dict[str, Any]:
+        """The loss and who trains; a control is the same control whatever loss it does not use."""
+        used = {"loss_weight": self.phase2.loss_weight, "audio_clients": self.phase2.audio_clients}
+        if self.phase2.loss_weight:
+            used |= {"loss": self.phase2.loss, "temperature": self.phase2.temperature}
+        return super().settings() | used
+
+    def trains(self, client: ClientData) -> tuple[str, ...]:
+        """The student: on audiovisual clients, and on audio-only ones if they are asked to."""
+        takes_part = "video" in client.modalities or self.phase2.audio_clients == "train"
+        return ("audio",) if takes_part else ()
+
+    def material(self, sources: dict[Role, Arrays]) -> Arrays:  # type: ignore[override]
+        """The teacher's logits (N, C)."""
+        return sources.get(LOGITS, {})
+
+    def loss(self, output: Output, batch: Batch, context: RoundContext, client: ClientData) -> torch.Tensor:
+        """The weighted objective; cross-entropy on clients without video."""
+        logits_NC = context.material.get("logits") if "video" in client.modalities else None
+        target = None if logits_NC is None else Target(_rows(logits_NC, batch, output.logits_BC.device))
+        return objective(output, target, batch.labels_B, self.phase2)
+
+
+def _rows(logits_NC: Any, batch: Batch, device: torch.device) -> torch.Tensor:
+    return torch.from_numpy(logits_NC[batch.indices_B]).to(device)

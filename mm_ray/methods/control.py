@@ -1,0 +1,12 @@
+"""The control: ModalityMirror's phase 1, then cross-entropy only, on the same clients for as many rounds.
+
+Without it a gain may be nothing but more training.
+"""
+
+from mm_ray.config import ExperimentConfig, with_overrides
+from mm_ray.fed.method import Method, with_phase2
+
+
+def build(config: ExperimentConfig) -> Method:
+    """ModalityMirror with loss weight 0; it shares phase 1 and its random streams with the method it controls."""
+    return with_phase2(with_overrides(config, {"phase2.loss_weight": 0.0}))

@@ -1,0 +1,120 @@
+"""The pieces of the networks: masked Conv-GRU encoders, attention pooling, classifiers (sizes: FedMultimodal, KDD 2023).
+
+Shapes: B batch, T audio frames, F audio bins, S video frames, D video features, H hidden, A attention heads, C classes.
+
+Padding never leaks: what lies behind a clip's length is set to zero after every layer, so a clip's output does not depend
+on what it is batched with. Dropout draws from the generator it is given; without one it is off (evaluation).
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class Sequence(NamedTuple):
+    """An encoded modality and which of its steps are real."""
+
+    values_BTH: Tensor
+    mask_BT: Tensor
+
+
+def length_mask(lengths_B: Tensor, num_steps: int) -> Tensor:
+    """(B, num_steps), 1.0 where a step lies within the clip's length."""
+    return (torch.arange(num_steps, device=lengths_B.device)[None] < lengths_B[:, None]).float()
+
+
+def dropout(values: Tensor, probability: float, generator: torch.Generator | None) -> Tensor:
+    """Inverted dropout with an explicit generator; the identity without one."""
+    if generator is None or probability == 0:
+        return values
+    keep = torch.empty_like(values).bernoulli_(1 - probability, generator=generator)
+    return values * keep.div_(1 - probability)
+
+
+class AudioEncoder(nn.Module):
+    """Three times Conv1d(k=5)-ReLU-MaxPool(2)-dropout, then a GRU: (B, T, F) -> (B, T/8, H)."""
+
+    def __init__(self, audio_bins: int, channels: tuple[int, int, int], hidden: int, dropout_probability: float):
+        super().__init__()
+        widths = (audio_bins, *channels)
+        self.convs = nn.ModuleList(nn.Conv1d(a, b, 5, padding=2) for a, b in zip(widths, widths[1:], strict=False))
+        self.gru = nn.GRU(channels[-1], hidden, batch_first=True)
+        self.dropout_probability = dropout_probability
+
+    def forward(self, audio_BTF: Tensor, lengths_B: Tensor, generator: torch.Generator | None = None) -> Sequence:
+        """Encode; a clip of t frames gets ceil(t/8) steps."""
+        x_BFT = audio_BTF.transpose(1, 2)
+        for conv in self.convs:
+            mask_BT = length_mask(lengths_B, x_BFT.shape[2])
+            x_BFT = torch.relu(conv(x_BFT)) * mask_BT[:, None]
+            # Ceil: a last odd frame is pooled with the zero behind it, which a ReLU output never falls below.
+            x_BFT = nn.functional.max_pool1d(x_BFT, 2, ceil_mode=True)
+            lengths_B = (lengths_B + 1) // 2
+            x_BFT = dropout(x_BFT, self.dropout_probability, generator)
+        values_BTH, _ = self.gru(x_BFT.transpose(1, 2))
+        return Sequence(values_BTH, length_mask(lengths_B, values_BTH.shape[1]))
+
+
+class VideoEncoder(nn.Module):
+    """A GRU over frame features: (B, S, D) -> (B, S, H)."""
+
+    def __init__(self, video_features: int, hidden: int, dropout_probability: float):
+        super().__init__()
+        self.gru = nn.GRU(video_features, hidden, batch_first=True)
+        self.dropout_probability = dropout_probability
+
+    def forward(self, video_BSD: Tensor, lengths_B: Tensor, generator: torch.Generator | None = None) -> Sequence:
+        """Encode; every frame is a step."""
+        values_BSH, _ = self.gru(dropout(video_BSD, self.dropout_probability, generator))
+        return Sequence(values_BSH, length_mask(lengths_B, values_BSH.shape[1]))
+
+
+class MeanPool(nn.Module):
+    """The mean over a clip's real steps: (B, T, H) -> (B, H)."""
+
+    def forward(self, sequence: Sequence) -> Tensor:
+        """Pool."""
+        total_BH = (sequence.values_BTH * sequence.mask_BT[..., None]).sum(1)
+        return total_BH / sequence.mask_BT.sum(1, keepdim=True)
+
+
+class AttentionPool(nn.Module):
+    """Weighted sums over a clip's real steps, one per head: (B, T, H) -> (B, A*H)."""
+
+    def __init__(self, hidden: int, size: int, heads: int):
+        super().__init__()
+        self.hidden_layer = nn.Linear(hidden, size)
+        self.scores = nn.Linear(size, heads)
+
+    def forward(self, sequence: Sequence) -> Tensor:
+        """Pool; the softmax runs over time, with padding at minus infinity."""
+        scores_BTA = self.scores(torch.tanh(self.hidden_layer(sequence.values_BTH)))
+        scores_BTA = scores_BTA.masked_fill(sequence.mask_BT[..., None] == 0, -torch.inf)
+        pooled_BAH = scores_BTA.softmax(1).transpose(1, 2) @ sequence.values_BTH
+        return pooled_BAH.flatten(1)
+
+
+class Output(NamedTuple):
+    """What a network says of a batch."""
+
+    logits_BC: Tensor
+    features_BH: Tensor
+    """The pooled representation that the classifier sees."""
+
+
+class Head(nn.Module):
+    """Pooling, then Linear-ReLU-dropout-Linear to the classes."""
+
+    def __init__(self, pool: nn.Module, pooled_size: int, hidden: int, num_classes: int, dropout_probability: float):
+        super().__init__()
+        self.pool = pool
+        self.hidden_layer = nn.Linear(pooled_size, hidden)
+        self.classes = nn.Linear(hidden, num_classes)
+        self.dropout_probability = dropout_probability
+
+    def forward(self, sequence: Sequence, generator: torch.Generator | None = None) -> Output:
+        """Classify."""
+        features_BH = self.pool(sequence)
+        hidden_BH = dropout(torch.relu(self.hidden_layer(features_BH)), self.dropout_probability, generator)
+        return Output(self.classes(hidden_BH), features_BH)

@@ -1,0 +1,105 @@
+"""The three networks and their parts.
+
+| network | parts | reads |
+|---|---|---|
+| `audio` | `audio.encoder`, `audio.head` | audio |
+| `video` | `video.encoder`, `video.head` | video |
+| `av` | `audio.encoder`, `video.encoder`, `fusion` | both, concatenated in time |
+"""
+
+import math
+
+import numpy as np
+import torch
+from torch import nn
+
+from mm_ray.config import ModelConfig
+from mm_ray.models.layers import AttentionPool, AudioEncoder, Head, MeanPool, Output, Sequence, VideoEncoder
+from mm_ray.types import Batch, Shapes
+
+PARTS = {
+    "audio": ("audio.encoder", "audio.head"),
+    "video": ("video.encoder", "video.head"),
+    "av": ("audio.encoder", "video.encoder", "fusion"),
+}
+READS = {"audio": ("audio",), "video": ("video",), "av": ("audio", "video")}
+
+
+def build_part(part: str, model: ModelConfig, shapes: Shapes) -> nn.Module:
+    """The module of a part, uninitialised."""
+    match part:
+        case "audio.encoder":
+            return AudioEncoder(shapes.audio_bins, model.conv_channels, model.hidden, model.dropout)
+        case "video.encoder":
+            return VideoEncoder(shapes.video_features, model.hidden, model.dropout)
+        case "audio.head":
+            return _head(model, shapes, attention=model.audio_pooling == "attention")
+        case _:
+            return _head(model, shapes, attention=True)
+
+
+def _head(model: ModelConfig, shapes: Shapes, attention: bool) -> Head:
+    size, heads = model.attention_size, model.attention_heads
+    pool = AttentionPool(model.hidden, size, heads) if attention else MeanPool()
+    pooled_size = model.hidden * (heads if attention else 1)
+    return Head(pool, pooled_size, model.classifier_hidden, shapes.num_classes, model.dropout)
+
+
+class Network(nn.Module):
+    """One of the three networks, as its parts in order."""
+
+    def __init__(self, name: str, model: ModelConfig, shapes: Shapes):
+        super().__init__()
+        self.name = name
+        self.parts = nn.ModuleDict({_key(part): build_part(part, model, shapes) for part in PARTS[name]})
+
+    def forward(self, batch: Batch, generator: torch.Generator | None = None) -> Output:
+        """Logits (B, C) and pooled features of a batch; with a generator in training mode, without in evaluation mode."""
+        sequences = [self._encode(modality, batch, generator) for modality in READS[self.name]]
+        joined = Sequence(torch.cat([s.values_BTH for s in sequences], 1), torch.cat([s.mask_BT for s in sequences], 1))
+        return self.parts[_key(PARTS[self.name][-1])](joined, generator)
+
+    def _encode(self, modality: str, batch: Batch, generator: torch.Generator | None) -> Sequence:
+        encoder = self.parts[_key(f"{modality}.encoder")]
+        if modality == "audio":
+            return encoder(batch.audio_BTF, batch.audio_lengths_B, generator)
+        return encoder(batch.video_BSD, batch.video_lengths_B, generator)
+
+
+def _key(part: str) -> str:
+    return part.replace(".", "_")  # a module's name holds no dot
+
+
+def part_of(network: Network, part: str) -> nn.Module:
+    """The module of a part."""
+    return network.parts[_key(part)]
+
+
+def part_size(part: str, model: ModelConfig, shapes: Shapes) -> int:
+    """Number of parameters of a part."""
+    with torch.device("meta"):
+        return sum(p.numel() for p in build_part(part, model, shapes).parameters())
+
+
+def init_part(part: str, model: ModelConfig, shapes: Shapes, generator: torch.Generator) -> np.ndarray:
+    """Fresh parameters of a part as one flat float32 vector.
+
+    Uniform in +-1/sqrt(fan_in), as torch initialises these layers (for the GRU fan_in is its width), but drawn from
+    the generator and not from the global RNG.
+    """
+    with torch.device("meta"):
+        module = build_part(part, model, shapes)
+    pieces = []
+    for submodule in module.modules():
+        for tensor in submodule.parameters(recurse=False):
+            bound = 1 / math.sqrt(_fan_in(submodule))
+            pieces.append(torch.empty(tensor.numel()).uniform_(-bound, bound, generator=generator))
+    return torch.cat(pieces).numpy()
+
+
+def _fan_in(module: nn.Module) -> int:
+    if isinstance(module, nn.GRU):
+        return module.hidden_size
+    weight = module.weight
+    assert isinstance(weight, torch.Tensor)
+    return weight[0].numel()

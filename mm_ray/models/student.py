@@ -1,0 +1,66 @@
+"""The student's files: `student.safetensors` (tensors by name) and `student.json` (enough to predict)."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from mm_ray.config import FeatureConfig, ModelConfig
+from mm_ray.errors import bad_value
+from mm_ray.models.flat import named_tensors
+from mm_ray.models.network import Network, part_of
+from mm_ray.types import Arrays, Shapes
+
+
+@dataclass(frozen=True)
+class Student:
+    """A loaded student: the audio network in evaluation mode, its labels and its feature settings."""
+
+    network: Network
+    class_names: tuple[str, ...]
+    features: FeatureConfig
+
+
+def save_student(
+    folder: Path, params: Arrays, model: ModelConfig, shapes: Shapes, class_names: tuple[str, ...], features: FeatureConfig
+) -> Path:
+    """Write both files; returns the path of the safetensors file."""
+    path = folder / "student.safetensors"
+    description = {
+        "class_names": list(class_names),
+        "features": asdict(features),
+        "model": asdict(model),
+        "shapes": asdict(shapes),
+    }
+    save_file(named_tensors("audio", params, model, shapes), path)
+    path.with_suffix(".json").write_text(json.dumps(description, indent=2))
+    return path
+
+
+def load_student(path: Path) -> Student:
+    """Read a student; no code in the files is run.
+
+    Raises:
+        UserError: A file is missing or is not a student.
+
+    """
+    try:
+        description: dict[str, Any] = json.loads(path.with_suffix(".json").read_text())
+        model = ModelConfig(**description["model"] | {"conv_channels": tuple(description["model"]["conv_channels"])})
+        network = Network("audio", model, Shapes(**description["shapes"]))
+        _fill(network, load_file(path))
+        return Student(network, tuple(description["class_names"]), FeatureConfig(**description["features"]))
+    except FileNotFoundError as error:
+        raise bad_value("student", path, f"no such file ({error.filename}); give a run's student.safetensors") from error
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise bad_value("student", path, f"is not a student ({error}); give a run's student.safetensors") from error
+
+
+def _fill(network: Network, tensors: dict[str, torch.Tensor]) -> None:
+    for part in ("audio.encoder", "audio.head"):
+        module = part_of(network, part)
+        module.load_state_dict({name: tensors[f"{part}.{name}"] for name, _ in module.named_parameters()})

@@ -1,0 +1,52 @@
+"""Which Ray cluster is used, and what it has."""
+
+import logging
+import os
+from dataclasses import dataclass
+
+import ray
+
+from mm_ray.errors import bad_value
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A connected cluster: what it is called and what it holds in all."""
+
+    name: str
+    num_cpus: float
+    num_gpus: float
+    gpus_per_node: tuple[float, ...]
+
+
+def connect(address: str) -> Cluster:
+    """Start a local Ray (no address), or join the cluster at `address` (`auto` for the one on this machine).
+
+    Without an address a cluster that happens to run on this machine is not touched.
+
+    Raises:
+        UserError: Nothing answers at the address.
+
+    """
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")  # else every train.report waits 2 s
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if not ray.is_initialized():
+        try:
+            ray.init(
+                address=address or "local",
+                include_dashboard=None if address else False,
+                logging_level=logging.WARNING,
+                log_to_driver=False,
+            )
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise bad_value("address", address, f"no Ray cluster answers there ({reason}); leave it out to run here") from error
+    return describe("this machine" if not address else address)
+
+
+def describe(name: str) -> Cluster:
+    """The connected cluster."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    gpus = tuple(float(node.get("GPU", 0)) for node in nodes)
+    return Cluster(name, float(sum(node.get("CPU", 0) for node in nodes)), sum(gpus), gpus)
