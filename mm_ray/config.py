@@ -307,7 +307,7 @@ def _replace(node: Any, full_name: str, path: list[str], value: Any) -> Any:
     _check(path[0] in names, full_name, value, f"no such field; here are: {', '.join(names) or 'none'}")
     old = getattr(node, path[0])
     new = _replace(old, full_name, path[1:], value) if len(path) > 1 else value
-    return dataclasses.replace(node, **{path[0]: new})  # type: ignore[type-var]
+    return dataclasses.replace(node, **{path[0]: new})
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ def confusion_matrix(labels_N: np.ndarray, predictions_N: np.ndarray, num_classe
 
 
 def summary(confusion_CC: np.ndarray) -> dict[str, float]:
-    """`top1`, `uar` (mean recall over the classes that occur) and `macro_f1` (mean F1 over the classes that occur or are predicted)."""
+    """`top1`, `uar` (mean recall) and `macro_f1`; means run over the classes that occur (for F1: or are predicted)."""
     hits_C = np.diag(confusion_CC).astype(float)
     true_C, predicted_C = confusion_CC.sum(1), confusion_CC.sum(0)
     occurs_C, seen_C = true_C > 0, true_C + predicted_C > 0

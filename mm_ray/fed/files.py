@@ -17,7 +17,7 @@ class Files:
 
     """
 
-    def __init__(self, root: str):
+    def __init__(self, root: str) -> None:
         self.filesystem, self.base = _open(root)
         self.local = isinstance(self.filesystem, fs.LocalFileSystem)
 

@@ -23,7 +23,7 @@ EXPIRY_S = 20.0
 class Lease:
     """This object's claim on one key. Use `try_take`, and then the object as a context manager that renews and releases."""
 
-    def __init__(self, files: Files, key: str):
+    def __init__(self, files: Files, key: str) -> None:
         self._files, self._name = files, posixpath.join(key, "lease.json")
         self._owner = uuid.uuid4().hex
         self._renewals = 0

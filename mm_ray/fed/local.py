@@ -46,8 +46,8 @@ def train_local(
     momentum = torch.zeros_like(net.params)
     loss_sum = torch.zeros((), device=net.params.device)
     for positions in batches:
-        batch = gather(context.table, client.indices[positions], READS[net.network.name])
-        loss = objective(net.network(_to_device(batch, net.params.device), dropout), batch)
+        batch = _to_device(gather(context.table, client.indices[positions], READS[net.network.name]), net.params.device)
+        loss = objective(net.network(batch, dropout), batch)
         loss.backward()
         loss_sum += loss.detach() * batch.size
         with torch.no_grad():
@@ -84,5 +84,4 @@ def sgd_step(params: Tensor, grads: Tensor, momentum: Tensor, local: LocalConfig
 def _to_device(batch: Batch, device: torch.device) -> Batch:
     if device.type == "cpu":
         return batch
-    moved = (field.to(device) if isinstance(field, Tensor) else field for field in batch)
-    return Batch(*moved)
+    return batch._replace(**{n: f.to(device) for n, f in batch._asdict().items() if isinstance(f, Tensor)})

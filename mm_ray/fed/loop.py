@@ -70,7 +70,7 @@ class _PhaseRun:
 
     def __init__(
         self, phase: Phase, federation: Federation, store: PhaseStore, executor: Executor, chunk_size: int, outcomes: Outcomes
-    ):
+    ) -> None:
         self.phase, self.federation, self.store, self.executor = phase, federation, store, executor
         self.chunk_size, self.outcomes = chunk_size, outcomes
         self.content = _key_content(phase, federation, outcomes)

@@ -63,5 +63,5 @@ def with_phase2(config: ExperimentConfig) -> Method:
     distill = Distill(
         two.rounds, config.model, two.local, clients.sample_frac, clients.chunk_size, phase2=two, sources=audio + logits
     )
-    phases = (*first.phases, TeacherLogits(config.model, (first.teacher,)), distill)
-    return Method(phases, Role(distill.name, "audio"), first.teacher, first.audio)
+    teacher_logits = TeacherLogits(config.model, (first.teacher,))
+    return Method((*first.phases, teacher_logits, distill), Role(distill.name, "audio"), first.teacher, first.audio)

@@ -21,14 +21,30 @@ class Phase(Protocol):
     Nothing in a phase may depend on its number of rounds: the store continues a phase of r rounds to R.
     """
 
-    name: str
-    """Also the prefix of its metrics in TensorBoard, e.g. `phase1/unimodal`."""
-    rounds: int
-    model: ModelConfig
-    sources: tuple[Role, ...]
-    """What of earlier phases its result depends on."""
-    networks: tuple[str, ...]
-    """The networks that its state holds and that are evaluated on the dev set after each round."""
+    @property
+    def name(self) -> str:
+        """Also the prefix of its metrics in TensorBoard, e.g. `phase1/unimodal`."""
+        ...
+
+    @property
+    def rounds(self) -> int:
+        """How many rounds; may be raised later, and the phase goes on from what is stored."""
+        ...
+
+    @property
+    def model(self) -> ModelConfig:
+        """Sizes of its networks."""
+        ...
+
+    @property
+    def sources(self) -> tuple[Role, ...]:
+        """What of earlier phases its result depends on."""
+        ...
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """The networks that its state holds and that are evaluated on the dev set after each round."""
+        ...
 
     def check(self, federation: Federation) -> None:
         """Refuse a federation in which the phase cannot work (UserError)."""

@@ -39,7 +39,7 @@ class PhaseStore:
 
     """
 
-    def __init__(self, root: str):
+    def __init__(self, root: str) -> None:
         self.root = root
         self.files = Files(root)
 

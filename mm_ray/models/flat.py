@@ -16,7 +16,7 @@ from mm_ray.types import Arrays, Shapes
 class FlatNetwork:
     """A resident network that is loaded with parameters, used, and loaded again."""
 
-    def __init__(self, name: str, model: ModelConfig, shapes: Shapes, device: str):
+    def __init__(self, name: str, model: ModelConfig, shapes: Shapes, device: str) -> None:
         with torch.device("meta"):
             self.network = Network(name, model, shapes)
         self.slices = _slices(self.network)

@@ -6,6 +6,7 @@ Padding never leaks: what lies behind a clip's length is set to zero after every
 on what it is batched with. Dropout draws from the generator it is given; without one it is off (evaluation).
 """
 
+import itertools
 from typing import NamedTuple
 
 import torch
@@ -35,10 +36,10 @@ def dropout(values: Tensor, probability: float, generator: torch.Generator | Non
 class AudioEncoder(nn.Module):
     """Three times Conv1d(k=5)-ReLU-MaxPool(2)-dropout, then a GRU: (B, T, F) -> (B, T/8, H)."""
 
-    def __init__(self, audio_bins: int, channels: tuple[int, int, int], hidden: int, dropout_probability: float):
+    def __init__(self, audio_bins: int, channels: tuple[int, int, int], hidden: int, dropout_probability: float) -> None:
         super().__init__()
         widths = (audio_bins, *channels)
-        self.convs = nn.ModuleList(nn.Conv1d(a, b, 5, padding=2) for a, b in zip(widths, widths[1:], strict=False))
+        self.convs = nn.ModuleList(nn.Conv1d(a, b, 5, padding=2) for a, b in itertools.pairwise(widths))
         self.gru = nn.GRU(channels[-1], hidden, batch_first=True)
         self.dropout_probability = dropout_probability
 
@@ -59,7 +60,7 @@ class AudioEncoder(nn.Module):
 class VideoEncoder(nn.Module):
     """A GRU over frame features: (B, S, D) -> (B, S, H)."""
 
-    def __init__(self, video_features: int, hidden: int, dropout_probability: float):
+    def __init__(self, video_features: int, hidden: int, dropout_probability: float) -> None:
         super().__init__()
         self.gru = nn.GRU(video_features, hidden, batch_first=True)
         self.dropout_probability = dropout_probability
@@ -82,7 +83,7 @@ class MeanPool(nn.Module):
 class AttentionPool(nn.Module):
     """Weighted sums over a clip's real steps, one per head: (B, T, H) -> (B, A*H)."""
 
-    def __init__(self, hidden: int, size: int, heads: int):
+    def __init__(self, hidden: int, size: int, heads: int) -> None:
         super().__init__()
         self.hidden_layer = nn.Linear(hidden, size)
         self.scores = nn.Linear(size, heads)
@@ -106,7 +107,7 @@ class Output(NamedTuple):
 class Head(nn.Module):
     """Pooling, then Linear-ReLU-dropout-Linear to the classes."""
 
-    def __init__(self, pool: nn.Module, pooled_size: int, hidden: int, num_classes: int, dropout_probability: float):
+    def __init__(self, pool: nn.Module, pooled_size: int, hidden: int, num_classes: int, dropout_probability: float) -> None:
         super().__init__()
         self.pool = pool
         self.hidden_layer = nn.Linear(pooled_size, hidden)

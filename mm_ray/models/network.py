@@ -48,7 +48,7 @@ def _head(model: ModelConfig, shapes: Shapes, attention: bool) -> Head:
 class Network(nn.Module):
     """One of the three networks, as its parts in order."""
 
-    def __init__(self, name: str, model: ModelConfig, shapes: Shapes):
+    def __init__(self, name: str, model: ModelConfig, shapes: Shapes) -> None:
         super().__init__()
         self.name = name
         self.parts = nn.ModuleDict({_key(part): build_part(part, model, shapes) for part in PARTS[name]})

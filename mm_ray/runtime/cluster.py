@@ -42,7 +42,7 @@ def connect(address: str) -> Cluster:
         except (ConnectionError, ValueError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise bad_value("address", address, f"no Ray cluster answers there ({reason}); leave it out to run here") from error
-    return describe("this machine" if not address else address)
+    return describe(address if address else "this machine")
 
 
 def describe(name: str) -> Cluster:

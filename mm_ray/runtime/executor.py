@@ -31,7 +31,7 @@ class RayExecutor:
 
     """
 
-    def __init__(self, table_ref: Any, placement: Placement, group: PlacementGroup, first_bundle: int):
+    def __init__(self, table_ref: Any, placement: Placement, group: PlacementGroup, first_bundle: int) -> None:
         self.actors = [
             ClientActor.options(  # type: ignore[attr-defined]
                 num_cpus=placement.num_cpus,

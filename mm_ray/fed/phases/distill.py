@@ -1,5 +1,6 @@
 """Phase 2: federated distillation of the frozen teacher into the audio-only student."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -31,7 +32,7 @@ class Distill(TrainingPhase):
 
     def settings(self) -> dict[str, Any]:
         """The loss and who trains; a control is the same control whatever loss it does not use."""
-        used = {"loss_weight": self.phase2.loss_weight, "audio_clients": self.phase2.audio_clients}
+        used: dict[str, Any] = {"loss_weight": self.phase2.loss_weight, "audio_clients": self.phase2.audio_clients}
         if self.phase2.loss_weight:
             used |= {"loss": self.phase2.loss, "temperature": self.phase2.temperature}
         return super().settings() | used
@@ -41,7 +42,7 @@ class Distill(TrainingPhase):
         takes_part = "video" in client.modalities or self.phase2.audio_clients == "train"
         return ("audio",) if takes_part else ()
 
-    def material(self, sources: dict[Role, Arrays]) -> Arrays:  # type: ignore[override]
+    def material(self, sources: Mapping[Role, Arrays]) -> Arrays:
         """The teacher's logits (N, C)."""
         return sources.get(LOGITS, {})
 

@@ -1,0 +1,135 @@
+"""What the entry points share: flags from the config's dataclasses, and errors that end in one line."""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
+
+from mm_ray.config import ExperimentConfig, flatten
+from mm_ray.errors import UserError, unknown_name
+
+GROUPS_WITH_NAME = ("data",)
+"""`--data X` stands for `--data.name X`."""
+
+
+def run_main(main: Callable[[Sequence[str]], None]) -> None:
+    """Run an entry point: a user's mistake is one line on stderr and exit code 2."""
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from the last stored round", file=sys.stderr)
+        sys.exit(130)
+
+
+def experiment_parser(program: str, description: str) -> ArgumentParser:
+    """A parser whose flags are the fields of `ExperimentConfig` by their dotted names."""
+    parser = ArgumentParser(prog=f"python -m {program}", description=description, exit_on_error=False)
+    parser.add_argument("--config", type=str, help="YAML file of config fields (a run's config.yaml, a study's best.yaml)")
+    parser.add_class_arguments(ExperimentConfig)
+    return parser
+
+
+def add_run_flags(parser: ArgumentParser) -> None:
+    """Where a run leaves its files, and which Ray it uses."""
+    parser.add_argument("--name", type=str, default="", help="Name of the run, and of its folder below --runs")
+    parser.add_argument("--runs", type=str, default="runs", help="Folder of all runs (default: runs)")
+    parser.add_argument("--phases", type=str, default="", help="Phase store: a path or s3://, gs:// (default: RUNS/phases)")
+    parser.add_argument("--address", type=str, default="", help="Ray cluster to join (auto, HOST:PORT); default: start Ray here")
+
+
+def parse(parser: ArgumentParser, argv: Sequence[str]) -> tuple[ExperimentConfig, Namespace]:
+    """The config and the other flags; flags override the file of `--config`.
+
+    Raises:
+        UserError: An unknown flag or field, a value of the wrong type or out of range, a missing or broken file.
+
+    """
+    arguments = _normalised(argv)
+    try:
+        flags = parser.parse_args([*_file_arguments(parser, arguments), *arguments])
+        config = parser.instantiate_classes(flags)
+    except (ArgumentError, ValueError, TypeError) as error:
+        raise UserError(_one_line(error, parser)) from error
+    values = {field.name: config[field.name] for field in fields(ExperimentConfig)}
+    return ExperimentConfig(**values), flags
+
+
+def write_config(path: Path, config: ExperimentConfig) -> None:
+    """The complete config as YAML, written whole."""
+    unfinished = path.with_name(f".{path.name}.tmp")
+    unfinished.write_text(yaml.safe_dump(_plain(asdict(config)), sort_keys=False))
+    unfinished.replace(path)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _normalised(argv: Sequence[str]) -> list[str]:
+    """Dashes in flag names become underscores, and `--data X` becomes `--data.name X`."""
+    arguments = []
+    for argument in argv:
+        if argument.startswith("--"):
+            name, equals, value = argument[2:].partition("=")
+            name = name.replace("-", "_")
+            name = f"{name}.name" if name in GROUPS_WITH_NAME else name
+            argument = f"--{name}{equals}{value}"
+        arguments.append(argument)
+    return arguments
+
+
+def _file_arguments(parser: ArgumentParser, arguments: Sequence[str]) -> list[str]:
+    """The file of `--config` as flags, so that a flag and a field are checked alike."""
+    path = _value_of("--config", arguments)
+    if path is None:
+        return []
+    try:
+        tree = yaml.safe_load(Path(path).read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--config={path}: cannot be read ({error}); give a run's config.yaml or best.yaml") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"--config={path}: is not YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
+        raise UserError(f"--config={path}: holds no config fields; give a run's config.yaml or best.yaml")
+    known = _flag_names(parser)
+    flat = flatten(tree)
+    for name in flat:
+        if name not in known:
+            raise unknown_name(f"--config={path}: field", name, known)
+    return [f"--{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in flat.items()]
+
+
+def _value_of(flag: str, arguments: Sequence[str]) -> str | None:
+    for argument, following in zip(arguments, [*arguments[1:], None], strict=True):
+        if argument == flag:
+            return following
+        if argument.startswith(f"{flag}="):
+            return argument.partition("=")[2]
+    return None
+
+
+def _flag_names(parser: ArgumentParser) -> list[str]:
+    return [option[2:] for action in parser._actions for option in action.option_strings if option.startswith("--")]
+
+
+def _one_line(error: Exception, parser: ArgumentParser) -> str:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, UserError):
+            return str(cause)
+        cause = cause.__cause__ or cause.__context__
+    text = " ".join(str(error).split())
+    if text.startswith("Unrecognized arguments:"):
+        flag = text.split(":", 1)[1].split()[0].removeprefix("--").partition("=")[0]
+        return str(unknown_name("flag", f"--{flag}", [f"--{name}" for name in _flag_names(parser)])).replace("; or a dotted name of your own module", "")
+    return f"{text}; --help lists the flags"
