@@ -1,9 +1,10 @@
 """What the entry points share: flags from the config's dataclasses, and errors that end in one line."""
 
+import difflib
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from mm_ray.config import ExperimentConfig, flatten
-from mm_ray.errors import UserError, unknown_name
+from mm_ray.errors import UserError, bad_value
 
 GROUPS_WITH_NAME = ("data",)
 """`--data X` stands for `--data.name X`."""
@@ -62,19 +63,6 @@ def parse(parser: ArgumentParser, argv: Sequence[str]) -> tuple[ExperimentConfig
     return ExperimentConfig(**values), flags
 
 
-def write_config(path: Path, config: ExperimentConfig) -> None:
-    """The complete config as YAML, written whole."""
-    unfinished = path.with_name(f".{path.name}.tmp")
-    unfinished.write_text(yaml.safe_dump(_plain(asdict(config)), sort_keys=False))
-    unfinished.replace(path)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return list(value) if isinstance(value, tuple) else value
-
-
 def _normalised(argv: Sequence[str]) -> list[str]:
     """Dashes in flag names become underscores, and `--data X` becomes `--data.name X`."""
     arguments = []
@@ -105,16 +93,17 @@ def _file_arguments(parser: ArgumentParser, arguments: Sequence[str]) -> list[st
     flat = flatten(tree)
     for name in flat:
         if name not in known:
-            raise unknown_name(f"--config={path}: field", name, known)
+            nearest = difflib.get_close_matches(name, known, n=1)
+            raise bad_value("--config", path, f"{name} is no config field" + (f"; did you mean {nearest[0]}?" if nearest else ""))
     return [f"--{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in flat.items()]
 
 
 def _value_of(flag: str, arguments: Sequence[str]) -> str | None:
-    for argument, following in zip(arguments, [*arguments[1:], None], strict=True):
-        if argument == flag:
-            return following
+    for position, argument in enumerate(arguments):
         if argument.startswith(f"{flag}="):
             return argument.partition("=")[2]
+        if argument == flag and position + 1 < len(arguments):
+            return arguments[position + 1]
     return None
 
 
@@ -129,7 +118,8 @@ def _one_line(error: Exception, parser: ArgumentParser) -> str:
             return str(cause)
         cause = cause.__cause__ or cause.__context__
     text = " ".join(str(error).split())
-    if text.startswith("Unrecognized arguments:"):
-        flag = text.split(":", 1)[1].split()[0].removeprefix("--").partition("=")[0]
-        return str(unknown_name("flag", f"--{flag}", [f"--{name}" for name in _flag_names(parser)])).replace("; or a dotted name of your own module", "")
-    return f"{text}; --help lists the flags"
+    if text.lower().startswith("unrecognized arguments:"):
+        flag = text.partition(":")[2].split()[0].partition("=")[0]
+        nearest = difflib.get_close_matches(flag, [f"--{name}" for name in _flag_names(parser)], n=1)
+        text = f"{flag}: no such flag" + (f", did you mean {nearest[0]}?" if nearest else "")
+    return f"{text.removeprefix('Parser key ')}; --help lists the flags"

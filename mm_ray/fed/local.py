@@ -84,4 +84,5 @@ def sgd_step(params: Tensor, grads: Tensor, momentum: Tensor, local: LocalConfig
 def _to_device(batch: Batch, device: torch.device) -> Batch:
     if device.type == "cpu":
         return batch
-    return batch._replace(**{n: f.to(device) for n, f in batch._asdict().items() if isinstance(f, Tensor)})
+    moved = {name: value.to(device) for name, value in batch._asdict().items() if isinstance(value, Tensor)}
+    return batch._replace(**moved)  # type: ignore[arg-type]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from mm_ray.config import ExperimentConfig
 from mm_ray.fed.phase import Phase, Role
-from mm_ray.fed.phases.distill import LOGITS, Distill
+from mm_ray.fed.phases.distill import Distill
 from mm_ray.fed.phases.fusion import Fusion
 from mm_ray.fed.phases.joint import Joint
 from mm_ray.fed.phases.teacher_logits import TeacherLogits
@@ -57,11 +57,10 @@ def phase1(config: ExperimentConfig) -> Phase1:
 def with_phase2(config: ExperimentConfig) -> Method:
     """Phase 1, the teacher's logits, and distillation with the config's objective (weight 0: the control)."""
     first, two = phase1(config), config.phase2
-    audio = (first.audio,) if two.student_init == "phase1" else ()
-    logits = (LOGITS,) if two.loss_weight else ()
+    start = (first.audio,) if two.student_init == "phase1" else ()
     clients = config.clients
     distill = Distill(
-        two.rounds, config.model, two.local, clients.sample_frac, clients.chunk_size, phase2=two, sources=audio + logits
+        two.rounds, config.model, two.local, clients.sample_frac, clients.chunk_size, phase2=two, start=start
     )
     teacher_logits = TeacherLogits(config.model, (first.teacher,))
     return Method((*first.phases, teacher_logits, distill), Role(distill.name, "audio"), first.teacher, first.audio)

@@ -37,8 +37,12 @@ class TrainingPhase:
     name: ClassVar[str]
     stream: ClassVar[str]
     """Name of the phase's random streams; phases that are compared share it."""
-    sources: ClassVar[tuple[Role, ...]] = ()
     networks: ClassVar[tuple[str, ...]]
+
+    @property
+    def sources(self) -> tuple[Role, ...]:
+        """The networks of earlier phases to start from; none unless a subclass says otherwise."""
+        return ()
 
     def settings(self) -> dict[str, Any]:
         """The model, the local training and the sampling."""

@@ -23,12 +23,17 @@ class Distill(TrainingPhase):
     """The audiovisual clients train the student on the weighted objective; with weight 0 it is the cross-entropy control."""
 
     phase2: Phase2Config
-    sources: tuple[Role, ...]  # type: ignore[misc]
-    """The audio network to start from (if any), and the teacher's logits (unless this is the control)."""
+    start: tuple[Role, ...]
+    """The audio network to start from, if any."""
 
     name: ClassVar[str] = "phase2/distill"
     stream: ClassVar[str] = "phase2"
     networks: ClassVar[tuple[str, ...]] = ("audio",)
+
+    @property
+    def sources(self) -> tuple[Role, ...]:
+        """The audio network to start from, and the teacher's logits unless this is the control."""
+        return (*self.start, LOGITS) if self.phase2.loss_weight else self.start
 
     def settings(self) -> dict[str, Any]:
         """The loss and who trains; a control is the same control whatever loss it does not use."""

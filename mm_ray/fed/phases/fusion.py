@@ -15,8 +15,12 @@ class Fusion(TrainingPhase):
 
     name: ClassVar[str] = "phase1/fusion"
     stream: ClassVar[str] = "phase1-fusion"
-    sources: ClassVar[tuple[Role, ...]] = (Role(Unimodal.name, "audio"), Role(Unimodal.name, "video"))
     networks: ClassVar[tuple[str, ...]] = ("av",)
+
+    @property
+    def sources(self) -> tuple[Role, ...]:
+        """The unimodal encoders."""
+        return Role(Unimodal.name, "audio"), Role(Unimodal.name, "video")
 
     def trains(self, client: ClientData) -> tuple[str, ...]:
         """The audiovisual network, on audiovisual clients only."""

@@ -13,7 +13,7 @@ from urllib.error import URLError
 import pytest
 
 from mm_ray.tune.space import load_space
-from mm_ray.tune.tensorboard import TrialWriter, write_experiment
+from mm_ray.runtime.tensorboard import TrialWriter, write_experiment
 
 METRIC = "dev/audio_top1"
 SCALAR = f"phase2/distill/{METRIC}"
@@ -157,5 +157,5 @@ def test_reopening_leaves_one_full_file_and_a_killed_trial_has_its_hparams(tmp_p
 
 
 def test_writing_loads_neither_torch_nor_tensorflow():
-    code = "import sys, mm_ray.tune.tensorboard; print(sorted({'torch', 'tensorflow', 'ray'} & set(sys.modules)))"
+    code = "import sys, mm_ray.runtime.tensorboard; print(sorted({'torch', 'tensorflow', 'ray'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

@@ -1,0 +1,94 @@
+"""The files that a run leaves below `runs/<name>/` (docs/files.md)."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import yaml
+
+from mm_ray.config import ExperimentConfig
+from mm_ray.data.table import FeatureTable
+from mm_ray.errors import bad_value
+from mm_ray.fed.experiment import Finished, student_params
+from mm_ray.fed.phase_store import PhaseStore
+from mm_ray.models.student import save_student
+from mm_ray.runtime.tensorboard import TrialWriter
+from mm_ray.types import RoundReport
+
+
+def default_name(config: ExperimentConfig) -> str:
+    """A name that the same config gets again, so that the same command goes on."""
+    digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode()).hexdigest()[:8]
+    return f"{config.method.rpartition('.')[2]}-{config.data.name.rpartition('.')[2]}-{digest}"
+
+
+def config_yaml(config: ExperimentConfig) -> str:
+    """The complete config as YAML."""
+    return yaml.safe_dump(json.loads(json.dumps(asdict(config))), sort_keys=False)
+
+
+def open_folder(runs: str, name: str, config: ExperimentConfig) -> Path:
+    """Make a run's folder with its `config.yaml`, or go on in it if it holds the same config.
+
+    Raises:
+        UserError: The folder holds a run of another config, or cannot be made.
+
+    """
+    folder = Path(runs).expanduser() / name
+    path = folder / "config.yaml"
+    if path.exists() and path.read_text() != config_yaml(config):
+        raise bad_value("name", name, f"{path} holds another config; choose another --name, or remove the folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise bad_value("runs", runs, f"cannot make {folder} ({error.strerror}); choose another --runs") from error
+    write_text(path, config_yaml(config))
+    return folder
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole: a reader sees the old one or the new one."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished.write_text(text)
+    unfinished.replace(path)
+
+
+class RoundLog:
+    """Writes each report to `rounds.jsonl` and to TensorBoard.
+
+    A run that goes on reports its stored rounds again, so both begin anew.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._file: IO[str] = (folder / "rounds.jsonl").open("w")
+        self._board = TrialWriter(folder / "tensorboard", "")
+
+    def add(self, report: RoundReport) -> None:
+        """Write one report."""
+        content = report.to_json()
+        self._file.write(json.dumps(content) + "\n")
+        self._file.flush()
+        self._board.add_round(content)
+
+    def __enter__(self) -> "RoundLog":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._file.close()
+        self._board.finish("SUCCESS" if error is None else "FAILURE")
+
+
+def write_results(
+    folder: Path, finished: Finished, result: Mapping[str, Any], store: PhaseStore, table: FeatureTable
+) -> Path:
+    """Write the student and then `result.json`; returns the student's path."""
+    model = finished.plan.config.model
+    params = student_params(finished, store)
+    student = save_student(folder, params, model, table.shapes, table.class_names, table.features)
+    write_text(folder / "result.json", json.dumps(result, indent=2))
+    return student
