@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
@@ -43,7 +42,9 @@ def add_run_flags(parser: ArgumentParser) -> None:
     parser.add_argument("--name", type=str, default="", help="Name of the run, and of its folder below --runs")
     parser.add_argument("--runs", type=str, default="runs", help="Folder of all runs (default: runs)")
     parser.add_argument("--phases", type=str, default="", help="Phase store: a path or s3://, gs:// (default: RUNS/phases)")
-    parser.add_argument("--address", type=str, default="", help="Ray cluster to join (auto, HOST:PORT); default: start Ray here")
+    parser.add_argument(
+        "--address", type=str, default="", help="Ray cluster to join (auto, HOST:PORT); default: start Ray here"
+    )
 
 
 def parse(parser: ArgumentParser, argv: Sequence[str]) -> tuple[ExperimentConfig, Namespace]:
@@ -94,7 +95,9 @@ def _file_arguments(parser: ArgumentParser, arguments: Sequence[str]) -> list[st
     for name in flat:
         if name not in known:
             nearest = difflib.get_close_matches(name, known, n=1)
-            raise bad_value("--config", path, f"{name} is no config field" + (f"; did you mean {nearest[0]}?" if nearest else ""))
+            raise bad_value(
+                "--config", path, f"{name} is no config field" + (f"; did you mean {nearest[0]}?" if nearest else "")
+            )
     return [f"--{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in flat.items()]
 
 

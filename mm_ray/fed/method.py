@@ -59,8 +59,6 @@ def with_phase2(config: ExperimentConfig) -> Method:
     first, two = phase1(config), config.phase2
     start = (first.audio,) if two.student_init == "phase1" else ()
     clients = config.clients
-    distill = Distill(
-        two.rounds, config.model, two.local, clients.sample_frac, clients.chunk_size, phase2=two, start=start
-    )
+    distill = Distill(two.rounds, config.model, two.local, clients.sample_frac, clients.chunk_size, phase2=two, start=start)
     teacher_logits = TeacherLogits(config.model, (first.teacher,))
     return Method((*first.phases, teacher_logits, distill), Role(distill.name, "audio"), first.teacher, first.audio)

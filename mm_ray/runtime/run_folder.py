@@ -83,9 +83,7 @@ class RoundLog:
         self._board.finish("SUCCESS" if error is None else "FAILURE")
 
 
-def write_results(
-    folder: Path, finished: Finished, result: Mapping[str, Any], store: PhaseStore, table: FeatureTable
-) -> Path:
+def write_results(folder: Path, finished: Finished, result: Mapping[str, Any], store: PhaseStore, table: FeatureTable) -> Path:
     """Write the student and then `result.json`; returns the student's path."""
     model = finished.plan.config.model
     params = student_params(finished, store)

@@ -12,8 +12,9 @@ from urllib.error import URLError
 
 import pytest
 
+from mm_ray.runtime.tensorboard import TrialWriter
+from mm_ray.tune.hparams import write_experiment
 from mm_ray.tune.space import load_space
-from mm_ray.runtime.tensorboard import TrialWriter, write_experiment
 
 METRIC = "dev/audio_top1"
 SCALAR = f"phase2/distill/{METRIC}"

@@ -1,0 +1,71 @@
+"""`python -m mm_ray.predict STUDENT.safetensors a.wav b.flac ...`: what a student hears in recordings."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jsonargparse import ArgumentParser
+
+from mm_ray.cli import run_main
+from mm_ray.data.features import audio_features
+from mm_ray.data.media import read_audio
+from mm_ray.errors import UserError
+from mm_ray.models.student import Student, load_student
+from mm_ray.types import Batch
+
+DESCRIPTION = """Print the label and its probability for each recording, one line each. Any format that FFmpeg reads, any sample
+rate, mono or stereo. A file that cannot be read gets a line on stderr, the others are still predicted, and the exit code is 2."""
+
+
+def main(argv: Sequence[str]) -> None:
+    """Parse the flags and predict file by file."""
+    parser = ArgumentParser(prog="python -m mm_ray.predict", description=DESCRIPTION)
+    parser.add_argument("student", type=str, help="A run's student.safetensors (student.json lies beside it)")
+    parser.add_argument("files", type=str, nargs="+", help="Recordings")
+    parser.add_argument("--json", action="store_true", help="One JSON object a line: file, label, probability, probabilities")
+    flags = parser.parse_args(list(argv))
+    student = load_student(Path(flags.student))
+    torch.set_num_threads(1)
+    failed = [file for file in flags.files if not _told(student, file, flags.json)]
+    if failed:
+        raise UserError(f"{len(failed)} of {len(flags.files)} files could not be read; see above")
+
+
+def _told(student: Student, file: str, as_json: bool) -> bool:
+    try:
+        answer = predict(student, file)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return False
+    print(json.dumps(answer) if as_json else f"{answer['label']}\t{answer['probability']:.4f}\t{file}", flush=True)
+    return True
+
+
+def predict(student: Student, file: str) -> dict[str, Any]:
+    """The student's word on one recording: `file`, `label`, `probability`, and `probabilities` by label.
+
+    Raises:
+        UserError: The file is no recording.
+
+    """
+    waveform_N, sample_rate = read_audio(file)
+    audio_TF = audio_features(waveform_N, sample_rate, student.features).astype(np.float32)
+    length_B = torch.tensor([len(audio_TF)])
+    batch = Batch(torch.from_numpy(audio_TF)[None], length_B, None, None, torch.zeros(1, dtype=torch.long), np.zeros(1, int))
+    with torch.inference_mode():
+        probabilities_C = student.network(batch).logits_BC[0].softmax(0).tolist()
+    best = int(np.argmax(probabilities_C))
+    return {
+        "file": file,
+        "label": student.class_names[best],
+        "probability": probabilities_C[best],
+        "probabilities": dict(zip(student.class_names, probabilities_C, strict=True)),
+    }
+
+
+if __name__ == "__main__":
+    run_main(main)

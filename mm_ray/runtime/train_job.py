@@ -1,0 +1,121 @@
+"""A single run as a Ray Train job: the worker is the driver of the rounds, client actors play the clients.
+
+The actors live in a placement group that the launcher makes, not the worker: a group made in a Train worker leaks when the
+worker ends (measured on Ray 2.60). A worker that dies is started again by Train and goes on from the phase store.
+"""
+
+import tempfile
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from ray import train
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+
+from mm_ray.config import ExperimentConfig
+from mm_ray.data.table import FeatureTable
+from mm_ray.errors import UserError, bad_value
+from mm_ray.fed.experiment import Finished, plan_experiment, run_experiment
+from mm_ray.fed.phase_store import PhaseStore
+from mm_ray.runtime.executor import RayExecutor
+from mm_ray.runtime.placement import Placement
+from mm_ray.runtime.run_folder import RoundLog, write_results
+from mm_ray.types import RoundReport
+
+DRIVER_CPUS = 0.001
+"""Train refuses an empty bundle; while the driver works, the clients wait."""
+MAX_FAILURES = 3
+PLACEMENT_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that the worker needs, on whichever node it runs."""
+
+    config: ExperimentConfig
+    control: bool
+    folder: str
+    phases: str
+    placement: Placement
+
+
+def run_job(job: Job, table: FeatureTable) -> None:
+    """Run a Train job to its end; its files are then in the job's folder.
+
+    Raises:
+        UserError: The placement group cannot be had, or the run fails for good.
+
+    """
+    group = reserve(job.placement.bundles())
+    try:
+        trainer = DataParallelTrainer(
+            _worker,
+            train_loop_config={"job": job, "table": [ray.put(table)], "group": group},
+            scaling_config=train.ScalingConfig(num_workers=1, resources_per_worker={"CPU": DRIVER_CPUS}),
+            run_config=train.RunConfig(
+                name="train",
+                storage_path=str(Path(job.folder).absolute()),
+                failure_config=train.FailureConfig(max_failures=MAX_FAILURES),
+                checkpoint_config=train.CheckpointConfig(num_to_keep=1),
+            ),
+        )
+        trainer.fit()
+    except train.TrainingFailedError as error:
+        raise UserError(f"the run failed: {' '.join(str(error).split())[:300]}; run the same command to go on") from error
+    finally:
+        remove_placement_group(group)
+
+
+def reserve(bundles: list[dict[str, float]]) -> PlacementGroup:
+    """A placement group, waited for.
+
+    Raises:
+        UserError: The cluster does not have the room now.
+
+    """
+    group = placement_group(bundles, strategy="PACK")
+    if not group.wait(PLACEMENT_TIMEOUT_S):
+        remove_placement_group(group)
+        raise bad_value("clients.num_actors", len(bundles), f"no room for {bundles[0]} each on the cluster now; use fewer")
+    return group
+
+
+def _worker(settings: dict[str, Any]) -> None:
+    """The Train worker: drives the rounds, reports, writes the run's files."""
+    torch.set_num_threads(1)
+    job: Job = settings["job"]
+    table = ray.get(settings["table"][0])
+    store = PhaseStore(job.phases)
+    executor = RayExecutor(settings["table"][0], job.placement, settings["group"], first_bundle=0)
+    plan = plan_experiment(job.config, table)
+    folder = Path(job.folder)
+    with RoundLog(folder) as log:
+        finished, result = drive(run_experiment(plan, store, executor, job.control), log.add)
+    write_results(folder, finished, result, store, table)
+    _report(result, finished, store)
+
+
+def drive(
+    rounds: Generator[RoundReport, None, tuple[Finished, dict[str, Any]]], tell: Callable[[RoundReport], None]
+) -> tuple[Finished, dict[str, Any]]:
+    """Run a generator of reports to its end, tell each report, and return what it returns."""
+    while True:
+        try:
+            tell(next(rounds))
+        except StopIteration as stop:
+            outcome: tuple[Finished, dict[str, Any]] = stop.value
+            return outcome
+
+
+def _report(result: dict[str, Any], finished: Finished, store: PhaseStore) -> None:
+    """Hand the last state to Train as its checkpoint."""
+    outcome = finished.outcomes[finished.plan.method.student.phase]
+    with tempfile.TemporaryDirectory() as folder:
+        last = outcome.reports[-1].round
+        PhaseStore(folder).save(outcome.key, last, store.load(outcome.key, last), outcome.reports)
+        metrics = {"dev/audio_top1": finished.best_dev(), "rounds_computed": result["rounds_computed"]}
+        train.report(metrics, checkpoint=train.Checkpoint.from_directory(folder))
