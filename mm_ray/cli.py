@@ -43,7 +43,7 @@ def add_run_flags(parser: ArgumentParser) -> None:
     parser.add_argument("--runs", type=str, default="runs", help="Folder of all runs (default: runs)")
     parser.add_argument("--phases", type=str, default="", help="Phase store: a path or s3://, gs:// (default: RUNS/phases)")
     parser.add_argument(
-        "--address", type=str, default="", help="Ray cluster to join (auto, HOST:PORT); default: start Ray here"
+        "--address", type=str, default="", help="Ray cluster to join: auto, HOST:PORT (default: start one here)"
     )
 
 
@@ -79,7 +79,7 @@ def _normalised(argv: Sequence[str]) -> list[str]:
 
 def _file_arguments(parser: ArgumentParser, arguments: Sequence[str]) -> list[str]:
     """The file of `--config` as flags, so that a flag and a field are checked alike."""
-    path = _value_of("--config", arguments)
+    path = value_of("--config", arguments)
     if path is None:
         return []
     try:
@@ -101,7 +101,8 @@ def _file_arguments(parser: ArgumentParser, arguments: Sequence[str]) -> list[st
     return [f"--{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in flat.items()]
 
 
-def _value_of(flag: str, arguments: Sequence[str]) -> str | None:
+def value_of(flag: str, arguments: Sequence[str]) -> str | None:
+    """The value that a flag is given, before the rest is parsed."""
     for position, argument in enumerate(arguments):
         if argument.startswith(f"{flag}="):
             return argument.partition("=")[2]

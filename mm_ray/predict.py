@@ -17,8 +17,8 @@ from mm_ray.errors import UserError
 from mm_ray.models.student import Student, load_student
 from mm_ray.types import Batch
 
-DESCRIPTION = """Print the label and its probability for each recording, one line each. Any format that FFmpeg reads, any sample
-rate, mono or stereo. A file that cannot be read gets a line on stderr, the others are still predicted, and the exit code is 2."""
+DESCRIPTION = """Print the label and its probability for each recording, one line each. Any format that FFmpeg reads, any
+sample rate, mono or stereo. A file that cannot be read gets a line on stderr, the others are predicted, the exit code is 2."""
 
 
 def main(argv: Sequence[str]) -> None:

@@ -16,6 +16,7 @@ from mm_ray.data.table import FeatureTable
 from mm_ray.fed.executor import SerialExecutor
 from mm_ray.fed.experiment import Plan, plan_experiment, run_experiment
 from mm_ray.fed.phase_store import PhaseStore
+from mm_ray.runtime.drive import drive
 from mm_ray.runtime.progress import RunProgress
 from mm_ray.runtime.run_folder import RoundLog, default_name, open_folder, write_results
 from mm_ray.types import RoundReport
@@ -60,14 +61,7 @@ def _run_here(plan: Plan, table: FeatureTable, phases: str, control: bool, folde
     store = PhaseStore(phases)
     rounds = run_experiment(plan, store, SerialExecutor(), control)
     with RoundLog(folder) as log:
-        while True:
-            try:
-                report = next(rounds)
-            except StopIteration as stop:
-                finished, result = stop.value
-                break
-            log.add(report)
-            progress.add(report)
+        finished, result = drive(rounds, log.add, progress.add)
     write_results(folder, finished, result, store, table)
 
 

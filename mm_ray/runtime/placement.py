@@ -1,11 +1,14 @@
 """How many client actors run, and whether they fit."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mm_ray.config import ClientsConfig
 from mm_ray.errors import bad_value
 from mm_ray.runtime.cluster import Cluster
+
+DRIVER_CPUS = 0.001
+"""The driver of a Train job needs a share, however small; the client actors, for whom it waits, lend it theirs."""
 
 
 @dataclass(frozen=True)
@@ -23,23 +26,25 @@ class Placement:
 
 
 def place_run(clients: ClientsConfig, cluster: Cluster) -> Placement:
-    """Actors of a single run: `clients.num_actors`, or as many as fit.
+    """Actors of a single run: `clients.num_actors`, or as many as fit beside the job's driver.
 
     Raises:
         UserError: They do not fit; the message says what is missing.
 
     """
-    return _checked(clients, cluster, clients.num_actors or max(_most(clients, cluster), 1))
+    fitting = _checked(clients, cluster, clients.num_actors or max(_most(clients, cluster), 1))
+    return replace(fitting, num_cpus=fitting.num_cpus - DRIVER_CPUS)
 
 
-def place_trial(clients: ClientsConfig, cluster: Cluster) -> Placement:
-    """Actors of one trial of a study: `clients.num_actors`, or one.
+def place_trial(clients: ClientsConfig, cluster: Cluster, host: str) -> Placement:
+    """Actors of one trial of a study: `clients.num_actors`, or one; beside a job's driver if the host is `train`.
 
     Raises:
         UserError: They do not fit; the message says what is missing.
 
     """
-    return _checked(clients, cluster, clients.num_actors or 1)
+    fitting = _checked(clients, cluster, clients.num_actors or 1)
+    return replace(fitting, num_cpus=fitting.num_cpus - DRIVER_CPUS) if host == "train" else fitting
 
 
 def most_trials(placement: Placement, clients: ClientsConfig, cluster: Cluster) -> int:

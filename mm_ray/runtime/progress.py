@@ -10,9 +10,17 @@ from mm_ray.types import RoundReport
 
 
 class RunProgress:
-    """Progress bars on a terminal; on anything else one line at the end of each phase."""
+    """Progress bars on a terminal; on anything else one line at the end of each phase.
 
-    def __init__(self, plan: Plan, control: bool) -> None:
+    Args:
+        plan: What is run.
+        control: Whether its control is run too.
+        only_computed: Do not show stored rounds.
+
+    """
+
+    def __init__(self, plan: Plan, control: bool, only_computed: bool = False) -> None:
+        self._only_computed = only_computed
         self._console = Console()
         self._rounds = {phase.name: phase.rounds for phase in plan.method.phases}
         if control:
@@ -23,6 +31,8 @@ class RunProgress:
 
     def add(self, report: RoundReport) -> None:
         """Show a round."""
+        if report.reused and self._only_computed:
+            return
         note = _note(report)
         if report.phase not in self._tasks:
             total = self._rounds[report.phase]

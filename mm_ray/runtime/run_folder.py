@@ -62,11 +62,16 @@ class RoundLog:
     """Writes each report to `rounds.jsonl` and to TensorBoard.
 
     A run that goes on reports its stored rounds again, so both begin anew.
+
+    Args:
+        folder: The run's folder.
+        board: Subfolder of its `tensorboard/`.
+
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, board: str = "") -> None:
         self._file: IO[str] = (folder / "rounds.jsonl").open("w")
-        self._board = TrialWriter(folder / "tensorboard", "")
+        self._board = TrialWriter(folder / "tensorboard", board)
 
     def add(self, report: RoundReport) -> None:
         """Write one report."""

@@ -5,7 +5,6 @@ worker ends (measured on Ray 2.60). A worker that dies is started again by Train
 """
 
 import tempfile
-from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,13 +20,11 @@ from mm_ray.data.table import FeatureTable
 from mm_ray.errors import UserError, bad_value
 from mm_ray.fed.experiment import Finished, plan_experiment, run_experiment
 from mm_ray.fed.phase_store import PhaseStore
+from mm_ray.runtime.drive import drive
 from mm_ray.runtime.executor import RayExecutor
-from mm_ray.runtime.placement import Placement
+from mm_ray.runtime.placement import DRIVER_CPUS, Placement
 from mm_ray.runtime.run_folder import RoundLog, write_results
-from mm_ray.types import RoundReport
 
-DRIVER_CPUS = 0.001
-"""Train refuses an empty bundle; while the driver works, the clients wait."""
 MAX_FAILURES = 3
 PLACEMENT_TIMEOUT_S = 60.0
 
@@ -59,7 +56,7 @@ def run_job(job: Job, table: FeatureTable) -> None:
             run_config=train.RunConfig(
                 name="train",
                 storage_path=str(Path(job.folder).absolute()),
-                failure_config=train.FailureConfig(max_failures=MAX_FAILURES),
+                failure_config=train.FailureConfig(max_failures=MAX_FAILURES, controller_failure_limit=MAX_FAILURES),
                 checkpoint_config=train.CheckpointConfig(num_to_keep=1),
             ),
         )
@@ -97,18 +94,6 @@ def _worker(settings: dict[str, Any]) -> None:
         finished, result = drive(run_experiment(plan, store, executor, job.control), log.add)
     write_results(folder, finished, result, store, table)
     _report(result, finished, store)
-
-
-def drive(
-    rounds: Generator[RoundReport, None, tuple[Finished, dict[str, Any]]], tell: Callable[[RoundReport], None]
-) -> tuple[Finished, dict[str, Any]]:
-    """Run a generator of reports to its end, tell each report, and return what it returns."""
-    while True:
-        try:
-            tell(next(rounds))
-        except StopIteration as stop:
-            outcome: tuple[Finished, dict[str, Any]] = stop.value
-            return outcome
 
 
 def _report(result: dict[str, Any], finished: Finished, store: PhaseStore) -> None:

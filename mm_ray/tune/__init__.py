@@ -1,0 +1,1 @@
+"""The study: Optuna's search under Ray Tune."""

@@ -1,0 +1,80 @@
+"""The live table of a study: its trials, their rounds, the best so far."""
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+SHOWN_ROWS = 20
+
+
+class LiveTable:
+    """A table that moves on a terminal; elsewhere one line when a trial begins and ends."""
+
+    def __init__(self, num_trials: int) -> None:
+        self._console = Console(width=None)
+        self._live = Live(console=self._console, refresh_per_second=4, transient=False)
+        self._rows: dict[int, dict[str, Any]] = {}
+        self._num_trials = num_trials
+
+    def begin(self, number: int, params: Mapping[str, Any]) -> None:
+        """A trial begins."""
+        self._rows[number] = {"params": params, "state": "RUNNING", "score": None, "phase": "", "round": 0}
+        self._show(f"trial {number} begins: {describe(params)}")
+
+    def update(self, number: int, result: Mapping[str, Any]) -> None:
+        """A trial reports."""
+        last = result["reports"][-1] if result["reports"] else None
+        position = {"phase": last["phase"], "round": last["round"]} if last else {}
+        self._rows[number] |= {**result, **position}
+        self._show()
+
+    def end(self, number: int, state: str) -> None:
+        """A trial ended."""
+        row = self._rows[number]
+        row["state"] = state
+        score = "no score" if row["score"] is None else f"dev audio top-1 {row['score']:.3f}"
+        computed, reused = row.get("rounds_computed", 0), row.get("rounds_reused", 0)
+        self._show(f"trial {number} {state}: {score}, {computed} rounds computed, {reused} reused")
+
+    def __enter__(self) -> "LiveTable":
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._live.stop()
+
+    def _show(self, line: str = "") -> None:
+        if self._console.is_terminal:
+            self._live.update(self._table())
+        elif line:
+            self._console.print(line, soft_wrap=True, highlight=False)
+
+    def _table(self) -> Table:
+        ended = sum(row["state"] != "RUNNING" for row in self._rows.values())
+        best = max((row["score"] for row in self._rows.values() if row["state"] == "COMPLETE"), default=None)
+        title = f"{ended} of {self._num_trials} trials" + ("" if best is None else f", best dev audio top-1 {best:.3f}")
+        table = Table(title=title, title_justify="left")
+        for column in ("trial", "state", "configuration", "phase", "round", "dev audio top-1", "computed", "reused"):
+            table.add_column(column, justify="left" if column in ("state", "configuration", "phase") else "right")
+        for number, row in sorted(self._rows.items())[-SHOWN_ROWS:]:
+            score = "" if row["score"] is None else f"{row['score']:.3f}"
+            cells = [number, row["state"], describe(row["params"]), row["phase"], row["round"], score]
+            table.add_row(*map(str, [*cells, row.get("rounds_computed", 0), row.get("rounds_reused", 0)]))
+        return table
+
+
+def describe(params: Mapping[str, Any]) -> str:
+    """Parameters as people read them: short names, three digits."""
+    return ", ".join(
+        f"{_short(name)} {value:.3g}" if isinstance(value, float) else f"{_short(name)} {value}"
+        for name, value in params.items()
+    )
+
+
+def _short(name: str) -> str:
+    return name.removeprefix("phase2.")
