@@ -64,7 +64,7 @@ class SyntheticConfig:
     num_classes: int = 10
     num_groups: int = 40
     clips_per_class: int = 120
-    audio_snr_db: float = 0.0
+    audio_snr_db: float = 5.0
     video_noise: float = 0.3
     label_noise: float = 0.2
     data_seed: int = 0
@@ -109,8 +109,8 @@ class PartitionConfig:
     """
 
     kind: Literal["dirichlet", "natural"] = "dirichlet"
-    num_clients: int = 40
-    alpha: float = 1.0
+    num_clients: int = 20
+    alpha: float = 5.0
     min_clips: int = 5
     video_missing: float = 0.5
 
@@ -162,11 +162,11 @@ class LocalConfig:
         batch_size: Clips per batch (B).
     """
 
-    lr: float = 0.05
+    lr: float = 0.03
     momentum: float = 0.9
     weight_decay: float = 1e-5
     clip_norm: float = 10.0
-    epochs: int = 1
+    epochs: int = 3
     batch_size: int = 16
 
     def __post_init__(self) -> None:
@@ -190,7 +190,7 @@ class Phase1Config:
     """
 
     kind: Literal["modality_wise", "joint"] = "modality_wise"
-    rounds: int = 40
+    rounds: int = 60
     fusion_frac: float = 0.25
     local: LocalConfig = field(default_factory=LocalConfig)
 
@@ -246,7 +246,7 @@ class ClientsConfig:
         num_gpus: GPUs per actor, may be a fraction; 0 trains on the CPU.
     """
 
-    sample_frac: float = 0.1
+    sample_frac: float = 0.3
     chunk_size: int = 2
     num_actors: int = 0
     num_cpus: float = 1.0

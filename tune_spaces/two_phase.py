@@ -11,13 +11,13 @@ import optuna
 OBJECTIVES: dict[str, str] = {"dev/audio_top1": "max"}
 
 _DEFAULT: dict[str, Any] = {
-    "phase1.rounds": 40,
-    "phase1.local.lr": 0.05,
+    "phase1.rounds": 60,
+    "phase1.local.lr": 0.03,
     "phase2.temperature": 4.0,
     "phase2.loss_weight": 0.5,
     "phase2.rounds": 20,
     "phase2.student_init": "phase1",
-    "phase2.local.lr": 0.05,
+    "phase2.local.lr": 0.03,
 }
 
 ENQUEUED: list[dict[str, Any]] = [

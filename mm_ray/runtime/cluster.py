@@ -8,6 +8,9 @@ import ray
 
 from mm_ray.errors import bad_value
 
+NOISY_LOGGERS = ("ray._private.authentication.authentication_token_setup", "ray.tune.analysis.experiment_analysis")
+"""They tell at each start that tokens are on, and miss the files of Tune's own loggers, which we switch off."""
+
 
 @dataclass(frozen=True)
 class Cluster:
@@ -30,6 +33,8 @@ def connect(address: str) -> Cluster:
     """
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")  # else every train.report waits 2 s
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    for name in NOISY_LOGGERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if not ray.is_initialized():
         try:

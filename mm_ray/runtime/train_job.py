@@ -56,7 +56,8 @@ def run_job(job: Job, table: FeatureTable) -> None:
             run_config=train.RunConfig(
                 name="train",
                 storage_path=str(Path(job.folder).absolute()),
-                failure_config=train.FailureConfig(max_failures=MAX_FAILURES, controller_failure_limit=MAX_FAILURES),
+                # Without a limit the controller waits for ever for a worker that does not fit.
+                failure_config=train.FailureConfig(MAX_FAILURES, controller_failure_limit=1),  # type: ignore[call-arg]
                 checkpoint_config=train.CheckpointConfig(num_to_keep=1),
             ),
         )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import optuna
 import torch
 
 from mm_ray.cli import add_run_flags, experiment_parser, parse, run_main, value_of
@@ -33,6 +34,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--scheduler", choices=SCHEDULERS, default="none", help="Who stops hopeless trials (default: none)")
     parser.add_argument("--host", choices=HOSTS, default="actor", help="What runs a trial: an actor, or a Ray Train job")
     parser.add_argument("--resume", type=str, default="", help="Go on with the study of this name, as it was configured")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     config, flags = parse(parser, [*_resumed(argv), *argv])
     torch.set_num_threads(1)
     space = load_space(flags.space)

@@ -27,8 +27,9 @@ class Hosted:
     """The reference, in a list so that Ray passes it on and does not resolve it."""
     placement: Placement
 
-    def executor(self, group: PlacementGroup) -> RayExecutor:
+    def executor(self, group: PlacementGroup | None) -> RayExecutor:
         """Client actors in the trial's placement group."""
+        assert group is not None
         return RayExecutor(self.table[0], self.placement, group, first_bundle=0)
 
     def trial(self, config: dict[str, Any], executor: RayExecutor) -> TrialRun:
@@ -48,7 +49,7 @@ def trainable(hosted: Hosted, host: str) -> Any:
 class TrialActor(tune.Trainable):
     """A trial in this actor; the next trial reuses it together with its client actors."""
 
-    def setup(self, config: dict[str, Any], hosted: Hosted) -> None:
+    def setup(self, config: dict[str, Any], hosted: Hosted) -> None:  # type: ignore[override]
         """Start the client actors and plan the trial."""
         self._hosted = hosted
         self._executor = hosted.executor(get_current_placement_group())
@@ -80,8 +81,8 @@ def train_trial(config: dict[str, Any], hosted: Hosted) -> None:
         run_config=train.RunConfig(
             name=f"trial-{config['number']}",
             storage_path=tune.get_context().get_trial_dir(),
-            failure_config=train.FailureConfig(max_failures=2, controller_failure_limit=2),
-            callbacks=[TuneReportCallback()],
+            failure_config=train.FailureConfig(max_failures=2, controller_failure_limit=2),  # type: ignore[call-arg]
+            callbacks=[TuneReportCallback()],  # type: ignore[list-item]
         ),
     ).fit()
 

@@ -70,11 +70,12 @@ class LiveTable:
 
 def describe(params: Mapping[str, Any]) -> str:
     """Parameters as people read them: short names, three digits."""
-    return ", ".join(
-        f"{_short(name)} {value:.3g}" if isinstance(value, float) else f"{_short(name)} {value}"
-        for name, value in params.items()
-    )
+    return ", ".join(f"{_short(name)} {_digits(value)}" for name, value in params.items())
 
 
 def _short(name: str) -> str:
     return name.removeprefix("phase2.")
+
+
+def _digits(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

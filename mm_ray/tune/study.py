@@ -54,7 +54,6 @@ def run_trials(study: Study, table: FeatureTable, cluster: Cluster) -> StudySear
     """Run the trials that are still missing; returns the searcher with the finished study."""
     clients = study.base.clients
     placement = place_trial(clients, cluster, study.host)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     search = StudySearch(study.space, study.folder, study.folder.name, study.base.seed)
     remaining = search.remaining(study.trials)
     if not remaining:

@@ -27,6 +27,9 @@ class StudyLog(Callback):
         self._results: dict[int, dict[str, Any]] = {}
         self._curves: dict[int, list[dict[str, Any]]] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles its callbacks for a restore that we do not use: the journal is what a study resumes from
+
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial begins, or begins again after a failure."""
         number, params = trial.config["number"], trial.config["params"]
