@@ -23,6 +23,7 @@ from mm_ray.models.flat import named_tensors
 from mm_ray.types import Arrays, RoundReport
 
 CONTROL_PHASE = "control/cross_entropy"
+ROLES = ("student", "teacher", "phase1_audio")
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,9 @@ class Finished:
     plan: Plan
     outcomes: Outcomes
 
-    def best_dev(self) -> float:
-        """The student's dev top-1 at its best round."""
-        role = self.plan.method.student
+    def best_dev(self, role_name: str = "student") -> float:
+        """A role's dev top-1 at its best round."""
+        role: Role = getattr(self.plan.method, role_name)
         outcome = self.outcomes[role.phase]
         return float(outcome.reports[outcome.best_round(role.network) - 1].metrics[f"dev/{role.network}_top1"])
 
@@ -75,12 +76,13 @@ def run_experiment(
     reports: list[RoundReport] = []
     finished = yield from _mapped(run_rounds(plan, store, executor), lambda report: _note(report, reports))
     test = scores_on_test(finished, store)
+    dev = {role: finished.best_dev(role) for role in ROLES}
     if control:
         control_config = with_overrides(plan.config, {"method": "control"})
         control_plan = replace(plan, config=control_config, method=find_method(control_config))
         control_run = yield from _control_only(run_rounds(control_plan, store, executor), control_plan)
-        test["control"] = scores_on_test(control_run, store)["student"]
-    return finished, _result(finished, reports, test, store, time.perf_counter() - started)
+        test["control"], dev["control"] = scores_on_test(control_run, store)["student"], control_run.best_dev()
+    return finished, _result(finished, reports, test, dev, store, time.perf_counter() - started)
 
 
 def _note(report: RoundReport, notes: list[RoundReport]) -> RoundReport:
@@ -111,7 +113,7 @@ def _mapped(
 
 def scores_on_test(finished: Finished, store: PhaseStore) -> dict[str, dict[str, float]]:
     """`top1`, `uar`, `macro_f1` on the test set for `student`, `teacher` and `phase1_audio`."""
-    return {name: summary(confusion_of_role(finished, name, store)) for name in ("student", "teacher", "phase1_audio")}
+    return {name: summary(confusion_of_role(finished, name, store)) for name in ROLES}
 
 
 def confusion_of_role(finished: Finished, role_name: str, store: PhaseStore) -> np.ndarray:
@@ -138,7 +140,12 @@ def params_digest(config: ExperimentConfig, federation: Federation, params: Arra
 
 
 def _result(
-    finished: Finished, reports: list[RoundReport], test: dict[str, Any], store: PhaseStore, seconds: float
+    finished: Finished,
+    reports: list[RoundReport],
+    test: dict[str, Any],
+    dev: dict[str, float],
+    store: PhaseStore,
+    seconds: float,
 ) -> dict[str, Any]:
     plan = finished.plan
     student = plan.method.student
@@ -148,7 +155,7 @@ def _result(
         "seed": plan.config.seed,
         "data": plan.config.data.name,
         "test": test,
-        "dev": {"student": {"top1": finished.best_dev()}},
+        "dev": {role: {"top1": value} for role, value in dev.items()},
         "best_round": finished.outcomes[student.phase].best_round(student.network),
         "rounds_computed": len(reports) - reused,
         "rounds_reused": reused,

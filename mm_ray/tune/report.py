@@ -34,7 +34,7 @@ def write_report(path: Path, study: optuna.Study, trials: list[dict[str, Any]], 
             `seconds` and `curve`, a list of `{"phase", "round", "reused", "metrics"}`. Unknown values are None.
         best: `number`, `params` and `score` of the best trial, empty if there is none yet; and optionally `metric`,
             `command` (retrains it), `phase1` and `control` (the score of phase 1's audio model and of the control, else
-            read from the trials).
+            read from the trials), and `test`, the scores on the test set by role (as in `result.json`).
 
     """
     path = Path(path)
@@ -73,9 +73,23 @@ def _headline(path: Path, study: optuna.Study, trials: Sequence[Row], best: Row,
     return (
         f"<p>{_counts(trials)} Scores are <code>{_text(metric)}</code> at each trial's best round.</p>"
         f'<div class="cards">{"".join(_card(*figure) for figure in figures)}</div>'
+        f"{_test(best.get('test', {}))}"
         f'<p class="note">The best of many trials looks better than it is: retrain it with fresh seeds before a claim.</p>'
         f"<h2>Best configuration</h2>{_params(best['params'])}<h3>Retrain it</h3><pre>{_text(command)}</pre>"
     )
+
+
+TEST_LABELS = {
+    "student": "distilled student",
+    "control": "control: cross-entropy, as many rounds",
+    "phase1_audio": "phase 1 audio model",
+    "teacher": "audiovisual teacher",
+}
+
+
+def _test(test: Mapping[str, Mapping[str, float]]) -> str:
+    cards = "".join(_card(label, test[role]["top1"]) for role, label in TEST_LABELS.items() if role in test)
+    return f'<h3>On the test set, once, top-1</h3><div class="cards">{cards}</div>' if cards else ""
 
 
 def _counts(trials: Sequence[Row]) -> str:

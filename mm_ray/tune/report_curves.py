@@ -83,6 +83,8 @@ def _add_phases(figure: go.Figure, trials: Sequence[Mapping[str, Any]]) -> None:
     starts = {tuple(_starts(trial["curve"]).items()) for trial in trials if trial["curve"]}
     full = [one for one in starts if all(set(other) <= set(one) for other in starts)]
     for phase, x in full[0] if full else ():
+        if phase.endswith("teacher_logits"):
+            continue  # one round, whose name would lie over the next one's
         figure.add_vline(
             x=x - 0.5, line={"color": "#d5dbe1", "width": 1}, annotation_text=phase, annotation_position="top right"
         )
