@@ -66,7 +66,7 @@ class Lease:
         return content
 
     def _is_dead(self, current: dict[str, object]) -> bool:
-        if current["host"] == _host():
+        if current["host"] == _host() and current["process"]:
             return _process(int(str(current["pid"]))) != current["process"]
         token = f"{current['owner']}/{current['renewals']}"
         if token != self._seen[0]:
@@ -83,9 +83,11 @@ def _host() -> str:
 
 
 def _process(pid: int) -> str:
-    """A process by its id and start time, so that a reused id is another process; empty if there is none."""
+    """A process by its id and start time, so that a reused id is another process; empty if there is none, or no /proc."""
     try:
         with open(f"/proc/{pid}/stat") as file:
-            return f"{pid}/{file.read().rsplit(')', 1)[1].split()[19]}"
+            fields = file.read().rsplit(")", 1)[1].split()
     except OSError:
         return ""
+    # A killed process whose parent does not ask for its end stays as a zombie, in a container without an init for ever.
+    return "" if fields[0] in "ZX" else f"{pid}/{fields[19]}"

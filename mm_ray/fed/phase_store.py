@@ -15,14 +15,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from mm_ray.errors import bad_value
+from mm_ray.errors import UserError, bad_value
 from mm_ray.fed.files import Files
 from mm_ray.types import RoundReport, ServerState
 
 FORMAT_VERSION = 1
 HEADER = "mm_ray"
+MAX_HEADER_BYTES = 100_000_000
+"""The limit of safetensors; a file that asks for more is something else."""
 
 
 def phase_key(content: Mapping[str, Any]) -> str:
@@ -69,7 +72,10 @@ class PhaseStore:
         """
         data = self.files.read(_state_name(key, round_number))
         header = self._header(key, round_number, data)
-        return ServerState(load(data), header["meta"])
+        try:
+            return ServerState(load(data), header["meta"])
+        except SafetensorError as error:
+            raise self._broken(key, round_number, error) from error
 
     def reports(self, key: str, up_to: int) -> list[RoundReport]:
         """The reports of rounds 1 to `up_to`, which must be a stored round."""
@@ -84,16 +90,19 @@ class PhaseStore:
         """Length and header of a state file, without its tensors."""
         name = _state_name(key, round_number)
         size = int.from_bytes(self.files.read(name, 8), "little")
-        return self.files.read(name, 8 + size)
+        return self.files.read(name, 8 + min(size, MAX_HEADER_BYTES))
 
     def _header(self, key: str, round_number: int, data: bytes) -> dict[str, Any]:
         try:
             size = int.from_bytes(data[:8], "little")
             header: dict[str, Any] = json.loads(json.loads(data[8 : 8 + size])["__metadata__"][HEADER])
         except (ValueError, KeyError) as error:
-            path = posixpath.join(self.root, _state_name(key, round_number))
-            raise bad_value("phases", path, f"is not a phase state ({type(error).__name__}); delete this file") from error
+            raise self._broken(key, round_number, error) from error
         return header
+
+    def _broken(self, key: str, round_number: int, error: Exception) -> UserError:
+        path = posixpath.join(self.root, _state_name(key, round_number))
+        return bad_value("phases", path, f"is not a phase state ({type(error).__name__}); delete this file")
 
 
 def _state_name(key: str, round_number: int) -> str:

@@ -56,8 +56,9 @@ def load_student(path: Path) -> Student:
         return Student(network, tuple(description["class_names"]), FeatureConfig(**description["features"]))
     except FileNotFoundError as error:
         raise bad_value("student", path, f"no such file ({error.filename}); give a run's student.safetensors") from error
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise bad_value("student", path, f"is not a student ({error}); give a run's student.safetensors") from error
+    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:  # torch: a tensor of another shape
+        reason = " ".join(str(error).split())
+        raise bad_value("student", path, f"is not a student ({reason}); give a run's student.safetensors") from error
 
 
 def _fill(network: Network, tensors: dict[str, torch.Tensor]) -> None:

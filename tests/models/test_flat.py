@@ -38,7 +38,10 @@ def make_batch(size=5):
 @pytest.mark.parametrize("name", PARTS)
 def test_parameters_and_gradients_are_views_of_two_buffers(name):
     flat = make(name)
-    for buffer, tensors in ((flat.params, flat.network.parameters()), (flat.grads, (p.grad for p in flat.network.parameters()))):
+    for buffer, tensors in (
+        (flat.params, flat.network.parameters()),
+        (flat.grads, (p.grad for p in flat.network.parameters())),
+    ):
         begin = buffer.data_ptr()
         offsets = sorted((tensor.data_ptr() - begin) // 4 for tensor in tensors)
         assert (offsets[0], len(set(offsets))) == (0, len(offsets))

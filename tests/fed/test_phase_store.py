@@ -1,0 +1,160 @@
+"""The store of phase states."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mm_ray.errors import UserError
+from mm_ray.fed.files import Files
+from mm_ray.fed.phase_store import PhaseStore, phase_key
+from mm_ray.types import RoundReport, ServerState
+
+STATE = ServerState(
+    {
+        "audio.encoder": np.array([1.5, -0.0, np.nan, np.inf, 1e-45], np.float32),
+        "logits": np.arange(6, dtype=np.float64).reshape(2, 3).T,
+        "rows": np.array([[3]], np.int64),
+    },
+    {"note": "ü", "k": 2, "nested": {"a": [1, None]}},
+)
+
+
+def report(number, **fields):
+    return RoundReport("phase1/unimodal", number, {"dev/audio_top1": number / 10}, 2, 0.5, 3, 4, **fields)
+
+
+@pytest.fixture(params=["path", "uri"])
+def store(request, tmp_path):
+    root = tmp_path / "a b" / "phases"
+    return PhaseStore(str(root) if request.param == "path" else f"file://{tmp_path}/phases")
+
+
+def test_a_state_comes_back_bit_for_bit(store):
+    store.save("k", 12, STATE, [report(12)])
+    loaded = store.load("k", 12)
+    assert loaded.meta == STATE.meta
+    assert list(loaded.tensors) == sorted(STATE.tensors) or set(loaded.tensors) == set(STATE.tensors)
+    for name, array in STATE.tensors.items():
+        assert (loaded.tensors[name].dtype, loaded.tensors[name].shape) == (array.dtype, array.shape)
+        assert loaded.tensors[name].tobytes() == array.tobytes()
+
+
+def test_the_same_state_is_the_same_file(store):
+    for key in ("k", "l"):
+        store.save(key, 1, STATE, [report(1)])
+    names = [f"{key}/round-000001.safetensors" for key in ("k", "l")]
+    assert store.files.read(names[0]) == store.files.read(names[1])
+
+
+def test_rounds_ascend_and_reports_are_the_union_of_the_files(store):
+    store.save("k", 12, STATE, [report(11), report(12)])
+    store.save("k", 2, STATE, [report(1), report(2)])
+    store.save("k", 10, STATE, [report(number) for number in range(3, 11)])
+    store.save("k", 5, STATE, [report(number) for number in range(3, 6)])  # another run kept this round as well
+    assert store.rounds("k") == [2, 5, 10, 12]
+    for stored in (2, 5, 10, 12):
+        assert store.reports("k", stored) == [report(number) for number in range(1, stored + 1)]
+    assert store.rounds("unknown") == []
+
+
+def test_a_report_keeps_all_its_fields(store):
+    full = report(1, reused=True)
+    store.save("k", 1, STATE, [full])
+    assert store.reports("k", 1) == [full]
+
+
+def test_the_description_is_written_once_and_can_be_read(store):
+    store.describe("k", {"phase": {"lr": 0.1}})
+    store.describe("k", {"phase": "other"})
+    assert b'"lr": 0.1' in store.files.read("k/phase.json")
+    assert store.rounds("k") == []
+
+
+@pytest.mark.parametrize("keep", [0, 4, 8, 40, -1, -30])
+def test_a_truncated_file_is_refused_in_one_line(store, keep):
+    store.save("k", 1, STATE, [report(1)])
+    name = "k/round-000001.safetensors"
+    store.files.write(name, store.files.read(name)[:keep])
+    with pytest.raises(
+        UserError, match=r"^phases=.*round-000001\.safetensors: is not a phase state .*; delete this file$"
+    ) as caught:
+        store.load("k", 1)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("data", [b"no state at all", b"\x02" + bytes(7) + b"{}", b"\xff" * 100])
+def test_another_file_is_refused_in_one_line(store, data):
+    store.files.write("k/round-000001.safetensors", data)
+    for read in (store.load, store.reports):
+        with pytest.raises(UserError, match=r"^phases=.*: is not a phase state .*; delete this file$"):
+            read("k", 1)
+
+
+def test_files_that_are_still_written_are_not_seen(store):
+    store.save("k", 1, STATE, [report(1)])
+    store.files.write("k/.round-000002.safetensors.0123", b"half")
+    assert store.files.list("k") == ["round-000001.safetensors"]
+    assert store.rounds("k") == [1]
+
+
+def test_a_write_shows_the_old_file_until_the_new_one_is_whole(tmp_path, monkeypatch):
+    files, put, seen = Files(str(tmp_path)), Files._put, []
+    files.write("k/a", b"old")
+
+    def slow_put(self, path, data):
+        put(self, path, data[:2])
+        seen.append((files.read("k/a"), files.list("k")))
+        put(self, path, data)
+
+    monkeypatch.setattr(Files, "_put", slow_put)
+    files.write("k/a", b"new content")
+    assert seen == [(b"old", ["a"])]
+    assert files.read("k/a") == b"new content"
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    files, put = Files(str(tmp_path)), Files._put
+    files.write("k/a", b"old")
+
+    def broken_put(self, path, data):
+        put(self, path, data[:1])
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Files, "_put", broken_put)
+    with pytest.raises(OSError, match="disk full"):
+        files.write("k/a", b"new")
+    assert files.read("k/a") == b"old"
+    assert os.listdir(tmp_path / "k") == ["a"]
+
+
+def test_files_by_hand(store):
+    files = store.files
+    assert (files.exists("a"), files.list("")) == (False, [])
+    files.write("a", b"12345")
+    files.write("sub/b", b"")
+    assert (files.exists("a"), files.exists("sub"), files.list("")) == (True, False, ["a"])
+    assert (files.read("a"), files.read("a", 2), files.read("a", 99)) == (b"12345", b"12", b"12345")
+    files.delete("a")
+    files.delete("a")
+    assert not files.exists("a")
+    with pytest.raises(FileNotFoundError):
+        files.read("a")
+
+
+def test_a_home_folder_is_expanded(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    Files("~/phases").write("a", b"1")
+    assert Path(tmp_path, "phases", "a").read_bytes() == b"1"
+
+
+def test_an_unknown_kind_of_uri_is_refused():
+    with pytest.raises(UserError, match=r"^path=ftp://x/y: no file system for it .*; use a path, s3:// or gs://$"):
+        PhaseStore("ftp://x/y")
+
+
+def test_the_key_is_a_digest_of_the_content_in_any_order():
+    assert phase_key({"a": 1, "b": [1, 2]}) == phase_key({"b": [1, 2], "a": 1})
+    assert phase_key({"a": 1}) != phase_key({"a": 2})
+    assert len(phase_key({})) == 24
