@@ -55,13 +55,26 @@ def parse(parser: ArgumentParser, argv: Sequence[str]) -> tuple[ExperimentConfig
 
     """
     arguments = _normalised(argv)
+    flags = parse_flags(parser, [*_file_arguments(parser, arguments), *arguments])
     try:
-        flags = parser.parse_args([*_file_arguments(parser, arguments), *arguments])
         config = parser.instantiate_classes(flags)
-    except (ArgumentError, ValueError, TypeError) as error:
+    except (ValueError, TypeError) as error:
         raise UserError(_one_line(error, parser)) from error
     values = {field.name: config[field.name] for field in fields(ExperimentConfig)}
     return ExperimentConfig(**values), flags
+
+
+def parse_flags(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
+    """The flags alone.
+
+    Raises:
+        UserError: An unknown or a missing flag, or a value of the wrong type.
+
+    """
+    try:
+        return parser.parse_args(list(arguments))
+    except (ArgumentError, ValueError, TypeError) as error:
+        raise UserError(_one_line(error, parser)) from error
 
 
 def _normalised(argv: Sequence[str]) -> list[str]:

@@ -2,12 +2,14 @@
 
 import logging
 import os
+import socket
 from dataclasses import dataclass
 
 import ray
 
 from mm_ray.errors import bad_value
 
+CONNECT_TIMEOUT_S = 10.0
 NOISY_LOGGERS = ("ray._private.authentication.authentication_token_setup", "ray.tune.analysis.experiment_analysis")
 """They tell at each start that tokens are on, and miss the files of Tune's own loggers, which we switch off."""
 
@@ -37,6 +39,7 @@ def connect(address: str) -> Cluster:
         logging.getLogger(name).setLevel(logging.ERROR)
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if not ray.is_initialized():
+        _check_answers(address)
         try:
             ray.init(
                 address=address or "local",
@@ -48,6 +51,17 @@ def connect(address: str) -> Cluster:
             reason = str(error).splitlines()[0]
             raise bad_value("address", address, f"no Ray cluster answers there ({reason}); leave it out to run here") from error
     return describe(address if address else "this machine")
+
+
+def _check_answers(address: str) -> None:
+    """Ray itself waits for minutes for an address at which nobody listens."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        raise bad_value("address", address, f"nobody answers there ({error}); leave it out to run on this machine") from error
 
 
 def describe(name: str) -> Cluster:

@@ -63,9 +63,17 @@ def run_job(job: Job, table: FeatureTable) -> None:
         )
         trainer.fit()
     except train.TrainingFailedError as error:
-        raise UserError(f"the run failed: {' '.join(str(error).split())[:300]}; run the same command to go on") from error
+        raise UserError(f"the run failed: {_cause(error)}; the same command goes on from the last stored round") from error
     finally:
         remove_placement_group(group)
+
+
+def _cause(error: train.TrainingFailedError) -> str:
+    """The worker's own error where there is one, in one line."""
+    failures = getattr(error, "worker_failures", {})
+    cause = next(iter(failures.values()), error)
+    cause = getattr(cause, "cause", None) or cause
+    return " ".join(f"{type(cause).__name__}: {cause}".split())[:400]
 
 
 def reserve(bundles: list[dict[str, float]]) -> PlacementGroup:

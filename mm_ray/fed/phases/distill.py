@@ -7,8 +7,11 @@ from typing import Any, ClassVar
 import torch
 
 from mm_ray.config import Phase2Config
-from mm_ray.distill.objective import objective
+from mm_ray.distill.objective import find_loss, objective
 from mm_ray.distill.target import Target
+from mm_ray.distill.terms import loss_settings, parse_loss
+from mm_ray.fed.federation import Federation
+from mm_ray.fed.federation import Federation
 from mm_ray.fed.phase import Role
 from mm_ray.fed.phases.teacher_logits import TeacherLogits
 from mm_ray.fed.training import TrainingPhase
@@ -39,8 +42,23 @@ class Distill(TrainingPhase):
         """The loss and who trains; a control is the same control whatever loss it does not use."""
         used: dict[str, Any] = {"loss_weight": self.phase2.loss_weight, "audio_clients": self.phase2.audio_clients}
         if self.phase2.loss_weight:
-            used |= {"loss": self.phase2.loss, "temperature": self.phase2.temperature}
+            used |= loss_settings(self.phase2)
         return super().settings() | used
+
+    def check(self, federation: Federation) -> None:
+        """Also refuse a loss that cannot be understood (UserError)."""
+        super().check(federation)
+        parse_loss(self.phase2.loss)
+
+    def check(self, federation: Federation) -> None:
+        """Besides what every phase needs, a loss that exists.
+
+        Raises:
+            UserError: An unknown loss, or no client that trains the student.
+
+        """
+        super().check(federation)
+        find_loss(self.phase2)
 
     def trains(self, client: ClientData) -> tuple[str, ...]:
         """The student: on audiovisual clients, and on audio-only ones if they are asked to."""
