@@ -206,12 +206,36 @@ class Phase1Config:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """Settings of single distillation losses; one that the chosen loss does not read has no effect.
+
+    The defaults are those that their papers publish, tuned on CIFAR: tune them anew.
+
+    Args:
+        dkd_alpha: Weight of DKD's target-class part.
+        dkd_beta: Weight of DKD's non-target part.
+        c2kd_min_tau: C2KD keeps a clip if Kendall's tau between teacher and student over the classes is above this.
+    """
+
+    dkd_alpha: float = 1.0
+    dkd_beta: float = 8.0
+    c2kd_min_tau: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse values without a meaning."""
+        for name in ("dkd_alpha", "dkd_beta"):
+            _check(getattr(self, name) >= 0, f"phase2.losses.{name}", getattr(self, name), "is a weight of at least 0")
+        _check(-1 <= self.c2kd_min_tau < 1, "phase2.losses.c2kd_min_tau", self.c2kd_min_tau, "must lie in [-1, 1)")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Phase2Config:
     """Phase 2: federated distillation of the teacher into the audio-only student.
 
     Args:
         rounds: Rounds of the phase.
-        loss: A loss of mm_ray/distill/losses, or a dotted name of your own.
+        loss: A loss of mm_ray/distill/losses, a dotted name of your own, or a weighted sum of several: `kd:0.7+rkd:0.3`.
+        losses: Settings of single losses.
         loss_weight: Weight a of the distillation loss; the objective is (1-a) * cross-entropy + a * loss. 0 is the control.
         temperature: Softens teacher and student; the loss carries its own factor temperature squared.
         student_init: Start from phase 1's audio network (`phase1`) or anew (`random`).
@@ -221,6 +245,7 @@ class Phase2Config:
 
     rounds: int = 20
     loss: str = "kd"
+    losses: LossConfig = field(default_factory=LossConfig)
     loss_weight: float = 0.5
     temperature: float = 4.0
     student_init: Literal["phase1", "random"] = "phase1"

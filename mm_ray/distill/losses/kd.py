@@ -7,6 +7,8 @@ from mm_ray.config import Phase2Config
 from mm_ray.distill.target import Target
 from mm_ray.models.layers import Output
 
+USES = ("temperature",)
+
 
 def loss(student: Output, target: Target, labels_B: Tensor, settings: Phase2Config) -> Tensor:
     """T^2 * KL(softmax(teacher/T) || softmax(student/T)), the mean over the batch (scalar, nats).

@@ -7,10 +7,9 @@ from typing import Any, ClassVar
 import torch
 
 from mm_ray.config import Phase2Config
-from mm_ray.distill.objective import find_loss, objective
+from mm_ray.distill.objective import objective
 from mm_ray.distill.target import Target
 from mm_ray.distill.terms import loss_settings, parse_loss
-from mm_ray.fed.federation import Federation
 from mm_ray.fed.federation import Federation
 from mm_ray.fed.phase import Role
 from mm_ray.fed.phases.teacher_logits import TeacherLogits
@@ -46,11 +45,6 @@ class Distill(TrainingPhase):
         return super().settings() | used
 
     def check(self, federation: Federation) -> None:
-        """Also refuse a loss that cannot be understood (UserError)."""
-        super().check(federation)
-        parse_loss(self.phase2.loss)
-
-    def check(self, federation: Federation) -> None:
         """Besides what every phase needs, a loss that exists.
 
         Raises:
@@ -58,7 +52,7 @@ class Distill(TrainingPhase):
 
         """
         super().check(federation)
-        find_loss(self.phase2)
+        parse_loss(self.phase2.loss)
 
     def trains(self, client: ClientData) -> tuple[str, ...]:
         """The student: on audiovisual clients, and on audio-only ones if they are asked to."""

@@ -1,0 +1,75 @@
+"""`phase2.loss` taken apart: the terms of a weighted sum of distillation losses, and the settings that they read.
+
+A loss is one module in `mm_ray/distill/losses`, with `loss(student, target, labels_B, settings)`. It may name in `USES` the
+fields of `Phase2Config` that it reads, so that the others do not enter its phase's key; without `USES` all of them enter.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from operator import attrgetter
+from typing import Any
+
+from torch import Tensor
+
+from mm_ray.config import Phase2Config
+from mm_ray.distill.target import Target
+from mm_ray.errors import bad_value
+from mm_ray.models.layers import Output
+from mm_ray.names import resolve
+
+Loss = Callable[[Output, Target, Tensor, Phase2Config], Tensor]
+
+
+@dataclass(frozen=True)
+class Term:
+    """One loss of the sum."""
+
+    name: str
+    weight: float
+    loss: Loss
+    uses: tuple[str, ...] | None
+    """Dotted names of the fields of `Phase2Config` that it reads; None: it does not say."""
+
+
+@lru_cache(maxsize=64)
+def parse_loss(text: str) -> tuple[Term, ...]:
+    """The terms of `phase2.loss`, in their order: `kd`, `kd+rkd` or `kd:0.7+rkd:0.3` (a weight left out is 1).
+
+    Raises:
+        UserError: An unknown name, or a weight that is not a number above 0.
+
+    """
+    return tuple(_term(piece.strip(), text) for piece in text.split("+"))
+
+
+def _term(piece: str, text: str) -> Term:
+    name, colon, weight = piece.partition(":")
+    module = resolve("phase2.loss", name, "mm_ray.distill.losses")
+    short = name if "." in name else name.replace("-", "_")
+    return Term(short, _weight(weight, text) if colon else 1.0, module.loss, getattr(module, "USES", None))
+
+
+def _weight(text: str, whole: str) -> float:
+    try:
+        weight = float(text)
+    except ValueError:
+        weight = math.nan
+    if not 0 < weight < math.inf:
+        raise bad_value("phase2.loss", whole, f"the weight {text!r} is no number above 0; write it as in kd:0.7+rkd:0.3")
+    return weight
+
+
+def loss_settings(settings: Phase2Config) -> dict[str, Any]:
+    """What the distillation loss depends on, for the key of its phase: the terms and the settings that they read."""
+    terms = parse_loss(settings.loss)
+    used: dict[str, Any] = {"loss": "+".join(term.name if term.weight == 1 else f"{term.name}:{term.weight}" for term in terms)}
+    for term in terms:
+        names = _all_settings(settings) if term.uses is None else term.uses
+        used |= {name: attrgetter(name)(settings) for name in names}
+    return used
+
+
+def _all_settings(settings: Phase2Config) -> tuple[str, ...]:
+    return ("temperature", *(f"losses.{name}" for name in asdict(settings.losses)))
