@@ -119,6 +119,8 @@ class RoundReport:
     bytes_up: int
     bytes_down: int
     reused: bool = False
+    key: str = ""
+    """The phase's key in the phase store."""
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able dictionary with the same keys."""

@@ -137,7 +137,9 @@ class _PhaseRun:
         traffic = [self.phase.traffic(self.federation, client) for client in cohort]
         down, up = (sum(column) for column in zip(*traffic, strict=True))
         seconds = time.perf_counter() - started
-        return state, RoundReport(self.phase.name, number, metrics, len(cohort), seconds, bytes_up=up, bytes_down=down)
+        return state, RoundReport(
+            self.phase.name, number, metrics, len(cohort), seconds, bytes_up=up, bytes_down=down, key=self.key
+        )
 
     def _worth_keeping(self, report: RoundReport) -> bool:
         """Regular rounds for resume, the last for who continues, and every record: a best round may be handed on."""

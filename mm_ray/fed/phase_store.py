@@ -77,6 +77,12 @@ class PhaseStore:
         except SafetensorError as error:
             raise self._broken(key, round_number, error) from error
 
+    def copy(self, key: str, round_number: int, target: "PhaseStore") -> None:
+        """Copy a stored state, with its reports, into another store that lacks it."""
+        name = _state_name(key, round_number)
+        if not target.files.exists(name):
+            target.files.write(name, self.files.read(name))
+
     def reports(self, key: str, up_to: int) -> list[RoundReport]:
         """The reports of rounds 1 to `up_to`, which must be a stored round."""
         by_round: dict[int, RoundReport] = {}
@@ -102,7 +108,7 @@ class PhaseStore:
 
     def _broken(self, key: str, round_number: int, error: Exception) -> UserError:
         path = posixpath.join(self.root, _state_name(key, round_number))
-        return bad_value("phases", path, f"is not a phase state ({type(error).__name__}); delete this file")
+        return bad_value("phases", path, f"is not a phase state ({type(error).__name__}); delete its folder")
 
 
 def _state_name(key: str, round_number: int) -> str:

@@ -5,6 +5,7 @@ worker ends (measured on Ray 2.60). A worker that dies is started again by Train
 """
 
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,17 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 from mm_ray.config import ExperimentConfig
 from mm_ray.data.table import FeatureTable
 from mm_ray.errors import UserError, bad_value
-from mm_ray.fed.experiment import Finished, plan_experiment, run_experiment
+from mm_ray.fed.experiment import plan_experiment, run_experiment
 from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.runtime.drive import drive
 from mm_ray.runtime.executor import RayExecutor
 from mm_ray.runtime.placement import DRIVER_CPUS, Placement
 from mm_ray.runtime.run_folder import RoundLog, write_results
+from mm_ray.types import RoundReport
 
 MAX_FAILURES = 3
+CHECKPOINT_EVERY_S = 5.0
+"""Train copies a checkpoint to its storage; the phase store holds the states in any case."""
 PLACEMENT_TIMEOUT_S = 60.0
 
 
@@ -91,25 +95,48 @@ def reserve(bundles: list[dict[str, float]]) -> PlacementGroup:
 
 
 def _worker(settings: dict[str, Any]) -> None:
-    """The Train worker: drives the rounds, reports, writes the run's files."""
+    """The Train worker: drives the rounds, writes the run's files, hands the server's state to Train now and then."""
     torch.set_num_threads(1)
     job: Job = settings["job"]
     table = ray.get(settings["table"][0])
     store = PhaseStore(job.phases)
+    _restore(store)
     executor = RayExecutor(settings["table"][0], job.placement, settings["group"], first_bundle=0)
     plan = plan_experiment(job.config, table)
     folder = Path(job.folder)
     with RoundLog(folder) as log:
-        finished, result = drive(run_experiment(plan, store, executor, job.control), log.add)
+        finished, result = drive(run_experiment(plan, store, executor, job.control), log.add, _Checkpoints(store).add)
     write_results(folder, finished, result, store, table)
-    _report(result, finished, store)
 
 
-def _report(result: dict[str, Any], finished: Finished, store: PhaseStore) -> None:
-    """Hand the last state to Train as its checkpoint."""
-    outcome = finished.outcomes[finished.plan.method.student.phase]
-    with tempfile.TemporaryDirectory() as folder:
-        last = outcome.reports[-1].round
-        PhaseStore(folder).save(outcome.key, last, store.load(outcome.key, last), outcome.reports)
-        metrics = {"dev/audio_top1": finished.best_dev(), "rounds_computed": result["rounds_computed"]}
-        train.report(metrics, checkpoint=train.Checkpoint.from_directory(folder))
+class _Checkpoints:
+    """Reports rounds to Train, with the newest stored state as the checkpoint: a phase store of one state."""
+
+    def __init__(self, store: PhaseStore) -> None:
+        self._store = store
+        self._reported_at = -CHECKPOINT_EVERY_S
+
+    def add(self, report: RoundReport) -> None:
+        """Report a computed round if the last report is a while ago."""
+        if report.reused or time.monotonic() - self._reported_at < CHECKPOINT_EVERY_S:
+            return
+        stored = self._store.rounds(report.key)
+        if not stored:
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            self._store.copy(report.key, stored[-1], PhaseStore(folder))
+            metrics = {"phase": report.phase, "round": report.round, **report.metrics}
+            train.report(metrics, checkpoint=train.Checkpoint.from_directory(folder))
+        self._reported_at = time.monotonic()
+
+
+def _restore(store: PhaseStore) -> None:
+    """After a failure: put the checkpoint's state into the store, should it have been lost there."""
+    checkpoint = train.get_checkpoint()
+    if checkpoint is None:
+        return
+    with checkpoint.as_directory() as folder:
+        saved = PhaseStore(folder)
+        for key in (path.name for path in Path(folder).iterdir() if path.is_dir()):
+            for round_number in saved.rounds(key):
+                saved.copy(key, round_number, store)
