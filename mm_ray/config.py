@@ -215,17 +215,28 @@ class LossConfig:
         dkd_alpha: Weight of DKD's target-class part.
         dkd_beta: Weight of DKD's non-target part.
         c2kd_min_tau: C2KD keeps a clip if Kendall's tau between teacher and student over the classes is above this.
+        rkd_distance: Weight of RKD's distances.
+        rkd_angle: Weight of RKD's angles.
+        crd_weight: Weight of CRD.
+        crd_tau: Temperature of CRD's cosines.
+        projection_seed: Seed of the fixed random projection of the teacher's features, which FitNets and CRD read (our choice).
     """
 
     dkd_alpha: float = 1.0
     dkd_beta: float = 8.0
     c2kd_min_tau: float = 0.0
+    rkd_distance: float = 25.0
+    rkd_angle: float = 50.0
+    crd_weight: float = 0.8
+    crd_tau: float = 0.07
+    projection_seed: int = 0
 
     def __post_init__(self) -> None:
         """Refuse values without a meaning."""
-        for name in ("dkd_alpha", "dkd_beta"):
+        for name in ("dkd_alpha", "dkd_beta", "rkd_distance", "rkd_angle", "crd_weight"):
             _check(getattr(self, name) >= 0, f"phase2.losses.{name}", getattr(self, name), "is a weight of at least 0")
         _check(-1 <= self.c2kd_min_tau < 1, "phase2.losses.c2kd_min_tau", self.c2kd_min_tau, "must lie in [-1, 1)")
+        _check(self.crd_tau > 0, "phase2.losses.crd_tau", self.crd_tau, "must be above 0; 0.07 is the paper's")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,3 +9,5 @@ class Target(NamedTuple):
     """The frozen teacher's word on a batch of B clips."""
 
     logits_BC: Tensor
+    features_BP: Tensor | None = None
+    """The teacher's pooled features (P), where a loss reads them."""

@@ -2,6 +2,7 @@
 
 A loss is one module in `mm_ray/distill/losses`, with `loss(student, target, labels_B, settings)`. It may name in `USES` the
 fields of `Phase2Config` that it reads, so that the others do not enter its phase's key; without `USES` all of them enter.
+With `FEATURES = True` it also gets the teacher's pooled features, which are then stored beside the logits.
 """
 
 import math
@@ -31,6 +32,8 @@ class Term:
     loss: Loss
     uses: tuple[str, ...] | None
     """Dotted names of the fields of `Phase2Config` that it reads; None: it does not say."""
+    features: bool
+    """Whether it reads the teacher's features."""
 
 
 @lru_cache(maxsize=64)
@@ -48,7 +51,8 @@ def _term(piece: str, text: str) -> Term:
     name, colon, weight = piece.partition(":")
     module = resolve("phase2.loss", name, "mm_ray.distill.losses")
     short = name if "." in name else name.replace("-", "_")
-    return Term(short, _weight(weight, text) if colon else 1.0, module.loss, getattr(module, "USES", None))
+    uses, features = getattr(module, "USES", None), getattr(module, "FEATURES", False)
+    return Term(short, _weight(weight, text) if colon else 1.0, module.loss, uses, features)
 
 
 def _weight(text: str, whole: str) -> float:
@@ -59,6 +63,11 @@ def _weight(text: str, whole: str) -> float:
     if not 0 < weight < math.inf:
         raise bad_value("phase2.loss", whole, f"the weight {text!r} is no number above 0; write it as in kd:0.7+rkd:0.3")
     return weight
+
+
+def reads_features(settings: Phase2Config) -> bool:
+    """Whether the objective reads the teacher's features (UserError: see `parse_loss`)."""
+    return settings.loss_weight > 0 and any(term.features for term in parse_loss(settings.loss))
 
 
 def loss_settings(settings: Phase2Config) -> dict[str, Any]:

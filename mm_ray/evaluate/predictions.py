@@ -1,6 +1,6 @@
-"""A network's logits over rows of the feature table."""
+"""A network's outputs over rows of the feature table."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -20,12 +20,30 @@ def logits_of(network: Callable[[Batch], Output], gather: Callable[[np.ndarray],
         lengths_N: Length of each clip; clips of like length share a batch, so that little is padded.
 
     """
+    return _over_batches(lambda batch: (network(batch).logits_BC,), gather, lengths_N)[0]
+
+
+def outputs_of(
+    network: Callable[[Batch], Output], gather: Callable[[np.ndarray], Batch], lengths_N: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Logits (N, C) and pooled features (N, H), float32, of N clips in evaluation mode; arguments as for `logits_of`."""
+    logits_NC, features_NH = _over_batches(network, gather, lengths_N)
+    return logits_NC, features_NH
+
+
+def _over_batches(
+    network: Callable[[Batch], Sequence[torch.Tensor]], gather: Callable[[np.ndarray], Batch], lengths_N: np.ndarray
+) -> list[np.ndarray]:
     order_N = np.argsort(lengths_N, kind="stable")
     pieces = []
     with torch.inference_mode():
         for start in range(0, len(order_N), EVALUATION_BATCH):
-            pieces.append(network(gather(order_N[start : start + EVALUATION_BATCH])).logits_BC.cpu().numpy())
-    logits_NC = np.concatenate(pieces)
-    result_NC = np.empty_like(logits_NC)
-    result_NC[order_N] = logits_NC
-    return result_NC
+            outputs = network(gather(order_N[start : start + EVALUATION_BATCH]))
+            pieces.append([values.cpu().numpy() for values in outputs])
+    return [_unsorted(np.concatenate(values), order_N) for values in zip(*pieces, strict=True)]
+
+
+def _unsorted(sorted_NX: np.ndarray, order_N: np.ndarray) -> np.ndarray:
+    values_NX = np.empty_like(sorted_NX)
+    values_NX[order_N] = sorted_NX
+    return values_NX

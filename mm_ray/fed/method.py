@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from mm_ray.config import ExperimentConfig
+from mm_ray.distill.terms import reads_features
 from mm_ray.fed.phase import Phase, Role
 from mm_ray.fed.phases.distill import Distill
 from mm_ray.fed.phases.fusion import Fusion
@@ -60,5 +61,5 @@ def with_phase2(config: ExperimentConfig) -> Method:
     start = (first.audio,) if two.student_init == "phase1" else ()
     clients = config.clients
     distill = Distill(two.rounds, config.model, two.local, clients.sample_frac, clients.chunk_size, phase2=two, start=start)
-    teacher_logits = TeacherLogits(config.model, (first.teacher,))
+    teacher_logits = TeacherLogits(config.model, (first.teacher,), reads_features(two))
     return Method((*first.phases, teacher_logits, distill), Role(distill.name, "audio"), first.teacher, first.audio)

@@ -60,15 +60,16 @@ class Distill(TrainingPhase):
         return ("audio",) if takes_part else ()
 
     def material(self, sources: Mapping[Role, Arrays]) -> Arrays:
-        """The teacher's logits (N, C)."""
+        """The teacher's logits (N, C) and, where a loss reads them, features (N, P)."""
         return sources.get(LOGITS, {})
 
     def loss(self, output: Output, batch: Batch, context: RoundContext, client: ClientData) -> torch.Tensor:
         """The weighted objective; cross-entropy on clients without video."""
-        logits_NC = context.material.get("logits") if "video" in client.modalities else None
-        target = None if logits_NC is None else Target(_rows(logits_NC, batch, output.logits_BC.device))
+        has_target = "logits" in context.material and "video" in client.modalities
+        target = _target(context.material, batch, output.logits_BC.device) if has_target else None
         return objective(output, target, batch.labels_B, self.phase2)
 
 
-def _rows(logits_NC: Any, batch: Batch, device: torch.device) -> torch.Tensor:
-    return torch.from_numpy(logits_NC[batch.indices_B]).to(device)
+def _target(material: Arrays, batch: Batch, device: torch.device) -> Target:
+    rows = {name: torch.from_numpy(array[batch.indices_B]).to(device) for name, array in material.items()}
+    return Target(rows["logits"], rows.get("features"))

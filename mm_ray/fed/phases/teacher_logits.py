@@ -1,7 +1,8 @@
 """Between the phases: the frozen teacher's logits on the audiovisual clients' clips, computed once and stored.
 
 Temperature and loss weights do not change them, so every trial that shares the teacher shares them, and no round of phase 2
-runs the video encoder. In a real federation they never leave the client: only the teacher travels.
+runs the video encoder. Where a loss reads them, the teacher's pooled features are stored beside the logits. In a real
+federation neither leaves the client: only the teacher travels.
 """
 
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ import numpy as np
 
 from mm_ray.config import ModelConfig
 from mm_ray.data.batch import gather
-from mm_ray.evaluate.predictions import logits_of
+from mm_ray.evaluate.predictions import outputs_of
 from mm_ray.fed.federation import Federation
 from mm_ray.fed.phase import Role
 from mm_ray.fed.training import FLOAT_BYTES
@@ -23,11 +24,15 @@ from mm_ray.types import Arrays, ClientData, ClientUpdate, RoundContext, ServerS
 
 @dataclass(frozen=True)
 class TeacherLogits:
-    """One round over all audiovisual clients; its state is `logits` (N, C), NaN in the rows of clips without a teacher."""
+    """One round over all audiovisual clients; its state is `logits` (N, C), NaN in the rows of clips without a teacher.
+
+    With `features` it also holds `features` (N, P), what the teacher's classifier sees.
+    """
 
     model: ModelConfig
     sources: tuple[Role, ...]
     """The teacher."""
+    features: bool = False
     rounds: int = 1
 
     name: ClassVar[str] = "phase1/teacher_logits"
@@ -37,13 +42,16 @@ class TeacherLogits:
         """Nothing to refuse: who made the teacher has audiovisual clients."""
 
     def settings(self) -> dict[str, Any]:
-        """The model."""
-        return {"phase": self.name, "model": asdict(self.model)}
+        """The model, and whether features are stored."""
+        return {"phase": self.name, "model": asdict(self.model)} | ({"features": True} if self.features else {})
 
     def init(self, federation: Federation, sources: Mapping[Role, Arrays]) -> ServerState:
         """No clip has logits yet."""
-        shape = (len(federation.table.labels_N), federation.shapes.num_classes)
-        return ServerState({"logits": np.full(shape, np.nan, np.float32)})
+        sizes = {"logits": federation.shapes.num_classes}
+        if self.features:
+            sizes["features"] = self.model.hidden * self.model.attention_heads
+        num_clips = len(federation.table.labels_N)
+        return ServerState({name: np.full((num_clips, size), np.nan, np.float32) for name, size in sizes.items()})
 
     def material(self, sources: Mapping[Role, Arrays]) -> Arrays:
         """The teacher's parameters."""
@@ -54,23 +62,25 @@ class TeacherLogits:
         return federation.of_type("audio", "video")
 
     def client_update(self, context: RoundContext, client: ClientData) -> ClientUpdate:
-        """The teacher's logits on the client's clips, under the client's own key."""
+        """The teacher's word on the client's clips, under the client's own key."""
         net = flat_network("av", self.model, context.shapes, context.device)
         net.load(context.material)
         rows = client.indices
-        logits_NC = logits_of(
+        logits_NC, features_NP = outputs_of(
             net.network, lambda some: gather(context.table, rows[some], READS["av"]), context.table.audio_lengths(rows)
         )
+        told = {"rows": rows, "logits": logits_NC} | ({"features": features_NP} if self.features else {})
         correct = float((logits_NC.argmax(1) == context.table.labels_N[rows]).sum())
-        return ClientUpdate({}, {f"rows/{client.id}": rows, f"logits/{client.id}": logits_NC}, {"correct": correct})
+        return ClientUpdate({}, {f"{name}/{client.id}": array for name, array in told.items()}, {"correct": correct})
 
     def server_update(self, state: ServerState, total: ClientUpdate) -> ServerState:
-        """Put each client's logits into its rows."""
-        logits_NC = state.tensors["logits"].copy()
+        """Put what each client tells into its rows."""
+        tensors = {name: array.copy() for name, array in state.tensors.items()}
         for key, rows in total.sums.items():
             if key.startswith("rows/"):
-                logits_NC[rows] = total.sums[key.replace("rows/", "logits/")]
-        return ServerState({"logits": logits_NC})
+                for name, array in tensors.items():
+                    array[rows] = total.sums[key.replace("rows/", f"{name}/")]
+        return ServerState(tensors)
 
     def traffic(self, federation: Federation, client: ClientData) -> tuple[int, int]:
         """The teacher goes down; nothing comes up."""

@@ -1,0 +1,78 @@
+"""The teacher's features on their way: stored beside the logits where a loss reads them, and handed to the client's loss."""
+
+import numpy as np
+import pytest
+from fed.tiny import Run, tiny_plan
+
+from mm_ray.data.batch import gather
+from mm_ray.distill.objective import objective
+from mm_ray.evaluate.predictions import logits_of, outputs_of
+from mm_ray.fed.phases import distill
+from mm_ray.fed.phases.teacher_logits import TeacherLogits
+from mm_ray.models.flat import FlatNetwork
+
+FEATURES = {"phase2.loss": "kd:0.5+fitnets+rkd:0.01+crd:0.1", "phase2.rounds": 1, "phase1.rounds": 2}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return Run(tmp_path_factory.mktemp("phases"), FEATURES)
+
+
+@pytest.fixture(scope="module")
+def state(run):
+    return run.store.load(run.keys[TeacherLogits.name], 1).tensors
+
+
+def test_features_have_the_teacher_s_size_and_lie_with_audiovisual_clients_only(run, state):
+    rows = np.concatenate([client.indices for client in run.plan.federation.of_type("audio", "video")])
+    assert state["features"].shape == (run.plan.federation.table.num_clips, 2 * 8)
+    assert np.isfinite(state["features"][rows]).all()
+    for name in ("logits", "features"):
+        assert np.isnan(np.delete(state[name], rows, axis=0)).all()
+
+
+def test_they_are_what_the_teacher_s_classifier_sees(run, state):
+    plan, phase = run.plan, run.plan.method.phases[2]
+    params = run.store.load(run.keys["phase1/fusion"], run.finished.outcomes["phase1/fusion"].best_round("av")).tensors
+    net = FlatNetwork("av", plan.config.model, plan.federation.shapes, "cpu")
+    net.load(params)
+    client = phase.plan(plan.federation, 1)[0]
+    output = net.network(gather(plan.federation.table, client.indices, ("audio", "video")))
+    np.testing.assert_allclose(state["features"][client.indices], output.features_BH.detach(), atol=1e-5)
+
+
+def test_a_batch_gets_its_own_rows(monkeypatch, run, state):
+    seen = []
+
+    def spy(output, target, labels, settings):
+        seen.append((target, labels))
+        return objective(output, target, labels, settings)
+
+    monkeypatch.setattr(distill, "objective", spy)
+    table, client = run.plan.federation.table, run.plan.federation.of_type("audio", "video")[0]
+    batch = gather(table, client.indices[2:5], ("audio",))
+    net = FlatNetwork("audio", run.plan.config.model, run.plan.federation.shapes, "cpu")
+    context = type("Context", (), {"material": state})
+    run.plan.method.phases[3].loss(net.network(batch), batch, context, client)
+    assert seen[0][0].logits_BC.numpy().tobytes() == state["logits"][client.indices[2:5]].tobytes()
+    assert seen[0][0].features_BP.numpy().tobytes() == state["features"][client.indices[2:5]].tobytes()
+
+
+def test_without_such_a_loss_none_are_stored_and_nothing_changes(tmp_path, run):
+    plain = Run(tmp_path, FEATURES | {"phase2.loss": "kd"})
+    logits = plain.store.load(plain.keys[TeacherLogits.name], 1).tensors
+    assert set(logits) == {"logits"}
+    assert logits["logits"].tobytes() == run.store.load(run.keys[TeacherLogits.name], 1).tensors["logits"].tobytes()
+    assert plain.keys[TeacherLogits.name] != run.keys[TeacherLogits.name]
+
+
+def test_outputs_are_those_of_the_logits_alone():
+    plan = tiny_plan()
+    table, rows = plan.federation.table, plan.federation.table.rows("dev")
+    net = FlatNetwork("audio", plan.config.model, plan.federation.shapes, "cpu")
+    net.load(plan.method.phases[0].init(plan.federation, {}).tensors)
+    given = (net.network, lambda some: gather(table, rows[some], ("audio",)), table.audio_lengths(rows))
+    logits, features = outputs_of(*given)
+    assert logits.tobytes() == logits_of(*given).tobytes()
+    assert features.shape == (len(rows), 8)
