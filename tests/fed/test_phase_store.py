@@ -78,7 +78,7 @@ def test_a_truncated_file_is_refused_in_one_line(store, keep):
     name = "k/round-000001.safetensors"
     store.files.write(name, store.files.read(name)[:keep])
     with pytest.raises(
-        UserError, match=r"^phases=.*round-000001\.safetensors: is not a phase state .*; delete this file$"
+        UserError, match=r"^phases=.*round-000001\.safetensors: is not a phase state .*; delete its folder$"
     ) as caught:
         store.load("k", 1)
     assert "\n" not in str(caught.value)
@@ -88,7 +88,7 @@ def test_a_truncated_file_is_refused_in_one_line(store, keep):
 def test_another_file_is_refused_in_one_line(store, data):
     store.files.write("k/round-000001.safetensors", data)
     for read in (store.load, store.reports):
-        with pytest.raises(UserError, match=r"^phases=.*: is not a phase state .*; delete this file$"):
+        with pytest.raises(UserError, match=r"^phases=.*: is not a phase state .*; delete its folder$"):
             read("k", 1)
 
 

@@ -1,0 +1,93 @@
+"""Every module in `mm_ray/methods` builds a method that runs, and whose roles exist."""
+
+import dataclasses
+
+import pytest
+from fed.tiny import Run, tiny_config
+
+from mm_ray.errors import UserError
+from mm_ray.fed.method import find_method
+from mm_ray.fed.phase import Role
+from mm_ray.names import modules_in, resolve
+
+NAMES = modules_in("mm_ray.methods")
+ROLES = ("student", "teacher", "phase1_audio")
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def run(request, tmp_path_factory):
+    return Run(tmp_path_factory.mktemp(request.param), {"method": request.param})
+
+
+def test_the_folder_holds_methods():
+    assert {"modality_mirror", "control"} <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_says_what_it_is_and_builds_the_same_every_time(name):
+    assert resolve("method", name, "mm_ray.methods").__doc__
+    method = find_method(tiny_config({"method": name}))
+    assert method == find_method(tiny_config({"method": name}))
+    names = [phase.name for phase in method.phases]
+    assert len(set(names)) == len(names)
+    assert all(len(name.split("/")) == 2 for name in names)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_sources_and_roles_come_from_phases_before(name):
+    method, before = find_method(tiny_config({"method": name})), {}
+    for phase in method.phases:
+        for role in phase.sources:
+            assert role.phase in before
+            assert role.network is None or role.network in before[role.phase].networks
+        before[phase.name] = phase
+    for role in (getattr(method, name) for name in ROLES):
+        assert isinstance(role, Role)
+        assert role.network in before[role.phase].networks
+    assert method.student.network == method.phase1_audio.network == "audio"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_has_as_many_rounds_as_asked_for(name):
+    method = find_method(tiny_config({"method": name, "phase1.rounds": 9, "phase2.rounds": 5}))
+    trained = {phase.name: phase.rounds for phase in method.phases if phase.networks}
+    assert sum(rounds for name, rounds in trained.items() if name.startswith("phase1/")) == 9
+    assert sum(rounds for name, rounds in trained.items() if name.startswith("phase2/")) == 5
+
+
+def test_it_runs_and_every_role_is_scored(run):
+    assert run.result["rounds_computed"] == len(run.reports) == sum(phase.rounds for phase in run.plan.method.phases)
+    assert set(run.result["test"]) == set(ROLES)
+    assert all(0 <= score <= 1 for scores in run.result["test"].values() for score in scores.values())
+    assert 1 <= run.result["best_round"] <= run.plan.method.phases[-1].rounds
+
+
+def test_it_gives_the_same_bits_again(run, tmp_path):
+    assert Run(tmp_path, plan=run.plan).bits() == run.bits()
+
+
+def test_fusion_gets_its_share_of_phase_1():
+    for rounds, unimodal, fusion in ((2, 1, 1), (3, 2, 1), (4, 3, 1), (8, 6, 2), (60, 45, 15)):
+        phases = find_method(tiny_config({"phase1.rounds": rounds})).phases
+        assert [phase.rounds for phase in phases] == [unimodal, fusion, 1, 3]
+    phases = find_method(tiny_config({"phase1.rounds": 8, "phase1.fusion_frac": 0.99})).phases
+    assert [phase.rounds for phase in phases[:2]] == [1, 7]
+
+
+def test_the_control_differs_in_the_loss_weight_only():
+    method, control = (find_method(tiny_config({"method": name})) for name in ("modality_mirror", "control"))
+    assert control.phases[:-1] == method.phases[:-1]
+    last = method.phases[-1]
+    without = dataclasses.replace(last, phase2=dataclasses.replace(last.phase2, loss_weight=0.0))
+    assert control.phases[-1] == without
+
+
+def test_an_unknown_method_lists_what_is_there():
+    with pytest.raises(UserError, match=r"^method=controll: did you mean 'control'\? known names: control, modality_mirror"):
+        find_method(tiny_config({"method": "controll"}))
+
+
+def test_dashes_and_dotted_names_are_fine():
+    method = find_method(tiny_config())
+    for name in ("modality-mirror", "mm_ray.methods.modality_mirror"):
+        assert find_method(tiny_config({"method": name})) == method

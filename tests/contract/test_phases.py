@@ -1,0 +1,187 @@
+"""Every phase of `mm_ray/fed/phases` keeps its promises; it is reached through the methods that use it."""
+
+import json
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+from fed.tiny import state_digest, tiny_config, tiny_plan
+
+from mm_ray.config import FeatureConfig
+from mm_ray.fed.cohort import chunks_of
+from mm_ray.fed.executor import SerialExecutor, run_chunk
+from mm_ray.fed.experiment import run_rounds
+from mm_ray.fed.loop import role_params
+from mm_ray.fed.method import find_method
+from mm_ray.fed.phase_store import PhaseStore
+from mm_ray.models.network import PARTS
+from mm_ray.names import modules_in, resolve
+from mm_ray.runtime.drive import drive
+from mm_ray.types import ClientUpdate, RoundContext, ServerState
+
+ROADS = [{"method": name, "phase1.kind": kind} for name in modules_in("mm_ray.methods") for kind in ("modality_wise", "joint")]
+PHASES = {phase.name: road for road in ROADS for phase in find_method(tiny_config(road)).phases}
+
+
+class Setting:
+    """A phase in its federation, with what comes before it."""
+
+    def __init__(self, name, root):
+        self.plan = tiny_plan(PHASES[name])
+        self.store = PhaseStore(str(root))
+        self.outcomes = drive(run_rounds(self.plan, self.store, SerialExecutor())).outcomes
+        self.phase = next(phase for phase in self.plan.method.phases if phase.name == name)
+        self.federation = self.plan.federation
+        self.sources = {role: role_params(role, self.outcomes, self.store) for role in self.phase.sources}
+
+    def state(self):
+        return self.phase.init(self.federation, self.sources)
+
+    def context(self, round_number=1):
+        material = self.phase.material(self.sources)
+        federation, params = self.federation, self.state().tensors
+        return RoundContext(federation.seed, round_number, params, material, federation.table, federation.shapes)
+
+    def updates(self):
+        return [self.phase.client_update(self.context(), client) for client in self.phase.plan(self.federation, 1)]
+
+
+@pytest.fixture(params=sorted(PHASES), scope="module")
+def at(request, tmp_path_factory):
+    return Setting(request.param, tmp_path_factory.mktemp("phase"))
+
+
+def bits(update):
+    arrays = sorted((name, array.dtype.str, array.tobytes()) for name, array in update.sums.items())
+    return dict(update.weights), arrays, dict(update.metrics)
+
+
+def test_every_phase_of_the_folder_is_used_by_a_method():
+    used = {type(phase).__module__ for road in ROADS for phase in find_method(tiny_config(road)).phases}
+    assert used == {f"mm_ray.fed.phases.{name}" for name in modules_in("mm_ray.fed.phases")}
+    for module in used:
+        assert resolve("phase", module, "mm_ray.fed.phases").__doc__
+
+
+def test_its_settings_are_json_with_its_name_and_without_its_rounds(at):
+    settings = at.phase.settings()
+    assert json.loads(json.dumps(settings))["phase"] == at.phase.name
+    assert "rounds" not in json.dumps(settings)
+    assert replace(at.phase, rounds=at.phase.rounds + 1).settings() == settings
+
+
+def test_init_is_the_same_every_time_and_does_not_depend_on_the_rounds(at):
+    first = state_digest(at.state())
+    assert state_digest(at.state()) == first
+    assert state_digest(replace(at.phase, rounds=99).init(at.federation, at.sources)) == first
+
+
+def test_its_networks_lie_whole_in_its_state(at):
+    assert {part for network in at.phase.networks for part in PARTS[network]} <= set(at.state().tensors)
+
+
+def test_a_plan_is_the_same_every_time_and_holds_clients_of_the_federation_in_order(at):
+    for number in (1, 2, 3):
+        cohort = at.phase.plan(at.federation, number)
+        ids = [client.id for client in cohort]
+        assert ids == sorted(set(ids))
+        assert ids
+        assert set(ids) <= {client.id for client in at.federation.clients}
+        assert [client.id for client in at.phase.plan(at.federation, number)] == ids
+
+
+def test_a_client_s_update_is_the_same_every_time_and_changes_nothing(at):
+    context, client = at.context(), at.phase.plan(at.federation, 1)[0]
+    before = [state_digest(ServerState(arrays)) for arrays in (context.params, context.material)]
+    first = bits(at.phase.client_update(context, client))
+    for other in at.phase.plan(at.federation, 1)[1:]:
+        at.phase.client_update(context, other)
+    assert bits(at.phase.client_update(context, client)) == first
+    assert [state_digest(ServerState(arrays)) for arrays in (context.params, context.material)] == before
+
+
+def test_a_client_s_update_does_not_see_other_clients_clips(at):
+    context, client = at.context(), at.phase.plan(at.federation, 1)[0]
+    own = np.zeros(at.federation.table.num_clips, bool)
+    own[client.indices] = True
+    table = at.federation.table
+    blind = replace(
+        table,
+        audio_flat_XF=hidden(table.audio_flat_XF, table.audio_offsets_N1, own),
+        video_flat_XD=hidden(table.video_flat_XD, table.video_offsets_N1, own),
+        labels_N=np.where(own, table.labels_N, 0),
+    )
+    material = {name: without(array, own) for name, array in context.material.items()}
+    update = at.phase.client_update(replace(context, table=blind, material=material), client)
+    assert bits(update) == bits(at.phase.client_update(context, client))
+
+
+def hidden(flat, offsets, own):
+    return np.where(np.repeat(own, np.diff(offsets))[:, None], flat, np.float16(np.nan))
+
+
+def without(array, own):
+    """Rows of other clips as NaN, in an array that has a row for each clip."""
+    return np.where(own[:, None], array, np.nan).astype(array.dtype) if array.ndim == 2 else array
+
+
+def test_updates_are_finite_and_have_an_integer_weight_for_each_part(at):
+    for client, update in zip(at.phase.plan(at.federation, 1), at.updates(), strict=True):
+        assert all(np.isfinite(array).all() for array in update.sums.values())
+        assert set(update.weights.values()) <= {float(client.num_clips)}
+        assert set(update.weights) <= set(update.sums)
+
+
+def test_a_chunk_is_the_sum_of_its_clients_in_order(at):
+    cohort = at.phase.plan(at.federation, 1)
+    (chunk,) = chunks_of(cohort, len(cohort))
+    total = ClientUpdate()
+    for update in at.updates():
+        total += update
+    assert bits(run_chunk(at.phase, at.context(), chunk)) == bits(total)
+
+
+def test_the_server_changes_neither_its_state_nor_the_update(at):
+    state, total = at.state(), ClientUpdate()
+    for update in at.updates():
+        total += update
+    before = state_digest(state), bits(total)
+    after = at.phase.server_update(state, total)
+    assert (state_digest(state), bits(total)) == before
+    assert set(after.tensors) == set(state.tensors)
+    assert {name: (a.dtype, a.shape) for name, a in after.tensors.items()} == {
+        name: (a.dtype, a.shape) for name, a in state.tensors.items()
+    }
+    assert state_digest(after) != before[0]
+    assert state_digest(at.phase.server_update(state, total)) == state_digest(after)
+    json.dumps(dict(after.meta))
+
+
+def test_it_works_on_read_only_arrays(at):
+    context, client = at.context(), at.phase.plan(at.federation, 1)[0]
+    expected = bits(at.phase.client_update(context, client))
+    for arrays in (context.params, context.material):
+        for array in arrays.values():
+            array.flags.writeable = False
+    update = at.phase.client_update(context, client)
+    assert bits(update) == expected
+    for array in update.sums.values():
+        array.flags.writeable = False
+    state = ServerState(context.params)
+    at.phase.server_update(state, update)
+
+
+def test_traffic_is_the_same_for_clients_that_hold_the_same(at):
+    by_type = {}
+    for client in at.federation.clients:
+        if client in at.phase.plan(at.federation, 1):
+            by_type.setdefault(client.modalities, set()).add(at.phase.traffic(at.federation, client))
+    assert all(len(sizes) == 1 for sizes in by_type.values())
+    assert all(down > 0 and up >= 0 for sizes in by_type.values() for down, up in sizes)
+
+
+def test_a_phase_is_a_frozen_dataclass_that_knows_no_data(at):
+    assert {"rounds", "model"} <= {field.name for field in fields(at.phase)}
+    with pytest.raises(AttributeError):
+        at.phase.rounds = 7
+    assert not any(isinstance(getattr(at.phase, field.name), FeatureConfig) for field in fields(at.phase))

@@ -1,0 +1,157 @@
+"""What a phase's key depends on: everything that its result depends on, and never the number of rounds."""
+
+import dataclasses
+from dataclasses import replace
+from functools import lru_cache
+
+import pytest
+from fed.tiny import TINY, table_of, tiny_config, tiny_plan
+
+from mm_ray.config import ExperimentConfig, flatten, to_dict
+from mm_ray.fed.experiment import plan_experiment
+from mm_ray.fed.loop import Outcome, _key_content, dev_top1
+from mm_ray.fed.phase_store import phase_key
+from mm_ray.types import RoundReport
+
+UNIMODAL, FUSION, LOGITS, DISTILL = "phase1/unimodal", "phase1/fusion", "phase1/teacher_logits", "phase2/distill"
+ALL = {UNIMODAL, FUSION, LOGITS, DISTILL}
+SMALL = {"data.synthetic.clips_per_class": 15, "phase2.loss_weight": 0.5}
+REPORT = RoundReport("any", 1, {dev_top1(network): 0.5 for network in ("audio", "video", "av")}, 1, 0.1, 0, 0)
+
+
+def keys_of(plan):
+    """Key by phase, as if every phase had its best accuracy in round 1."""
+    outcomes = {}
+    for phase in plan.method.phases:
+        key = phase_key(_key_content(phase, plan.federation, outcomes))
+        outcomes[phase.name] = Outcome(key, (REPORT,))
+    return {name: outcome.key for name, outcome in outcomes.items()}
+
+
+@lru_cache(maxsize=1)
+def base_keys():
+    return keys_of(tiny_plan(SMALL))
+
+
+def changed(overrides):
+    keys = keys_of(tiny_plan(SMALL | overrides))
+    return {name for name in ALL if keys.get(name) != base_keys()[name]}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "phases"),
+    [
+        ("phase1.rounds", 50, set()),
+        ("phase1.fusion_frac", 0.5, set()),
+        ("phase2.rounds", 50, set()),
+        ("clients.num_actors", 8, set()),
+        ("clients.num_cpus", 0.25, set()),
+        ("clients.num_gpus", 0.5, set()),
+        ("phase2.temperature", 2.0, {DISTILL}),
+        ("phase2.loss_weight", 0.9, {DISTILL}),
+        ("phase2.loss", "mm_ray.distill.losses.kd", {DISTILL}),
+        ("phase2.local.lr", 0.01, {DISTILL}),
+        ("phase2.audio_clients", "train", {DISTILL}),
+        ("phase2.student_init", "random", {DISTILL}),
+        ("phase1.local.lr", 0.01, ALL),
+        ("clients.chunk_size", 1, ALL),
+        ("clients.sample_frac", 1.0, ALL),
+        ("partition.alpha", 0.3, ALL),
+        ("partition.video_missing", 0.2, ALL),
+        ("model.hidden", 9, ALL),
+        ("seed", 2, ALL),
+    ],
+)
+def test_a_setting_changes_the_keys_of_the_phases_that_it_reaches(field, value, phases):
+    assert changed({field: value}) == phases
+
+
+WITHOUT_RESULT = {"phase1.rounds", "phase1.fusion_frac", "phase2.rounds"} | {
+    f"clients.num_{what}" for what in ("actors", "cpus", "gpus")
+}
+ELSEWHERE = {"data.name", "data.root", "data.fold", "method"}
+"""Data enters by the fingerprint of what was read (below); methods share phases, so a method's name must not enter."""
+OTHER = {
+    "partition.kind": "natural",
+    "phase1.kind": "joint",
+    "phase2.student_init": "random",
+    "phase2.audio_clients": "train",
+    "phase2.loss": "mm_ray.distill.losses.kd",
+    "model.audio_pooling": "attention",
+    "model.conv_channels": [4, 4, 9],
+    "partition.video_missing": 0.2,
+    "partition.num_clients": 5,
+    "partition.min_clips": 4,
+    "data.features.sample_rate": 8_000,
+    "data.synthetic.label_noise": 0.5,
+    "data.synthetic.num_groups": 9,
+}
+FIELDS = {name: TINY.get(name, value) for name, value in flatten(to_dict(ExperimentConfig())).items()} | SMALL
+
+
+def another(name):
+    value = FIELDS[name]
+    if name in OTHER or isinstance(value, int):
+        return OTHER.get(name, value + 1 if isinstance(value, int) else None)
+    return value * 0.9
+
+
+OF_SOME_LOSSES = {name for name in FIELDS if name.startswith("phase2.losses.")}
+"""They enter with the losses that read them (tests/distill/test_terms.py), and not with the default."""
+
+
+@pytest.mark.parametrize("field", sorted(set(FIELDS) - WITHOUT_RESULT - ELSEWHERE - OF_SOME_LOSSES))
+def test_every_other_field_of_the_config_enters_the_student_s_key(field):
+    assert another(field) != FIELDS[field]
+    assert DISTILL in changed({field: another(field)})
+
+
+@pytest.mark.parametrize("field", sorted(WITHOUT_RESULT))
+def test_the_fields_that_do_not_enter_exist(field):
+    assert field in FIELDS
+
+
+@pytest.mark.parametrize("field", ["dkd_alpha", "dkd_beta", "c2kd_min_tau"])
+def test_a_loss_s_own_setting_enters_with_that_loss_only(field):
+    name = field.partition("_")[0]
+    with_loss, without = ({"phase2.loss": loss} for loss in (f"kd+{name}", "kd"))
+    own = {f"phase2.losses.{field}": 0.5}
+    assert keys_of(tiny_plan(SMALL | with_loss))[DISTILL] != keys_of(tiny_plan(SMALL | with_loss | own))[DISTILL]
+    assert changed(without | own) == set()
+
+
+def test_the_data_s_fingerprint_enters():
+    # The fold is part of the fingerprint (tests/data/test_feature_store.py).
+    config = tiny_config(SMALL)
+    other = replace(table_of(config.data), fingerprint="another fold")
+    keys = keys_of(plan_experiment(config, other))
+    assert all(keys[name] != base_keys()[name] for name in ALL)
+
+
+def test_upstream_enters_by_its_key_and_its_best_round():
+    plan = tiny_plan(SMALL)
+    distill = plan.method.phases[-1]
+    outcomes = {phase.name: Outcome(phase.name, (REPORT,)) for phase in plan.method.phases}
+    key = phase_key(_key_content(distill, plan.federation, outcomes))
+    late = replace(REPORT, round=2, metrics={name: 0.9 for name in REPORT.metrics})
+    for other in (Outcome("other", (REPORT,)), Outcome(UNIMODAL, (REPORT, late))):
+        assert phase_key(_key_content(distill, plan.federation, outcomes | {UNIMODAL: other})) != key
+
+
+@pytest.mark.parametrize("field", ["temperature", "loss_weight", "loss"])
+def test_the_control_is_the_same_whatever_it_does_not_use(field):
+    value = {"temperature": 9.0, "loss_weight": 0.7, "loss": "mm_ray.distill.losses.kd"}[field]
+    control = keys_of(tiny_plan(SMALL | {"method": "control"}))
+    assert keys_of(tiny_plan(SMALL | {"method": "control", f"phase2.{field}": value})) == control
+    assert keys_of(tiny_plan(SMALL | {"phase2.loss_weight": 0.0, "phase2.temperature": 9.0})) == control
+
+
+def test_the_control_shares_phase_1_with_what_it_controls():
+    control = keys_of(tiny_plan(SMALL | {"method": "control"}))
+    assert {name for name in ALL if control[name] != base_keys()[name]} == {DISTILL}
+
+
+def test_settings_name_no_number_of_rounds():
+    for phase in tiny_plan().method.phases:
+        assert "rounds" not in phase.settings()
+        assert dataclasses.replace(phase, rounds=99).settings() == phase.settings()
