@@ -249,6 +249,8 @@ class Phase2Config:
         losses: Settings of single losses.
         loss_weight: Weight a of the distillation loss; the objective is (1-a) * cross-entropy + a * loss. 0 is the control.
         temperature: Softens teacher and student; the loss carries its own factor temperature squared.
+        class_temperature: Strength of class-wise temperatures: a class in which the teacher leads the student by more than its
+            average gets a lower one (FedCMI's rule, whose code has 2); 0 is one temperature for all.
         student_init: Start from phase 1's audio network (`phase1`) or anew (`random`).
         audio_clients: `idle`: audio-only clients only receive the student; `train`: they add cross-entropy steps.
         local: Local training of the clients.
@@ -259,6 +261,7 @@ class Phase2Config:
     losses: LossConfig = field(default_factory=LossConfig)
     loss_weight: float = 0.5
     temperature: float = 4.0
+    class_temperature: float = 0.0
     student_init: Literal["phase1", "random"] = "phase1"
     audio_clients: Literal["idle", "train"] = "idle"
     local: LocalConfig = field(default_factory=LocalConfig)
@@ -268,6 +271,9 @@ class Phase2Config:
         _check(self.rounds >= 1, "phase2.rounds", self.rounds, "needs at least 1")
         _check(0 <= self.loss_weight <= 1, "phase2.loss_weight", self.loss_weight, "is a weight in [0, 1]")
         _check(self.temperature > 0, "phase2.temperature", self.temperature, "must be above 0; try 1 to 20")
+        _check(
+            self.class_temperature >= 0, "phase2.class_temperature", self.class_temperature, "must be 0 (off) or above; try 2"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,6 +31,13 @@ class Batch(NamedTuple):
         """Number of clips."""
         return len(self.indices_B)
 
+    def to(self, device: torch.device) -> "Batch":
+        """The batch with its tensors on a device."""
+        if device.type == "cpu":
+            return self
+        moved = {name: value.to(device) for name, value in self._asdict().items() if isinstance(value, torch.Tensor)}
+        return self._replace(**moved)  # type: ignore[arg-type]
+
 
 @dataclass(frozen=True)
 class Shapes:

@@ -11,3 +11,5 @@ class Target(NamedTuple):
     logits_BC: Tensor
     features_BP: Tensor | None = None
     """The teacher's pooled features (P), where a loss reads them."""
+    temperature_B1: Tensor | None = None
+    """Each clip's temperature, where temperatures are class-wise."""

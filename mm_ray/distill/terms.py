@@ -77,7 +77,14 @@ def loss_settings(settings: Phase2Config) -> dict[str, Any]:
     for term in terms:
         names = _all_settings(settings) if term.uses is None else term.uses
         used |= {name: attrgetter(name)(settings) for name in names}
-    return used
+    return used | ({"class_temperature": settings.class_temperature} if has_class_temperatures(settings) else {})
+
+
+def has_class_temperatures(settings: Phase2Config) -> bool:
+    """Whether temperatures are class-wise and a loss reads them (UserError: see `parse_loss`)."""
+    if not settings.loss_weight or not settings.class_temperature:
+        return False
+    return any(term.uses is None or "temperature" in term.uses for term in parse_loss(settings.loss))
 
 
 def _all_settings(settings: Phase2Config) -> tuple[str, ...]:

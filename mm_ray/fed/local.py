@@ -46,7 +46,7 @@ def train_local(
     momentum = torch.zeros_like(net.params)
     loss_sum = torch.zeros((), device=net.params.device)
     for positions in batches:
-        batch = _to_device(gather(context.table, client.indices[positions], READS[net.network.name]), net.params.device)
+        batch = gather(context.table, client.indices[positions], READS[net.network.name]).to(net.params.device)
         loss = objective(net.network(batch, dropout), batch)
         loss.backward()
         loss_sum += loss.detach() * batch.size
@@ -79,10 +79,3 @@ def sgd_step(params: Tensor, grads: Tensor, momentum: Tensor, local: LocalConfig
     momentum.mul_(local.momentum).add_(grads)
     params.add_(momentum, alpha=-local.lr)
     grads.zero_()
-
-
-def _to_device(batch: Batch, device: torch.device) -> Batch:
-    if device.type == "cpu":
-        return batch
-    moved = {name: value.to(device) for name, value in batch._asdict().items() if isinstance(value, Tensor)}
-    return batch._replace(**moved)  # type: ignore[arg-type]

@@ -72,6 +72,7 @@ WITHOUT_RESULT = {"phase1.rounds", "phase1.fusion_frac", "phase2.rounds"} | {
 ELSEWHERE = {"data.name", "data.root", "data.fold", "method"}
 """Data enters by the fingerprint of what was read (below); methods share phases, so a method's name must not enter."""
 OTHER = {
+    "phase2.class_temperature": 2.0,
     "partition.kind": "natural",
     "phase1.kind": "joint",
     "phase2.student_init": "random",

@@ -23,8 +23,9 @@ def loss(student: Output, target: Target, labels_B: Tensor, settings: Phase2Conf
     kept = Output(student.logits_BC[keep_B], student.features_BH[keep_B])
     if not len(kept.logits_BC):
         return student.logits_BC.sum() * 0
+    told = Target(*(None if values is None else values[keep_B] for values in target))  # type: ignore[arg-type]
     share = len(kept.logits_BC) / len(labels_B)
-    return share * kd.loss(kept, Target(target.logits_BC[keep_B]), labels_B[keep_B], settings)
+    return share * kd.loss(kept, told, labels_B[keep_B], settings)
 
 
 def kendall_tau(one_BC: Tensor, other_BC: Tensor) -> Tensor:

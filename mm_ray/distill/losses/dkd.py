@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mm_ray.config import Phase2Config
+from mm_ray.distill.softening import divergence, temperature_of
 from mm_ray.distill.target import Target
 from mm_ray.models.layers import Output
 
@@ -18,11 +19,13 @@ USES = ("temperature", "losses.dkd_alpha", "losses.dkd_beta")
 
 def loss(student: Output, target: Target, labels_B: Tensor, settings: Phase2Config) -> Tensor:
     """T^2 * (alpha * target-class part + beta * non-target part), the mean over the batch (scalar, nats)."""
+    temperature = temperature_of(target, settings)
     is_label_BC = functional.one_hot(labels_B, student.logits_BC.shape[1]).bool()
-    student_target, student_other = _decoupled(student.logits_BC / settings.temperature, is_label_BC)
-    teacher_target, teacher_other = _decoupled(target.logits_BC / settings.temperature, is_label_BC)
-    target_part, other_part = _divergence(student_target, teacher_target), _divergence(student_other, teacher_other)
-    return settings.temperature**2 * (settings.losses.dkd_alpha * target_part + settings.losses.dkd_beta * other_part)
+    student_target, student_other = _decoupled(student.logits_BC / temperature, is_label_BC)
+    teacher_target, teacher_other = _decoupled(target.logits_BC / temperature, is_label_BC)
+    target_part = divergence(student_target, teacher_target, temperature)
+    other_part = divergence(student_other, teacher_other, temperature)
+    return settings.losses.dkd_alpha * target_part + settings.losses.dkd_beta * other_part
 
 
 def _decoupled(logits_BC: Tensor, is_label_BC: Tensor) -> tuple[Tensor, Tensor]:
@@ -31,7 +34,3 @@ def _decoupled(logits_BC: Tensor, is_label_BC: Tensor) -> tuple[Tensor, Tensor]:
     others_BD = logits_BC[~is_label_BC].view(len(logits_BC), -1)
     both_B2 = torch.cat([label_B1, others_BD.logsumexp(1, keepdim=True)], 1)
     return both_B2.log_softmax(1), others_BD.log_softmax(1)
-
-
-def _divergence(student_BX: Tensor, teacher_BX: Tensor) -> Tensor:
-    return functional.kl_div(student_BX, teacher_BX, log_target=True, reduction="batchmean")

@@ -4,6 +4,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mm_ray.config import Phase2Config
+from mm_ray.distill.softening import divergence, temperature_of
 from mm_ray.distill.target import Target
 from mm_ray.models.layers import Output
 
@@ -11,13 +12,8 @@ USES = ("temperature",)
 
 
 def loss(student: Output, target: Target, labels_B: Tensor, settings: Phase2Config) -> Tensor:
-    """T^2 * KL(softmax(teacher/T) || softmax(student/T)), the mean over the batch (scalar, nats).
-
-    The factor T^2 keeps the gradient's size independent of T. It stands here and nowhere else, so that the temperature and
-    the weight of the objective do not confound.
-    """
-    temperature = settings.temperature
+    """T^2 * KL(softmax(teacher/T) || softmax(student/T)), the mean over the batch (scalar, nats)."""
+    temperature = temperature_of(target, settings)
     student_BC = functional.log_softmax(student.logits_BC / temperature, dim=1)
     teacher_BC = functional.log_softmax(target.logits_BC / temperature, dim=1)
-    divergence = functional.kl_div(student_BC, teacher_BC, log_target=True, reduction="batchmean")
-    return temperature**2 * divergence
+    return divergence(student_BC, teacher_BC, temperature)

@@ -1,21 +1,25 @@
 """Phase 2: federated distillation of the frozen teacher into the audio-only student."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 
 from mm_ray.config import Phase2Config
 from mm_ray.distill.objective import objective
+from mm_ray.distill.softening import class_temperatures
 from mm_ray.distill.target import Target
-from mm_ray.distill.terms import loss_settings, parse_loss
+from mm_ray.distill.terms import has_class_temperatures, loss_settings, parse_loss
 from mm_ray.fed.federation import Federation
+from mm_ray.fed.outputs import outputs_on
 from mm_ray.fed.phase import Role
 from mm_ray.fed.phases.teacher_logits import TeacherLogits
 from mm_ray.fed.training import TrainingPhase
+from mm_ray.models.flat import flat_network
 from mm_ray.models.layers import Output
-from mm_ray.types import Arrays, Batch, ClientData, RoundContext
+from mm_ray.types import Arrays, Batch, ClientData, ClientUpdate, RoundContext
 
 LOGITS = Role(TeacherLogits.name)
 
@@ -63,6 +67,20 @@ class Distill(TrainingPhase):
         """The teacher's logits (N, C) and, where a loss reads them, features (N, P)."""
         return sources.get(LOGITS, {})
 
+    def client_update(self, context: RoundContext, client: ClientData) -> ClientUpdate:
+        """Train the student; class-wise temperatures, where asked for, are made anew from the student as received."""
+        if "logits" in context.material and "video" in client.modalities and has_class_temperatures(self.phase2):
+            temperatures_C = self._temperatures(context, client)
+            context = replace(context, material={**context.material, "temperatures": temperatures_C})
+        return super().client_update(context, client)
+
+    def _temperatures(self, context: RoundContext, client: ClientData) -> np.ndarray:
+        net = flat_network("audio", self.model, context.shapes, context.device)
+        net.load(context.params)
+        student_NC, _ = outputs_on(net, context, client)
+        teacher_NC, labels_N = context.material["logits"][client.indices], context.table.labels_N[client.indices]
+        return class_temperatures(teacher_NC, student_NC, labels_N, self.phase2).numpy()
+
     def loss(self, output: Output, batch: Batch, context: RoundContext, client: ClientData) -> torch.Tensor:
         """The weighted objective; cross-entropy on clients without video."""
         has_target = "logits" in context.material and "video" in client.modalities
@@ -71,5 +89,8 @@ class Distill(TrainingPhase):
 
 
 def _target(material: Arrays, batch: Batch, device: torch.device) -> Target:
-    rows = {name: torch.from_numpy(array[batch.indices_B]).to(device) for name, array in material.items()}
-    return Target(rows["logits"], rows.get("features"))
+    rows = {name: material[name][batch.indices_B] for name in ("logits", "features") if name in material}
+    if "temperatures" in material:
+        rows["temperatures"] = material["temperatures"][batch.labels_B.cpu().numpy()][:, None]
+    tensors = {name: torch.from_numpy(array).to(device) for name, array in rows.items()}
+    return Target(tensors["logits"], tensors.get("features"), tensors.get("temperatures"))

@@ -12,13 +12,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mm_ray.config import ModelConfig
-from mm_ray.data.batch import gather
-from mm_ray.evaluate.predictions import outputs_of
 from mm_ray.fed.federation import Federation
+from mm_ray.fed.outputs import outputs_on
 from mm_ray.fed.phase import Role
 from mm_ray.fed.training import FLOAT_BYTES
 from mm_ray.models.flat import flat_network
-from mm_ray.models.network import PARTS, READS, part_size
+from mm_ray.models.network import PARTS, part_size
 from mm_ray.types import Arrays, ClientData, ClientUpdate, RoundContext, ServerState
 
 
@@ -65,12 +64,9 @@ class TeacherLogits:
         """The teacher's word on the client's clips, under the client's own key."""
         net = flat_network("av", self.model, context.shapes, context.device)
         net.load(context.material)
-        rows = client.indices
-        logits_NC, features_NP = outputs_of(
-            net.network, lambda some: gather(context.table, rows[some], READS["av"]), context.table.audio_lengths(rows)
-        )
-        told = {"rows": rows, "logits": logits_NC} | ({"features": features_NP} if self.features else {})
-        correct = float((logits_NC.argmax(1) == context.table.labels_N[rows]).sum())
+        logits_NC, features_NP = outputs_on(net, context, client)
+        told = {"rows": client.indices, "logits": logits_NC} | ({"features": features_NP} if self.features else {})
+        correct = float((logits_NC.argmax(1) == context.table.labels_N[client.indices]).sum())
         return ClientUpdate({}, {f"{name}/{client.id}": array for name, array in told.items()}, {"correct": correct})
 
     def server_update(self, state: ServerState, total: ClientUpdate) -> ServerState:
