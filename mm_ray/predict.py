@@ -32,14 +32,14 @@ def main(argv: Sequence[str]) -> None:
     torch.set_num_threads(1)
     failed = [file for file in flags.files if not _told(student, file, flags.json)]
     if failed:
-        raise UserError(f"{len(failed)} of {len(flags.files)} files could not be read; see above")
+        sys.exit(2)
 
 
 def _told(student: Student, file: str, as_json: bool) -> bool:
     try:
         answer = predict(student, file)
     except UserError as error:
-        print(error, file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return False
     print(json.dumps(answer) if as_json else f"{answer['label']}\t{answer['probability']:.4f}\t{file}", flush=True)
     return True

@@ -18,7 +18,7 @@ from mm_ray.fed.experiment import Plan, plan_experiment, run_experiment
 from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.runtime.drive import drive
 from mm_ray.runtime.progress import RunProgress
-from mm_ray.runtime.run_folder import RoundLog, default_name, open_folder, write_results
+from mm_ray.runtime.run_folder import RoundLog, default_name, open_folder, runs_folder, write_results
 from mm_ray.types import RoundReport
 
 DESCRIPTION = """Train one method once: phase 1 (modality-wise FL and the audiovisual teacher), then phase 2 (federated
@@ -52,7 +52,7 @@ def load_with_progress(data: DataConfig, runs: str) -> FeatureTable:
         task = bars.add_task(f"features of {data.name}", visible=False)
         return load_data(
             data,
-            Path(runs) / "features",
+            runs_folder(runs) / "features",
             lambda done, total: bars.update(task, completed=done, total=total, visible=True),
         )
 

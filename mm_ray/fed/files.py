@@ -13,13 +13,14 @@ class Files:
     """Files below a root: a local path, or a URI such as `s3://bucket/folder`.
 
     Raises:
-        UserError: A URI of an unknown kind.
+        UserError: A URI of an unknown kind, or a place that cannot be used.
 
     """
 
     def __init__(self, root: str) -> None:
         self.filesystem, self.base = _open(root)
         self.local = isinstance(self.filesystem, fs.LocalFileSystem)
+        _check(root, self.filesystem, self.base, self.local)
 
     def __reduce__(self) -> tuple[type, tuple[str]]:
         return Files, (self.base if self.local else f"{self.filesystem.type_name}://{self.base}",)
@@ -79,4 +80,18 @@ def _open(root: str) -> tuple[fs.FileSystem, str]:
     try:
         return fs.FileSystem.from_uri(root)
     except (ValueError, OSError) as error:
-        raise bad_value("path", root, f"no file system for it ({error}); use a path, s3:// or gs://") from error
+        raise bad_value("phases", root, f"no file system for it ({_one_line(error)}); use a path, s3:// or gs://") from error
+
+
+def _check(root: str, filesystem: fs.FileSystem, base: str, local: bool) -> None:
+    try:
+        if local:
+            filesystem.create_dir(base, recursive=True)
+        else:
+            filesystem.get_file_info(base)
+    except OSError as error:
+        raise bad_value("phases", root, f"cannot be used ({_one_line(error)}); give a folder that can be written") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -36,18 +36,32 @@ def open_folder(runs: str, name: str, config: ExperimentConfig) -> Path:
     """Make a run's folder with its `config.yaml`, or go on in it if it holds the same config.
 
     Raises:
-        UserError: The folder holds a run of another config, or cannot be made.
+        UserError: The folder holds a run of another config, or `runs` cannot be made.
 
     """
-    folder = Path(runs).expanduser() / name
+    folder = runs_folder(runs) / name
     path = folder / "config.yaml"
     if path.exists() and path.read_text() != config_yaml(config):
         raise bad_value("name", name, f"{path} holds another config; choose another --name, or remove the folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(path, config_yaml(config))
+    return folder
+
+
+def runs_folder(runs: str) -> Path:
+    """The folder of all runs, made if it is not there.
+
+    Raises:
+        UserError: It cannot be made, or not be written.
+
+    """
+    folder = Path(runs).expanduser()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise bad_value("runs", runs, f"cannot make {folder} ({error.strerror}); choose another --runs") from error
-    write_text(path, config_yaml(config))
+        raise bad_value("runs", runs, f"cannot be made ({error.strerror}); choose another --runs") from error
+    if not os.access(folder, os.W_OK):
+        raise bad_value("runs", runs, "cannot be written; choose another --runs")
     return folder
 
 

@@ -55,7 +55,7 @@ def _resumed(argv: Sequence[str]) -> list[str]:
     name = value_of("--resume", argv)
     if name is None:
         return []
-    folder = Path(value_of("--runs", argv) or "runs") / name
+    folder = Path(value_of("--runs", argv) or "runs").expanduser() / name
     if not (folder / "study.json").exists():
         raise bad_value("resume", name, f"no study in {folder}; see --runs, or start it with --name")
     settings = json.loads((folder / "study.json").read_text())

@@ -1,0 +1,48 @@
+"""Entry points as processes, forked from one that has already spent the seconds that torch and Ray take to import."""
+
+import multiprocessing
+import os
+import runpy
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(["mm_ray.train", "mm_ray.predict", "mm_ray.tune.study"])
+
+
+class Done(NamedTuple):
+    """How a process ended, and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+
+def start(module, flags, folder):
+    """`python -m MODULE FLAGS` in a folder, which also gets its output, as `.out` and `.err`."""
+    process = _CONTEXT.Process(target=_main, args=(module, [str(flag) for flag in flags], str(folder), dict(os.environ)))
+    process.start()
+    return process
+
+
+def finish(process, folder, timeout=100):
+    process.join(timeout)
+    code = process.exitcode
+    process.kill()
+    return Done(code, *(Path(folder, name).read_text() for name in (".out", ".err")))
+
+
+def run(module, flags, folder, timeout=100):
+    return finish(start(module, flags, folder), folder, timeout)
+
+
+def _main(module, flags, folder, environment):
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    for number, name in ((1, ".out"), (2, ".err")):
+        os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    sys.argv = [module, *flags]
+    sys.modules.pop(module, None)  # it is imported already, which a fresh interpreter would not know
+    runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -1,0 +1,180 @@
+"""Clients on Ray actors: the same bits as the serial run, with any number of actors, after any crash; real bookkeeping."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import pytest
+import ray
+from fed.tiny import Run, table_of, tiny_config, tiny_plan
+from ray import cloudpickle
+from ray.util.placement_group import remove_placement_group
+
+from mm_ray.errors import UserError
+from mm_ray.fed.phases.unimodal import Unimodal
+from mm_ray.runtime import train_job
+from mm_ray.runtime.cluster import connect
+from mm_ray.runtime.executor import RayExecutor
+from mm_ray.runtime.placement import Placement, place_run
+from mm_ray.runtime.train_job import reserve
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the actors cannot import this file
+CLIPS = {"phase1.rounds": 5, "clients.chunk_size": 1}
+"""Chunks of one client, so that two actors share a round."""
+
+
+@pytest.fixture(scope="module")
+def table_ref(local_ray):
+    return ray.put(table_of(tiny_config().data))
+
+
+@contextmanager
+def actors(table_ref, count, cpus=0.25, gpus=0.0):
+    group = reserve(Placement(count, cpus, gpus).bundles())
+    executor = RayExecutor(table_ref, Placement(count, cpus, gpus), group, first_bundle=0)
+    yield executor
+    executor.close()
+    remove_placement_group(group)
+
+
+@pytest.fixture(scope="module")
+def two(table_ref):
+    with actors(table_ref, 2) as executor:
+        yield executor
+
+
+@pytest.fixture(scope="module")
+def serial(tmp_path_factory):
+    return Run(tmp_path_factory.mktemp("serial"), CLIPS)
+
+
+def eventually(condition, seconds=20.0):
+    until = time.monotonic() + seconds
+    while not condition() and time.monotonic() < until:
+        time.sleep(0.05)
+    return condition()
+
+
+def free():
+    available = ray.available_resources()
+    return {name: round(available.get(name, 0), 3) for name in ("CPU", "GPU")}
+
+
+def test_one_actor_gives_the_bits_of_the_serial_run(tmp_path, table_ref, serial):
+    with actors(table_ref, 1) as one:
+        run = Run(tmp_path, CLIPS, one)
+    assert run.bits() == serial.bits()
+    assert run.result["rounds_computed"] == serial.result["rounds_computed"] > 0
+
+
+def test_two_actors_give_the_bits_of_the_serial_run(tmp_path, two, serial):
+    assert Run(tmp_path, CLIPS, two).bits() == serial.bits()
+
+
+@pytest.mark.parametrize("road", [{"phase1.kind": "joint"}, {"phase2.audio_clients": "train", "clients.sample_frac": 1.0}])
+def test_other_roads_do_too(tmp_path, two, road):
+    # Chunks of two clients: an actor sums them before they come back.
+    serial = Run(tmp_path / "serial", road, control=True)
+    assert Run(tmp_path / "ray", road, two, control=True).bits() == serial.bits()
+
+
+def test_what_one_host_stored_another_goes_on_with(tmp_path, two, serial):
+    Run(tmp_path, CLIPS | {"phase2.rounds": 1}, two)
+    run = Run(tmp_path, CLIPS)
+    assert run.result["rounds_computed"] == 2
+    assert run.bits() == serial.bits()
+
+
+@dataclass(frozen=True)
+class Fragile(Unimodal):
+    """In round 2 a client tells its process id, and waits to be killed; but only once."""
+
+    marker: str
+    victim: int
+
+    def client_update(self, context, client):
+        marker = Path(self.marker)
+        if context.round == 2 and client.id == self.victim and not marker.exists():
+            marker.with_suffix(".part").write_text(str(os.getpid()))
+            marker.with_suffix(".part").rename(marker)
+            time.sleep(60)
+        return super().client_update(context, client)
+
+
+def fragile(plan, marker):
+    first, *others = plan.method.phases
+    victim = first.plan(plan.federation, 2)[1].id  # the second of its chunk: the work on the first is lost with it
+    phase = Fragile(**{field.name: getattr(first, field.name) for field in fields(first)}, marker=str(marker), victim=victim)
+    return replace(plan, method=replace(plan.method, phases=(phase, *others)))
+
+
+def test_an_actor_that_is_killed_in_the_middle_of_a_round_changes_no_bit(tmp_path, two):
+    marker, killed = tmp_path / "pid", []
+    pids = ray.get([actor.pid.remote() for actor in two.actors])
+
+    def kill():
+        if eventually(marker.exists, 30):
+            killed.append(int(marker.read_text()))
+            os.kill(killed[0], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    run = Run(tmp_path / "ray", executor=two, plan=fragile(tiny_plan(), marker))
+    killer.join()
+    assert killed[0] in pids
+    assert killed[0] not in ray.get([actor.pid.remote() for actor in two.actors])
+    serial = Run(tmp_path / "serial")
+    assert run.bits() == serial.bits()
+    assert run.result["rounds_computed"] == serial.result["rounds_computed"]
+
+
+def test_four_actors_of_half_a_gpu_hold_two_gpus_and_give_them_back(tmp_path, local_ray, table_ref, monkeypatch):
+    cluster = connect(local_ray)
+    wanted = tiny_config({"clients.num_actors": 4, "clients.num_cpus": 0.25, "clients.num_gpus": 0.5}).clients
+    placement = place_run(wanted, cluster)
+    before = free()
+    assert before["GPU"] == 2
+    group = reserve(placement.bundles())
+    try:
+        assert eventually(lambda: free()["GPU"] == 0)
+        assert free()["CPU"] == pytest.approx(before["CPU"] - 4 * placement.num_cpus)
+        executor = RayExecutor(table_ref, placement, group, first_bundle=0)
+        ids = [set(map(str, ids)) for ids in ray.get([gpu_ids_of(actor) for actor in executor.actors])]
+        assert sorted(map(sorted, ids)) == [["0"], ["0"], ["1"], ["1"]]
+        assert Run(tmp_path / "ray", CLIPS, executor).bits() == Run(tmp_path / "serial", CLIPS).bits()
+        monkeypatch.setattr(train_job, "PLACEMENT_TIMEOUT_S", 0.5)
+        with pytest.raises(UserError, match=r"^clients\.num_actors=1: no room for \{'CPU': 0\.25, 'GPU': 0\.5\} each"):
+            reserve(Placement(1, 0.25, 0.5).bundles())
+        executor.close()
+    finally:
+        remove_placement_group(group)
+    assert eventually(lambda: free() == before)
+
+
+def gpu_ids_of(actor):
+    return actor.__ray_call__.remote(lambda self: ray.get_gpu_ids())
+
+
+def test_five_of_them_do_not_fit(local_ray):
+    wanted = tiny_config({"clients.num_actors": 5, "clients.num_cpus": 0.25, "clients.num_gpus": 0.5}).clients
+    with pytest.raises(
+        UserError, match=r"^clients\.num_gpus=0\.5: 5 client actors need 2\.5 GPUs, the cluster has 2; use 0\.33"
+    ):
+        place_run(wanted, connect(local_ray))
+
+
+def test_the_local_cluster_is_described_as_it_is(local_ray):
+    cluster = connect(local_ray)
+    assert (cluster.num_cpus, cluster.num_gpus, cluster.gpus_per_node) == (2.0, 2.0, (2.0,))
+
+
+def test_actors_run_on_one_thread_and_on_the_cpu_where_there_is_no_gpu(two):
+    import torch
+
+    threads, device = ray.get(two.actors[0].__ray_call__.remote(lambda self: (torch.get_num_threads(), self._device)))
+    assert (threads, device) == (1, "cpu")

@@ -1,0 +1,106 @@
+"""The files of a run."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+from fed.tiny import Run, table_of, tiny_config
+
+from mm_ray.cli import experiment_parser, parse
+from mm_ray.config import ExperimentConfig, LocalConfig, with_overrides
+from mm_ray.errors import UserError
+from mm_ray.models.student import load_student
+from mm_ray.runtime.run_folder import RoundLog, config_yaml, default_name, open_folder, write_results, write_text
+
+CONFIGS = [
+    ExperimentConfig(),
+    tiny_config(),
+    with_overrides(
+        ExperimentConfig(),
+        {
+            "data.name": "avdigits",
+            "data.root": "/data/a b: c #d",
+            "model.conv_channels": (1, 2, 3),
+            "phase1.kind": "joint",
+            "phase2.local": LocalConfig(lr=1e-5, weight_decay=0.0),
+            "phase2.loss_weight": 1.0,
+            "clients.num_gpus": 0.25,
+            "seed": 12345678901,
+        },
+    ),
+    *(with_overrides(ExperimentConfig(), {"data.root": root}) for root in ("1", "null", "true", "1e5", "~/x", "-x", "[a]")),
+]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=range(len(CONFIGS)))
+def test_the_config_file_gives_the_same_config(tmp_path, config):
+    path = open_folder(str(tmp_path), "run", config) / "config.yaml"
+    parsed, _ = parse(experiment_parser("test", "test"), ["--config", str(path)])
+    assert parsed == config
+    assert config_yaml(parsed) == path.read_text()
+    assert yaml.safe_load(path.read_text())["seed"] == config.seed
+
+
+def test_flags_override_the_file(tmp_path):
+    path = open_folder(str(tmp_path), "run", tiny_config()) / "config.yaml"
+    parsed, _ = parse(experiment_parser("test", "test"), ["--phase2.temperature", "2", "--config", str(path), "--seed=9"])
+    assert parsed == tiny_config({"phase2.temperature": 2.0, "seed": 9})
+
+
+def test_the_same_config_opens_the_folder_again_and_another_is_refused(tmp_path):
+    folder = open_folder(str(tmp_path), "run", tiny_config())
+    (folder / "rounds.jsonl").write_text("kept")
+    assert open_folder(str(tmp_path), "run", tiny_config()) == folder
+    assert (folder / "rounds.jsonl").read_text() == "kept"
+    with pytest.raises(UserError, match=r"^name=run: .*config\.yaml holds another config; choose another --name, or remove"):
+        open_folder(str(tmp_path), "run", tiny_config({"seed": 2}))
+    assert (folder / "config.yaml").read_text() == config_yaml(tiny_config())
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"^runs=.*file: cannot be made .*; choose another --runs$"):
+        open_folder(str(tmp_path / "file"), "run", tiny_config())
+
+
+def test_the_default_name_belongs_to_the_config():
+    name = default_name(tiny_config())
+    assert name.startswith("modality_mirror-synthetic-")
+    assert default_name(tiny_config()) == name
+    assert default_name(tiny_config({"phase2.rounds": 4})) != name
+    assert default_name(tiny_config({"data.name": "lab.mydata", "method": "a.b.mine"})).startswith("mine-mydata-")
+
+
+def test_text_is_written_whole(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_text("old")
+    write_text(path, "new")
+    assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+    assert path.read_text() == "new"
+
+
+def test_the_round_log_has_a_line_a_round_and_begins_anew(tmp_path):
+    run = Run(tmp_path / "phases")
+    for _ in range(2):
+        with RoundLog(tmp_path) as log:
+            for number, report in enumerate(run.reports, start=1):
+                log.add(report)
+                lines = (tmp_path / "rounds.jsonl").read_text().splitlines()
+                assert len(lines) == number  # a reader sees a round as soon as it is over
+        assert [json.loads(line) for line in lines] == [report.to_json() for report in run.reports]
+    assert list((tmp_path / "tensorboard").glob("events.out.tfevents.*"))
+
+
+def test_the_results_are_the_student_and_its_numbers(tmp_path):
+    run = Run(tmp_path / "phases")
+    table = table_of(run.plan.config.data)
+    path = write_results(tmp_path, run.finished, run.result, run.store, table)
+    assert json.loads((tmp_path / "result.json").read_text()) == run.result
+    student = load_student(path)
+    assert (student.class_names, student.features) == (table.class_names, run.plan.config.data.features)
+    best = run.store.load(run.keys["phase2/distill"], run.result["best_round"]).tensors
+    assert sum(p.numel() for p in student.network.parameters()) == sum(map(len, best.values()))
+    head = best["audio.head"]
+    last = dict(student.network.named_parameters())["parts.audio_head.classes.bias"].detach().numpy()
+    assert np.array_equal(head[-len(last) :], last)
