@@ -29,8 +29,10 @@ class FeatureConfig:
         frame_ms: Length of an audio frame (Hamming window), ms.
         hop_ms: Shift between audio frames, ms.
         max_frames: At most so many audio frames per clip (T); the rest is cut off.
-        video_size: Video frames are scaled to a grey square of so many pixels a side; D = video_size squared.
-        max_video_frames: At most so many video frames per clip (S), evenly spaced.
+        fps: Video files are looked at so often, frames per second.
+        max_video_frames: At most so many video frames per clip (S), then evenly spaced.
+        video_size: Video frames are scaled to a square of so many pixels a side.
+        video_color: Frames keep their brightness (`grey`, D = video_size squared) or colours (`rgb`, three times as many).
     """
 
     sample_rate: int = 16_000
@@ -38,13 +40,20 @@ class FeatureConfig:
     frame_ms: int = 40
     hop_ms: int = 20
     max_frames: int = 500
-    video_size: int = 16
+    fps: float = 1.0
     max_video_frames: int = 10
+    video_size: int = 16
+    video_color: Literal["grey", "rgb"] = "grey"
 
     def __post_init__(self) -> None:
         """Refuse sizes that are not positive."""
         for name, value in dataclasses.asdict(self).items():
-            _check(value > 0, f"data.features.{name}", value, "must be positive")
+            _check(isinstance(value, str) or value > 0, f"data.features.{name}", value, "must be positive")
+
+    @property
+    def audio_s(self) -> float:
+        """Seconds of sound that `max_frames` audio frames cover."""
+        return (self.frame_ms + self.hop_ms * (self.max_frames - 1)) / 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +91,11 @@ class DataConfig:
     """Which data, and which features of it.
 
     Args:
-        name: A data set of mm_ray/data/manifests (`synthetic`, `avdigits`) or a dotted name of your own manifest module.
-        root: Folder of the recordings, where the data set has one.
+        name: A data set of mm_ray/data/manifests (`synthetic`, `avdigits`, `folder`, ...), a dotted name of your own manifest
+            module, or a feature store that `mm_ray.prepare` wrote: a path or URI, short for `store` with that `root`.
+        root: Folder of the recordings, where the data set has one, or of the feature store.
+        annotations: The data set's own lists (a file or folder), where they do not lie in `root` under their usual name.
+        classes: Only these classes: names with commas between them, or a file with one a line. Empty: all.
         fold: Which of the data set's train/dev/test splits to use.
         features: How clips become features.
         synthetic: Dials of the `synthetic` data set.
@@ -91,9 +103,18 @@ class DataConfig:
 
     name: str = "synthetic"
     root: str = ""
+    annotations: str = ""
+    classes: str = ""
     fold: int = 0
     features: FeatureConfig = field(default_factory=FeatureConfig)
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
+
+    def __post_init__(self) -> None:
+        """Take a path as the root of a feature store, so that names of runs hold no path."""
+        if "/" in self.name:
+            _check(not self.root, "data.root", self.root, f"the store {self.name} has no recordings; leave it out")
+            object.__setattr__(self, "root", self.name)
+            object.__setattr__(self, "name", "store")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
-"""What a data set is: a list of clips and a way to load one. A data set is one module in `mm_ray/data/manifests`."""
+"""What a data set is: a list of clips, and maybe a way of its own to load one. A data set is one module in `manifests/`."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol, cast
 
 from mm_ray.config import DataConfig
@@ -10,10 +10,12 @@ from mm_ray.data.table import SPLITS
 from mm_ray.errors import UserError, bad_value
 from mm_ray.names import resolve
 
+PACKAGE = "mm_ray.data.manifests"
+
 
 @dataclass(frozen=True)
 class Clip:
-    """One recording."""
+    """One recording, or a span of one."""
 
     id: str
     """Unique in the data set."""
@@ -24,12 +26,27 @@ class Clip:
     splits: tuple[str, ...]
     """`train`, `dev` or `test`, one per fold."""
     source: str
-    """Where the recording is: a path (up to a `#`), or whatever the module's `load` understands."""
+    """The recording's file below `data.root`, or whatever the module's own `load` understands."""
+    video_source: str = ""
+    """File of the video or picture, where it is not the same."""
+    start_s: float | None = None
+    """Begin of the span in the recording, seconds; `None`: its begin."""
+    end_s: float | None = None
+    """End of the span, seconds; `None`: the recording's end."""
 
-    @property
-    def path(self) -> Path:
-        """The recording's file, if `source` is one: its size and time decide whether stored features are still good."""
-        return Path(self.source.partition("#")[0])
+
+@dataclass(frozen=True)
+class Rejected:
+    """A recording that is not used, and why."""
+
+    clip_id: str
+    source: str
+    label: str
+    """Class name, as far as known."""
+    group: str
+    reason: str
+    """One of `mm_ray.data.reasons.REASONS`."""
+    detail: str
 
 
 @dataclass(frozen=True)
@@ -39,6 +56,10 @@ class Manifest:
     name: str
     class_names: tuple[str, ...]
     clips: tuple[Clip, ...]
+    rejected: tuple[Rejected, ...] = ()
+    """What the listing alone shows to be of no use."""
+    notes: tuple[str, ...] = ()
+    """What a user should know of the listing, a line each."""
 
     @property
     def num_folds(self) -> int:
@@ -47,28 +68,42 @@ class Manifest:
 
 
 class ManifestModule(Protocol):
-    """What a module must have to be a data set."""
+    """What a module must have to be a data set; `load(clip, data) -> Media` beside it replaces the reading of media files."""
 
     __file__: str | None
 
     def read(self, data: DataConfig) -> Manifest:
-        """List the clips; reads no recording."""
+        """List the clips; decodes no recording."""
 
-    def load(self, clip: Clip, data: DataConfig) -> Media:
-        """Load one clip's recording."""
+
+def own_load(module: ManifestModule) -> Callable[[Clip, DataConfig], Media] | None:
+    """The module's own way to load a clip, if it has one."""
+    return cast(Callable[[Clip, DataConfig], Media] | None, getattr(module, "load", None))
 
 
 def find_manifest(name: str) -> ManifestModule:
     """The data set of that name: a module of `mm_ray/data/manifests`, or anything importable by its dotted name.
 
     Raises:
-        UserError: An unknown name, or a module without `read` and `load`.
+        UserError: An unknown name, or a module without `read`.
 
     """
-    module = resolve("data.name", name, "mm_ray.data.manifests")
-    if missing := [part for part in ("read", "load") if not hasattr(module, part)]:
-        raise bad_value("data.name", name, f"the module has no {' and no '.join(missing)}; docs/data.md shows an example")
+    module = resolve("data.name", name, PACKAGE)
+    if not hasattr(module, "read"):
+        raise bad_value("data.name", name, "the module has no read; docs/data.md shows an example")
     return cast(ManifestModule, module)
+
+
+def read_manifest(data: DataConfig) -> Manifest:
+    """The checked manifest of a data set.
+
+    Raises:
+        UserError: An unknown data set, its files are not where they should be, or it breaks the rules above.
+
+    """
+    manifest = find_manifest(data.name).read(data)
+    check_manifest(manifest)
+    return manifest
 
 
 def check_manifest(manifest: Manifest) -> None:

@@ -1,84 +1,134 @@
-"""The Parquet store of features: one row a clip, all folds in one file (schema in docs/data.md).
+"""Writing the feature store: a folder of Parquet shards, one row a clip (schema in docs/data.md).
 
-Shape suffixes: T audio frames, F audio bins, S video frames, D video features, N clips, K folds.
+Shape suffixes: T audio frames, F audio bins, S video frames, D video features, N clips.
 """
 
 import hashlib
 import json
-import os
-import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mm_ray.config import FeatureConfig
-from mm_ray.data.manifest import Manifest
-from mm_ray.data.table import SPLITS, FeatureTable
+from mm_ray.data.extract import Row
+from mm_ray.data.manifest import Manifest, Rejected
+from mm_ray.data.places import join, names_in, remove, write_whole
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Of the schema and of the feature code; a new number makes every store be computed anew."""
+REJECTED = "rejected.parquet"
+"""Written last: a store without it is not finished."""
+_PREFIX, _SUFFIX = "part-", ".parquet"
 
 
-def write_store(
-    path: str | Path,
-    manifest: Manifest,
-    features: FeatureConfig,
-    audio: Sequence[np.ndarray],
-    video: Sequence[np.ndarray | None],
-) -> None:
-    """Write the features of all clips; the file appears whole or not at all.
+@dataclass(frozen=True)
+class Settings:
+    """What all shards of a store share; it stands in the metadata of each."""
+
+    name: str
+    class_names: tuple[str, ...]
+    num_folds: int
+    features: FeatureConfig
+    format: int = FORMAT_VERSION
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-able dictionary with the same keys."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "Settings":
+        """The settings in a shard's metadata."""
+        features = FeatureConfig(**content["features"])
+        return cls(content["name"], tuple(content["class_names"]), content["num_folds"], features, content["format"])
+
+
+def settings_of(manifest: Manifest, features: FeatureConfig) -> Settings:
+    """The settings of a store of this manifest."""
+    return Settings(manifest.name, manifest.class_names, manifest.num_folds, features)
+
+
+def write_shard(store: str | Path, settings: Settings, rows: Sequence[Row]) -> str:
+    """Write rows as one shard, whole or not at all; returns its name, which is made of the clips' ids.
 
     Args:
-        path: The file; its folder is made.
-        manifest: The clips, in the order of the rows.
-        features: The settings that the features were computed with.
-        audio: A (T, F) float16 array a clip.
-        video: A (S, D) float16 array a clip, or `None` for a clip without video.
+        store: The folder, a path or URI; it is made.
+        settings: What the store's shards share.
+        rows: At least one.
 
     """
     columns = {
-        "clip_id": [clip.id for clip in manifest.clips],
-        "label": pa.array([clip.label for clip in manifest.clips], pa.int64()),
-        "group": [clip.group for clip in manifest.clips],
-        "splits": pa.array([list(clip.splits) for clip in manifest.clips], pa.list_(pa.string())),
-        "audio": _as_lists(audio),
-        "audio_frames": pa.array([len(clip) for clip in audio], pa.int32()),
-        "video": _as_lists(video),
-        "video_frames": pa.array([None if clip is None else len(clip) for clip in video], pa.int32()),
-        "source": [clip.source for clip in manifest.clips],
+        "row": pa.array([row.number for row in rows], pa.int64()),
+        "clip_id": [row.clip.id for row in rows],
+        "label": pa.array([row.clip.label for row in rows], pa.int64()),
+        "group": [row.clip.group for row in rows],
+        "splits": pa.array([list(row.clip.splits) for row in rows], pa.list_(pa.string())),
+        "audio": _as_lists([row.audio_TF for row in rows]),
+        "audio_frames": pa.array([len(row.audio_TF) for row in rows], pa.int32()),
+        "video": _as_lists([row.video_SD for row in rows]),
+        "video_frames": pa.array([None if row.video_SD is None else len(row.video_SD) for row in rows], pa.int32()),
+        "seconds": pa.array([row.seconds for row in rows], pa.float64()),
+        "flags": pa.array([list(row.flags) for row in rows], pa.list_(pa.string())),
+        "source": [row.clip.source for row in rows],
+        "video_source": [row.clip.video_source or None for row in rows],
+        "start_s": pa.array([row.clip.start_s for row in rows], pa.float64()),
+        "end_s": pa.array([row.clip.end_s for row in rows], pa.float64()),
     }
-    described = {"name": manifest.name, "class_names": manifest.class_names, "features": asdict(features)}
-    fingerprint = _fingerprint(described, manifest, [*audio, *video])
-    metadata = {"mm_ray": json.dumps({**described, "fingerprint": fingerprint, "format": FORMAT_VERSION})}
-    _write_whole(pa.table(columns, metadata=metadata), Path(path))
+    described = {**settings.to_json(), "video_features": _width(rows), "fingerprint": fingerprint(rows)}
+    table = pa.table(columns, metadata={"mm_ray": json.dumps(described)})
+    name = _PREFIX + digest(row.clip.id.encode() + b"\0" for row in rows)[:16] + _SUFFIX
+    write_table(join(store, name), table)
+    return name
 
 
-def read_store(path: str | Path, fold: int) -> FeatureTable:
-    """Read a store as the feature table of one fold."""
-    stored = pq.read_table(path, memory_map=True)
-    described = json.loads(stored.schema.metadata[b"mm_ray"])
-    features = FeatureConfig(**described["features"])
-    group_names, groups_N = np.unique(_strings(stored["group"]), return_inverse=True)
-    has_video = stored["video"].null_count < len(stored)
-    return FeatureTable(
-        audio_flat_XF=_flat(stored["audio"], features.num_mels),
-        audio_offsets_N1=_offsets(stored["audio_frames"]),
-        video_flat_XD=_flat(stored["video"], features.video_size**2) if has_video else None,
-        video_offsets_N1=_offsets(stored["video_frames"]),
-        labels_N=stored["label"].to_numpy(),
-        groups_N=groups_N.astype(np.int64),
-        group_names=tuple(map(str, group_names)),
-        splits_N=_split_codes(stored["splits"], fold),
-        clip_ids_N=_strings(stored["clip_id"]),
-        class_names=tuple(described["class_names"]),
-        features=features,
-        fingerprint=_digest([f"{described['fingerprint']}/{fold}".encode()]),
-    )
+def write_rejected(store: str | Path, rejected: Iterable[Rejected]) -> None:
+    """Write `rejected.parquet`, which also says that the store is finished."""
+    lines = list(rejected)
+    columns = {f.name: pa.array([_printable(getattr(line, f.name)) for line in lines], pa.string()) for f in fields(Rejected)}
+    write_table(join(store, REJECTED), pa.table(columns))
+
+
+def reopen(store: str | Path) -> None:
+    """Say that a store is being worked on: it is not finished until `write_rejected`."""
+    remove(join(store, REJECTED))
+
+
+def shards(store: str | Path) -> list[str]:
+    """Places of a store's shards, sorted."""
+    return [join(store, name) for name in names_in(store) if name.startswith(_PREFIX) and name.endswith(_SUFFIX)]
+
+
+def fingerprint(rows: Iterable[Row]) -> str:
+    """Digest of clips and features: the sum of the rows' digests, so that the shards they lie in do not matter."""
+    return add_fingerprints(_row_digest(row) for row in rows)
+
+
+def add_fingerprints(parts: Iterable[str]) -> str:
+    """The fingerprint of clips together, from those of their shards."""
+    return f"{sum(int(part, 16) for part in parts) % (1 << 128):032x}"
+
+
+def digest(pieces: Iterable[bytes]) -> str:
+    """blake2b of pieces of bytes, 32 hexadecimal digits."""
+    state = hashlib.blake2b(digest_size=16)
+    for piece in pieces:
+        state.update(piece)
+    return state.hexdigest()
+
+
+def _row_digest(row: Row) -> str:
+    clip = [row.number, row.clip.id, row.clip.label, row.clip.group, row.clip.splits]
+    arrays = [row.audio_TF, np.zeros(0, np.float16) if row.video_SD is None else row.video_SD]
+    shapes = [array.shape for array in arrays]
+    return digest([json.dumps([clip, shapes]).encode(), *(np.ascontiguousarray(a, np.float16).tobytes() for a in arrays)])
+
+
+def _width(rows: Sequence[Row]) -> int:
+    return max((row.video_SD.shape[1] for row in rows if row.video_SD is not None), default=0)
 
 
 def _as_lists(clips: Sequence[np.ndarray | None]) -> pa.Array:
@@ -90,40 +140,14 @@ def _as_lists(clips: Sequence[np.ndarray | None]) -> pa.Array:
     return pa.LargeListArray.from_arrays(offsets, values, mask=absent)
 
 
-def _write_whole(table: pa.Table, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    pq.write_table(table, unfinished, compression="zstd", use_dictionary=["group"], row_group_size=4096)
-    os.replace(unfinished, path)
+def write_table(place: str, table: pa.Table) -> None:
+    """Write a Parquet file, whole or not at all."""
+
+    def write(path: str, filesystem: Any) -> None:
+        pq.write_table(table, path, filesystem=filesystem, compression="zstd", use_dictionary=["group", "label"])
+
+    write_whole(place, write)
 
 
-def _flat(lists: pa.ChunkedArray, width: int) -> np.ndarray:
-    pieces = [chunk.flatten().to_numpy() for chunk in lists.chunks]
-    return (pieces[0] if len(pieces) == 1 else np.concatenate(pieces)).reshape(-1, width)
-
-
-def _offsets(frames: pa.ChunkedArray) -> np.ndarray:
-    lengths_N = frames.fill_null(0).to_numpy()
-    return np.concatenate([[0], np.cumsum(lengths_N, dtype=np.int64)]).astype(np.int64)
-
-
-def _strings(column: pa.ChunkedArray) -> np.ndarray:
-    return column.to_numpy().astype(np.str_)
-
-
-def _split_codes(splits: pa.ChunkedArray, fold: int) -> np.ndarray:
-    codes = pc.index_in(pc.list_element(splits, fold), value_set=pa.array(SPLITS))
-    return codes.to_numpy().astype(np.int8)
-
-
-def _fingerprint(described: dict, manifest: Manifest, arrays: Iterable[np.ndarray | None]) -> str:
-    clips = [(clip.id, clip.label, clip.group, clip.splits) for clip in manifest.clips]
-    pieces = (b"None" if a is None else str(a.shape).encode() + np.ascontiguousarray(a, np.float16).tobytes() for a in arrays)
-    return _digest([json.dumps([FORMAT_VERSION, described, clips]).encode(), *pieces])
-
-
-def _digest(pieces: Iterable[bytes]) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    for piece in pieces:
-        digest.update(piece)
-    return digest.hexdigest()
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()

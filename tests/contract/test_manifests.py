@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from media_trees import TREES
 
 from mm_ray.config import DataConfig, SyntheticConfig
-from mm_ray.data.load import clip_features
+from mm_ray.data.extract import extract
 from mm_ray.data.manifest import check_manifest, find_manifest
+from mm_ray.data.store import fingerprint
 from mm_ray.errors import UserError
 from mm_ray.names import modules_in
 
@@ -17,9 +19,10 @@ NAMES = modules_in("mm_ray.data.manifests")
 SMALL = SyntheticConfig(num_classes=4, num_groups=10, clips_per_class=10)
 
 
-@pytest.fixture(params=NAMES)
-def data(request):
-    config = DataConfig(name=request.param, root=str(ROOT), synthetic=SMALL)
+@pytest.fixture(scope="module", params=NAMES)
+def data(request, tmp_path_factory):
+    build = TREES.get(request.param, lambda root: {"root": str(ROOT)})
+    config = DataConfig(name=request.param, synthetic=SMALL, **build(tmp_path_factory.mktemp(request.param)))
     try:
         find_manifest(config.name).read(config)
     except UserError as error:
@@ -27,7 +30,7 @@ def data(request):
     return config
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def manifest(data):
     return find_manifest(data.name).read(data)
 
@@ -56,12 +59,11 @@ def test_groups_do_not_cross_splits(manifest):
 
 
 def test_a_clip_becomes_finite_features_twice_the_same(data, manifest):
-    module = find_manifest(data.name)
-    audio_TF, video_SD = clip_features(module, manifest.clips[-1], data)
-    assert (audio_TF.shape[1], audio_TF.dtype) == (data.features.num_mels, np.float16)
-    assert np.isfinite(audio_TF).all()
-    if video_SD is not None:
-        assert (video_SD.shape[1], video_SD.dtype) == (data.features.video_size**2, np.float16)
-        assert np.isfinite(video_SD).all()
-    again = clip_features(module, manifest.clips[-1], data)
-    assert again[0].tobytes() == audio_TF.tobytes()
+    module, number = find_manifest(data.name), len(manifest.clips) - 1
+    row = extract(module, number, manifest.clips[-1], data)
+    assert (row.audio_TF.shape[1], row.audio_TF.dtype) == (data.features.num_mels, np.float16)
+    assert np.isfinite(row.audio_TF).all()
+    if row.video_SD is not None:
+        assert (row.video_SD.shape[1], row.video_SD.dtype) == (data.features.video_size**2, np.float16)
+        assert np.isfinite(row.video_SD).all()
+    assert fingerprint([extract(module, number, manifest.clips[-1], data)]) == fingerprint([row])

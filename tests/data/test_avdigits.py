@@ -34,7 +34,7 @@ def test_images_are_of_the_digit_and_of_one_speaker(manifest):
     labels = np.load(ROOT / "mnist10k" / "mnist10k.npz")["labels"]
     owner = {}
     for clip in manifest.clips:
-        image = int(clip.source.rpartition("=")[2])
+        image = int(clip.video_source.rpartition("=")[2])
         assert labels[image] == clip.label
         assert owner.setdefault(image, clip.group) == clip.group
 

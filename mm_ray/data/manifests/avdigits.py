@@ -17,6 +17,7 @@ from mm_ray.seeding import numpy_stream
 
 _NUM_FRAMES = 4
 _JITTER = 2
+_WAVS, _IMAGES = "fsdd/recordings", "mnist10k/mnist10k.npz"
 _LAYOUT = (
     "needs fsdd/recordings/DIGIT_SPEAKER_INDEX.wav (github.com/Jakobovski/free-spoken-digit-dataset) and "
     "mnist10k/mnist10k.npz with `images` uint8 (N, 28, 28) and `labels` (N,) (MNIST, from any of its mirrors)"
@@ -42,14 +43,16 @@ def read(data: DataConfig) -> Manifest:
         pool = pools[digit, speaker]
         image = pool[used[digit, speaker] % len(pool)]
         used[digit, speaker] += 1
-        clips.append(Clip(wav.stem, digit, speaker, _splits(speakers, speaker), f"{wav}#image={image}"))
+        clips.append(
+            Clip(wav.stem, digit, speaker, _splits(speakers, speaker), f"{_WAVS}/{wav.name}", f"{_IMAGES}#image={image}")
+        )
     return Manifest("avdigits", tuple(map(str, range(10))), tuple(clips))
 
 
 def load(clip: Clip, data: DataConfig) -> Media:
     """The recording, and its image shifted by up to two pixels a frame, (4, 28, 28)."""
-    waveform_N, sample_rate = read_audio(clip.path)
-    image = _mnist(data)[0][int(clip.source.rpartition("=")[2])]
+    waveform_N, sample_rate = read_audio(Path(data.root, clip.source))
+    image = _mnist(data)[0][int(clip.video_source.rpartition("=")[2])]
     padded = np.pad(image, _JITTER)
     shifts = numpy_stream(0, "avdigits", "jitter", clip.id).integers(0, 2 * _JITTER + 1, (_NUM_FRAMES, 2))
     height, width = image.shape
@@ -58,14 +61,14 @@ def load(clip: Clip, data: DataConfig) -> Media:
 
 
 def _wavs(data: DataConfig) -> list[Path]:
-    wavs = sorted(Path(data.root, "fsdd", "recordings").glob("[0-9]_*_*.wav"))
+    wavs = sorted(Path(data.root, _WAVS).glob("[0-9]_*_*.wav"))
     if not data.root or not wavs:
         raise bad_value("data.root", data.root or "''", _LAYOUT)
     return wavs
 
 
 def _mnist(data: DataConfig) -> tuple[np.ndarray, np.ndarray]:
-    path = Path(data.root, "mnist10k", "mnist10k.npz")
+    path = Path(data.root, _IMAGES)
     if not path.is_file():
         raise bad_value("data.root", data.root, _LAYOUT)
     return _read_mnist(path)

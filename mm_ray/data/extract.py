@@ -1,0 +1,101 @@
+"""From one clip of a manifest to its row of the store.
+
+Shape suffixes: T audio frames, F audio bins, S video frames, D video features.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from mm_ray.config import DataConfig
+from mm_ray.data.features import audio_features, frame_size, video_features
+from mm_ray.data.manifest import Clip, ManifestModule, Rejected, own_load
+from mm_ray.data.media import Media, Wanted, read_media
+from mm_ray.data.places import join, leaves_root
+from mm_ray.data.reasons import BadMedia
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """A clip with its features, as the store holds it."""
+
+    number: int
+    """Position of the clip in its manifest: the order of the feature table."""
+    clip: Clip
+    audio_TF: np.ndarray
+    """float16."""
+    video_SD: np.ndarray | None
+    """float16; `None` for a clip without video."""
+    seconds: float
+    """Length of the recording or span."""
+    flags: tuple[str, ...]
+
+
+def extract(module: ManifestModule, number: int, clip: Clip, data: DataConfig) -> Row:
+    """Load a clip and compute its features.
+
+    Raises:
+        BadMedia: The recording cannot be used.
+
+    """
+    load = own_load(module)
+    media = read_clip(clip, data) if load is None else load(clip, data)
+    audio_TF = audio_features(media.waveform_N, media.sample_rate, data.features)
+    video_SD = None if media.frames is None else video_features(media.frames, data.features)
+    seconds = len(media.waveform_N) / media.sample_rate if media.seconds is None else media.seconds
+    flags = (*media.flags, *(("no_video",) if video_SD is None else ()))
+    return Row(number, clip, audio_TF, video_SD, seconds, flags)
+
+
+def rejected(class_names: tuple[str, ...], clip: Clip, error: BadMedia) -> Rejected:
+    """The line of `rejected.parquet` for a clip that could not be used."""
+    return Rejected(clip.id, clip.source, class_names[clip.label], clip.group, error.reason, error.detail)
+
+
+def read_clip(clip: Clip, data: DataConfig) -> Media:
+    """Decode a clip's sound and frames, as far as the features want them.
+
+    Raises:
+        BadMedia: The recording cannot be used.
+
+    """
+    wanted = wanted_of(clip, data)
+    if not clip.video_source:
+        return read_media(_place(clip.source, data), wanted)
+    heard = read_media(_place(clip.source, data), wanted, tracks=("audio",))
+    seen = read_media(_place(clip.video_source, data), wanted, tracks=("video",))
+    if seen.frames is None:
+        raise BadMedia("no_picture", clip.video_source, "has no video track and is no picture")
+    return replace(heard, frames=seen.frames, flags=tuple(dict.fromkeys([*heard.flags, *seen.flags])))
+
+
+def wanted_of(clip: Clip, data: DataConfig) -> Wanted:
+    """What the features want of a clip's recording."""
+    features = data.features
+    size = frame_size(features)
+    return Wanted(clip.start_s, clip.end_s, features.audio_s, features.fps, features.max_video_frames, size)
+
+
+def _place(name: str, data: DataConfig) -> str:
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise BadMedia("unreadable_name", ascii(name), "its name is not UTF-8; rename it") from error
+    if leaves_root(data.root, name):
+        raise BadMedia("outside_root", name, "a link or path that leaves ROOT; copy the recording there")
+    return join(data.root, name)
+
+
+@contextmanager
+def one_torch_thread() -> Iterator[Any]:
+    """Clips are too short to share among threads: the hand-over costs more than the work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,58 @@
+"""Why a recording is rejected, and what may be odd about one that is kept."""
+
+from pathlib import Path
+
+from mm_ray.errors import UserError
+
+REASONS = {
+    "missing": "no such file",
+    "not_downloaded": "named by the data set, not on disk; does not count as rejected",
+    "unreadable_name": "the file's name is not UTF-8",
+    "outside_root": "a link or path that leaves ROOT",
+    "no_class": "lies in no class folder",
+    "unreadable": "the file system refuses to read it",
+    "not_media": "FFmpeg knows no such format",
+    "truncated": "ends before its container says",
+    "damaged": "too many broken packets",
+    "no_audio_track": "has no audio track",
+    "empty_audio": "the audio track has no samples in the span",
+    "no_picture": "the named video or image has no picture",
+    "span_outside": "the span begins after the recording's end",
+    "duplicate": "the same bytes as another file",
+    "bad_row": "a row of the manifest that makes no sense",
+    "crashed": "the decoder's process died on it, twice",
+}
+"""By reason, what it means."""
+
+UNCOUNTED = ("not_downloaded",)
+"""Reasons that do not count towards `--max-rejected`."""
+
+FLAGS = {
+    "silent": "every audio sample is zero",
+    "multichannel": "more than two channels, mixed down by their mean",
+    "variable_frame_rate": "frames come at unequal times",
+    "rotated": "turned upright as its metadata says",
+    "wrong_extension": "the content is not what the name says",
+    "broken_packets": "a few broken packets were left out",
+    "span_cut": "the span reached beyond the recording's end",
+    "no_video": "sound only",
+}
+"""By flag, what it means; a clip with flags is kept."""
+
+
+class BadMedia(UserError):
+    """A recording that cannot be used.
+
+    Args:
+        reason: One of `REASONS`.
+        place: The file.
+        detail: What is wrong and what would help, one line.
+
+    """
+
+    def __init__(self, reason: str, place: str | Path, detail: str) -> None:
+        super().__init__(f"{place}: {detail}")
+        self.reason, self.place, self.detail = reason, str(place), detail
+
+    def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
+        return BadMedia, (self.reason, self.place, self.detail)

@@ -1,0 +1,176 @@
+"""Reading the feature store as the feature table of one fold.
+
+Shape suffixes: X frames of all clips (of the one modality), N clips, N1 = N + 1.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from mm_ray.config import FeatureConfig
+from mm_ray.data.places import is_folder, locate, names_in
+from mm_ray.data.store import FORMAT_VERSION, REJECTED, Settings, add_fingerprints, digest, shards
+from mm_ray.data.table import SPLITS, FeatureTable
+from mm_ray.errors import UserError, bad_value
+
+LIGHT = ("row", "clip_id", "label", "group", "splits", "audio_frames", "video_frames")
+"""Columns of the table that are not features."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the metadata of a store's shards say."""
+
+    settings: Settings
+    video_features: int
+    """D; 0 if no clip has video."""
+    fingerprint: str
+    """Digest of all clips and features."""
+
+
+def is_finished(store: str | Path) -> bool:
+    """Whether a store is there and complete."""
+    return is_folder(store) and REJECTED in names_in(store)
+
+
+def read_store(store: str | Path, fold: int) -> FeatureTable:
+    """Read a store as the feature table of one fold, its clips in the order of their manifest.
+
+    Args:
+        store: The folder of shards, a path or URI.
+        fold: Which of the train/dev/test splits.
+
+    Raises:
+        UserError: There is no store, it is not finished, was written by another version, or has no such fold.
+
+    """
+    places = _finished_shards(store)
+    header = read_header(places)
+    if not 0 <= fold < header.settings.num_folds:
+        raise bad_value("data.fold", fold, f"{store} has {header.settings.num_folds} fold(s), counted from 0")
+    light = pa.concat_tables([read_columns(place, LIGHT) for place in places])
+    order_N = np.lexsort((_strings(light["clip_id"]), light["row"].to_numpy()))
+    ordered = light.take(pa.array(order_N))
+    audio_offsets_N1, video_offsets_N1 = _offsets(ordered["audio_frames"]), _offsets(ordered["video_frames"])
+    place_of_N = np.argsort(order_N)
+    widths = header.settings.features.num_mels, header.video_features
+    audio, video = _features(places, place_of_N, (audio_offsets_N1, video_offsets_N1), widths)
+    group_names, groups_N = np.unique(_strings(ordered["group"]), return_inverse=True)
+    return FeatureTable(
+        audio_flat_XF=audio,
+        audio_offsets_N1=audio_offsets_N1,
+        video_flat_XD=video if header.video_features else None,
+        video_offsets_N1=video_offsets_N1,
+        labels_N=ordered["label"].to_numpy(),
+        groups_N=groups_N.astype(np.int64),
+        group_names=tuple(map(str, group_names)),
+        splits_N=_split_codes(ordered["splits"], fold),
+        clip_ids_N=_strings(ordered["clip_id"]),
+        class_names=header.settings.class_names,
+        features=header.settings.features,
+        fingerprint=digest([f"{header.fingerprint}/{fold}".encode()]),
+    )
+
+
+def read_header(places: Sequence[str]) -> Header:
+    """What all shards say together.
+
+    Raises:
+        UserError: A shard of another version of the format, or of other settings.
+
+    """
+    described = [_metadata(place) for place in places]
+    for place, content in zip(places, described, strict=True):
+        if content["format"] != FORMAT_VERSION:
+            raise UserError(f"{place}: has format {content['format']}, this version reads {FORMAT_VERSION}; prepare it anew")
+    settings = Settings.from_json(described[0])
+    for place, content in zip(places, described, strict=True):
+        if Settings.from_json(content) != settings:
+            raise UserError(f"{place}: has other settings than its neighbours; prepare it anew in an empty folder")
+    parts = add_fingerprints(content["fingerprint"] for content in described)
+    whole = digest([json.dumps(settings.to_json()).encode(), parts.encode()])
+    return Header(settings, max(content["video_features"] for content in described), whole)
+
+
+def read_columns(place: str, columns: Sequence[str]) -> pa.Table:
+    """Columns of a shard."""
+    filesystem, path = locate(place)
+    return pq.ParquetFile(path, filesystem=filesystem, pre_buffer=True).read(list(columns)).replace_schema_metadata(None)
+
+
+def _finished_shards(store: str | Path) -> list[str]:
+    if not is_folder(store):
+        raise bad_value("data.name", store, "no such store; python -m mm_ray.prepare writes one")
+    if not is_finished(store):
+        raise bad_value("data.name", store, "is no finished store; python -m mm_ray.prepare with the same arguments goes on")
+    places = shards(store)
+    if not places:
+        raise bad_value("data.name", store, f"holds no clips, all were rejected; see {REJECTED} there")
+    return places
+
+
+def _metadata(place: str) -> dict[str, Any]:
+    filesystem, path = locate(place)
+    schema = pq.read_schema(path, filesystem=filesystem)
+    if b"mm_ray" not in (schema.metadata or {}):
+        raise UserError(f"{place}: is no shard of a feature store; python -m mm_ray.prepare writes them")
+    content: dict[str, Any] = json.loads(schema.metadata[b"mm_ray"])
+    return content
+
+
+def _features(
+    places: Sequence[str], place_of_N: np.ndarray, offsets: tuple[np.ndarray, np.ndarray], widths: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Audio and video of all clips, each copied once to where it belongs; one shard is in memory at a time."""
+    flats = [np.empty((int(ends[-1]), width), np.float16) for ends, width in zip(offsets, widths, strict=True)]
+    first = 0
+    for place in places:
+        shard = read_columns(place, ("audio", "video"))
+        numbers = place_of_N[first : first + len(shard)]
+        first += len(shard)
+        for column, flat, ends in zip(("audio", "video"), flats, offsets, strict=True):
+            _scatter(shard[column].combine_chunks(), numbers, flat, ends)
+    return flats[0], flats[1]
+
+
+def _scatter(lists: pa.Array, numbers: np.ndarray, flat: np.ndarray, ends: np.ndarray) -> None:
+    values = lists.flatten().to_numpy()
+    taken = 0
+    for number in numbers:
+        target = flat[ends[number] : ends[number + 1]]
+        target[:] = values[taken : taken + target.size].reshape(target.shape)
+        taken += target.size
+
+
+def _offsets(frames: pa.ChunkedArray) -> np.ndarray:
+    lengths_N = frames.fill_null(0).to_numpy()
+    return np.concatenate([[0], np.cumsum(lengths_N, dtype=np.int64)]).astype(np.int64)
+
+
+def _strings(column: pa.ChunkedArray) -> np.ndarray:
+    return column.to_numpy().astype(np.str_)
+
+
+def _split_codes(splits: pa.ChunkedArray, fold: int) -> np.ndarray:
+    codes = pc.index_in(pc.list_element(splits, fold), value_set=pa.array(SPLITS))
+    return codes.to_numpy().astype(np.int8)
+
+
+def refuse_other_features(store: str | Path, stored: FeatureConfig, asked: FeatureConfig) -> None:
+    """Refuse feature settings that were asked for, where the store was prepared with others; defaults are no question.
+
+    Raises:
+        UserError: It names the first setting that differs.
+
+    """
+    for name, default in vars(FeatureConfig()).items():
+        want, have = getattr(asked, name), getattr(stored, name)
+        if want not in (default, have):
+            raise bad_value(f"data.features.{name}", want, f"{store} was prepared with {have}; prepare another store")

@@ -1,0 +1,1 @@
+"""From media files to a feature store: list, decode, compute, write, resumably."""

@@ -1,0 +1,92 @@
+"""What is to do: the manifest's clips, less those that the store already has."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from mm_ray.config import DataConfig
+from mm_ray.data.manifest import Clip, Manifest, Rejected, read_manifest
+from mm_ray.data.places import names_in
+from mm_ray.data.store import Settings, settings_of, shards
+from mm_ray.data.store_reader import read_columns, read_header
+from mm_ray.errors import UserError, bad_value
+
+Numbered = tuple[int, Clip]
+"""A clip and its position in the manifest."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A preparation: what there is, and what is missing in the store."""
+
+    data: DataConfig
+    store: str
+    manifest: Manifest
+    settings: Settings
+    missing: tuple[Numbered, ...]
+    rejected: tuple[Rejected, ...]
+    """Known before anything is decoded."""
+
+    @property
+    def num_stored(self) -> int:
+        """Clips that the store had before."""
+        return len(self.manifest.clips) - len(self.missing)
+
+
+def make_plan(data: DataConfig, store: str) -> Plan:
+    """List the data set and look into the store.
+
+    Raises:
+        UserError: The data set is not there, the store holds another data set or other settings, or `store` is no store.
+
+    """
+    manifest = read_manifest(data)
+    settings = settings_of(manifest, data.features)
+    stored = _stored_clips(store, settings)
+    known = {clip.id: clip for clip in manifest.clips}
+    for clip_id, fields in stored.items():
+        _check_same(store, clip_id, fields, known.get(clip_id))
+    missing = tuple((number, clip) for number, clip in enumerate(manifest.clips) if clip.id not in stored)
+    return Plan(data, store, manifest, settings, missing, manifest.rejected)
+
+
+def _stored_clips(store: str, settings: Settings) -> dict[str, Mapping[str, object]]:
+    places = shards(store)
+    if not places:
+        if strangers := names_in(store):
+            raise bad_value("out", store, f"holds other files ({strangers[0]}, ...); give a new or empty folder")
+        return {}
+    _check_settings(store, read_header(places).settings, settings)
+    columns = ("clip_id", "label", "group", "splits", "source")
+    table = pa.concat_tables([read_columns(place, columns) for place in places])
+    return {fields["clip_id"]: fields for fields in table.to_pylist()}
+
+
+def _check_settings(store: str, stored: Settings, wanted: Settings) -> None:
+    old, new = _flat(stored), _flat(wanted)
+    for name, value in new.items():
+        if old[name] != value:
+            problem = f"{store} was prepared with {name}={_short(old[name])}, and a store has one setting"
+            raise bad_value(name, _short(value), f"{problem}; give another --out, or that setting")
+
+
+def _flat(settings: Settings) -> dict[str, object]:
+    content = settings.to_json()
+    features = {f"data.features.{name}": value for name, value in content.pop("features").items()}
+    return {**content, **features}
+
+
+def _short(value: object) -> str:
+    text = ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _check_same(store: str, clip_id: str, stored: Mapping[str, object], now: Clip | None) -> None:
+    if now is None:
+        raise UserError(f"{store}: holds clip {clip_id}, which the data set no longer lists; prepare a new store")
+    listed = {"label": now.label, "group": now.group, "splits": list(now.splits), "source": now.source}
+    for name, value in listed.items():
+        if stored[name] != value:
+            change = f"{name} of clip {clip_id} was {stored[name]} and is now {value}"
+            raise UserError(f"{store}: {change}; prepare a new store, the data set has changed")

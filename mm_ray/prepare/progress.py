@@ -1,0 +1,44 @@
+"""The progress bar: clips, clips per second, time left."""
+
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from mm_ray.prepare.work import Outcome
+
+
+class ClipProgress:
+    """Shows how far a preparation is; where the output is no terminal, nothing.
+
+    Args:
+        total: Clips to prepare.
+        console: Where to show it.
+
+    """
+
+    def __init__(self, total: int, console: Console) -> None:
+        columns = (BarColumn(), MofNCompleteColumn(), _Speed(), TimeRemainingColumn(), TextColumn("{task.description}"))
+        self._bars = Progress(*columns, console=console, transient=True)
+        self._task = self._bars.add_task("", total=total)
+        self._num_rejected = 0
+
+    def add(self, outcome: Outcome) -> None:
+        """One clip more."""
+        self._num_rejected += outcome.rejected is not None
+        self._bars.update(self._task, advance=1, description=f"{self._num_rejected} rejected" if self._num_rejected else "")
+
+    def __enter__(self) -> "ClipProgress":
+        self._bars.start()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._bars.stop()
+
+
+class _Speed(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        """Clips per second, of late."""
+        speed = task.speed or task.finished_speed
+        return Text("" if speed is None else f"{speed:.1f} clips/s")

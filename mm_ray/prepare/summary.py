@@ -1,0 +1,56 @@
+"""How a preparation went: counts by flag and by reason, and whether too much was rejected."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from rich.console import Console
+from rich.table import Table
+
+from mm_ray.data.manifest import Rejected
+from mm_ray.data.reasons import FLAGS, REASONS, UNCOUNTED
+from mm_ray.prepare.work import Outcome
+
+
+@dataclass
+class Summary:
+    """Counts, added to outcome by outcome."""
+
+    num_stored: int = 0
+    """Clips that the store had before."""
+    rejected: list[Rejected] = field(default_factory=list)
+    num_kept: int = 0
+    seconds: float = 0.0
+    flags: Counter[str] = field(default_factory=Counter)
+
+    def add(self, outcome: Outcome) -> None:
+        """Count one clip."""
+        if outcome.rejected is not None:
+            self.rejected.append(outcome.rejected)
+            return
+        self.num_kept += 1
+        self.seconds += outcome.seconds
+        self.flags.update(outcome.flags)
+
+    @property
+    def rejected_frac(self) -> float:
+        """Rejected clips as a fraction of all clips, those that were stored before included; missing downloads left out."""
+        num_rejected = sum(line.reason not in UNCOUNTED for line in self.rejected)
+        total = num_rejected + self.num_kept + self.num_stored
+        return num_rejected / total if total else 0.0
+
+
+def print_summary(summary: Summary, notes: Iterable[str], console: Console) -> None:
+    """The summary as a table: one line a flag and a reason that occurred."""
+    table = Table("clips", "", "", box=None, pad_edge=False)
+    table.columns[0].justify = "right"
+    table.add_row(f"{summary.num_stored:,}", "already stored", "")
+    table.add_row(f"{summary.num_kept:,}", "stored now", f"{summary.seconds / 3600:.2f} h of recordings")
+    for flag, count in sorted(summary.flags.items()):
+        table.add_row(f"{count:,}", f"  flag {flag}", FLAGS.get(flag, ""))
+    table.add_row(f"{len(summary.rejected):,}", "rejected", f"{summary.rejected_frac:.1%} of all that was there")
+    for reason, count in sorted(Counter(line.reason for line in summary.rejected).items()):
+        table.add_row(f"{count:,}", f"  {reason}", REASONS.get(reason, ""))
+    console.print(table)
+    for note in notes:
+        console.print(note, highlight=False)

@@ -1,0 +1,65 @@
+"""The work itself, free of Ray: clips in, one shard and a stream of outcomes out."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from mm_ray.config import DataConfig
+from mm_ray.data.extract import extract, one_torch_thread, rejected
+from mm_ray.data.manifest import Rejected, find_manifest
+from mm_ray.data.reasons import BadMedia
+from mm_ray.data.store import Settings, write_shard
+from mm_ray.prepare.plan import Numbered, Plan
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a clip."""
+
+    clip_id: str
+    seconds: float = 0.0
+    flags: tuple[str, ...] = ()
+    rejected: Rejected | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """Clips for one shard, with all that a worker must know."""
+
+    data: DataConfig
+    store: str
+    settings: Settings
+    clips: tuple[Numbered, ...]
+
+
+def tasks_of(plan: Plan, shard_clips: int, num_workers: int) -> list[Task]:
+    """The missing clips cut into shards: of `shard_clips`, or fewer so that every worker gets several."""
+    size = max(min(shard_clips, len(plan.missing) // (4 * num_workers)), 1)
+    pieces = [plan.missing[first : first + size] for first in range(0, len(plan.missing), size)]
+    return [Task(plan.data, plan.store, plan.settings, piece) for piece in pieces]
+
+
+def run_task(task: Task) -> Iterator[Outcome]:
+    """Prepare the clips of a task one by one, then write their shard; it holds one shard of features in memory.
+
+    A clip that cannot be used is an outcome like any other. Outcomes count only when the iterator has ended: the shard is
+    written last.
+    """
+    module = find_manifest(task.data.name)
+    rows = []
+    with one_torch_thread():
+        for number, clip in task.clips:
+            try:
+                row = extract(module, number, clip, task.data)
+            except BadMedia as error:
+                yield Outcome(clip.id, rejected=rejected(task.settings.class_names, clip, error))
+                continue
+            rows.append(row)
+            yield Outcome(clip.id, row.seconds, row.flags)
+    if rows:
+        write_shard(task.store, task.settings, rows)
+
+
+def run_here(tasks: Sequence[Task]) -> Iterator[Outcome]:
+    """All tasks in this process, one after the other."""
+    for task in tasks:
+        yield from run_task(task)
