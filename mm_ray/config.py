@@ -181,6 +181,8 @@ class LocalConfig:
         clip_norm: Gradients are scaled down to this norm; 0 switches it off.
         epochs: Local epochs per round.
         batch_size: Clips per batch (B).
+        prox_mu: FedProx: weight of half the squared distance to the parameters received, added to the loss; 0 is off.
+        scaffold: SCAFFOLD: correct each gradient by control variates; twice the bytes.
     """
 
     lr: float = 0.03
@@ -189,13 +191,47 @@ class LocalConfig:
     clip_norm: float = 10.0
     epochs: int = 3
     batch_size: int = 16
+    prox_mu: float = 0.0
+    scaffold: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a training that cannot move."""
+        _check(self.prox_mu >= 0, "local.prox_mu", self.prox_mu, "must be 0 (off) or above; FedProx tries 0.001 to 1")
         _check(self.lr > 0, "local.lr", self.lr, "must be above 0")
         _check(0 <= self.momentum < 1, "local.momentum", self.momentum, "must lie in [0, 1)")
         _check(self.epochs >= 1, "local.epochs", self.epochs, "needs at least 1")
         _check(self.batch_size >= 1, "local.batch_size", self.batch_size, "needs at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerConfig:
+    """The server's step from the mean change of its clients (FedOpt, Reddi et al. 2021; `fedavg` takes the change itself).
+
+    Args:
+        optimizer: `fedavg`, `sgd` (with momentum), `adam` or `yogi`.
+        lr: The server's learning rate; 0 takes 1 for fedavg and sgd, 0.01 for adam and yogi.
+        momentum: Momentum of sgd, decay of the first moment of adam and yogi.
+        beta2: Decay of the second moment of adam and yogi.
+        tau: Added to the root of the second moment; the smaller, the more adaptive.
+    """
+
+    optimizer: Literal["fedavg", "sgd", "adam", "yogi"] = "fedavg"
+    lr: float = 0.0
+    momentum: float = 0.9
+    beta2: float = 0.99
+    tau: float = 1e-3
+
+    def __post_init__(self) -> None:
+        """Refuse a step that cannot move."""
+        _check(self.lr >= 0, "server.lr", self.lr, "must be 0 (the optimizer's own) or above")
+        _check(0 <= self.momentum < 1, "server.momentum", self.momentum, "must lie in [0, 1)")
+        _check(0 <= self.beta2 < 1, "server.beta2", self.beta2, "must lie in [0, 1)")
+        _check(self.tau > 0, "server.tau", self.tau, "must be above 0; 0.001 is the default")
+
+    @property
+    def step(self) -> float:
+        """The learning rate that is used."""
+        return self.lr or (0.01 if self.optimizer in ("adam", "yogi") else 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,12 +244,14 @@ class Phase1Config:
         rounds: Rounds of the phase, the fusion step included.
         fusion_frac: Fraction of these rounds that the fusion step of `modality_wise` gets.
         local: Local training of the clients.
+        server: The server's step.
     """
 
     kind: Literal["modality_wise", "joint"] = "modality_wise"
     rounds: int = 60
     fusion_frac: float = 0.25
     local: LocalConfig = field(default_factory=LocalConfig)
+    server: ServerConfig = field(default_factory=ServerConfig)
 
     def __post_init__(self) -> None:
         """Refuse a phase without rounds."""
@@ -275,6 +313,7 @@ class Phase2Config:
         student_init: Start from phase 1's audio network (`phase1`) or anew (`random`).
         audio_clients: `idle`: audio-only clients only receive the student; `train`: they add cross-entropy steps.
         local: Local training of the clients.
+        server: The server's step.
     """
 
     rounds: int = 20
@@ -286,6 +325,7 @@ class Phase2Config:
     student_init: Literal["phase1", "random"] = "phase1"
     audio_clients: Literal["idle", "train"] = "idle"
     local: LocalConfig = field(default_factory=LocalConfig)
+    server: ServerConfig = field(default_factory=ServerConfig)
 
     def __post_init__(self) -> None:
         """Refuse values without a meaning."""
@@ -303,6 +343,7 @@ class ClientsConfig:
 
     Args:
         sample_frac: Fraction of each client type (audio-only, audiovisual) per round, at least one of each.
+        dropout_frac: Each sampled client fails to answer with this probability: it gets the parameters and sends nothing.
         chunk_size: Clients per chunk, the unit of work that an actor pulls and that is retried if it dies.
         num_actors: Client actors of a run or of each trial; 0 takes all free CPUs for a single run and 1 for a trial.
         num_cpus: CPUs per actor, may be a fraction.
@@ -310,6 +351,7 @@ class ClientsConfig:
     """
 
     sample_frac: float = 0.3
+    dropout_frac: float = 0.0
     chunk_size: int = 2
     num_actors: int = 0
     num_cpus: float = 1.0
@@ -318,6 +360,7 @@ class ClientsConfig:
     def __post_init__(self) -> None:
         """Refuse values without a meaning."""
         _check(0 < self.sample_frac <= 1, "clients.sample_frac", self.sample_frac, "is a fraction in (0, 1]")
+        _check(0 <= self.dropout_frac < 1, "clients.dropout_frac", self.dropout_frac, "is a fraction in [0, 1)")
         _check(self.chunk_size >= 1, "clients.chunk_size", self.chunk_size, "needs at least 1 client")
         _check(self.num_actors >= 0, "clients.num_actors", self.num_actors, "needs 0 (as many as fit) or more")
         _check(self.num_cpus > 0, "clients.num_cpus", self.num_cpus, "must be above 0; a fraction such as 0.25 is fine")

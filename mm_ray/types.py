@@ -99,6 +99,14 @@ class ClientUpdate:
         return self.sums[part] / np.float32(self.weights[part])
 
 
+KEPT_BY_SERVER, KEPT_BY_CLIENT = "server/", "client/"
+
+
+def kept_by_clients(update: ClientUpdate) -> dict[str, np.ndarray]:
+    """What of an update no server sees: arrays named `client/ID/...`, which are that client's own until its next round."""
+    return {name: array for name, array in update.sums.items() if name.startswith(KEPT_BY_CLIENT)}
+
+
 def _add(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
     total = dict(a)
     for key, value in b.items():
@@ -108,10 +116,19 @@ def _add(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class ServerState:
-    """All that crosses a round: named arrays and a JSON-able dictionary. It is the checkpoint."""
+    """All that crosses a round: named arrays and a JSON-able dictionary. It is the checkpoint.
+
+    Names that begin with `server/` never go to a client. Names that begin with `client/ID/` belong to one client, and in a
+    federation would lie with it; they are here because a client of the simulation remembers nothing.
+    """
 
     tensors: Arrays
     meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+def sent_to_clients(state: ServerState) -> Arrays:
+    """A state's arrays without those that never leave the server."""
+    return {name: array for name, array in state.tensors.items() if not name.startswith(KEPT_BY_SERVER)}
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from mm_ray.fed.phase import Phase, Role
 from mm_ray.fed.phase_store import PhaseStore, phase_key
 from mm_ray.fed.scoring import dev_metrics
 from mm_ray.models.network import PARTS
-from mm_ray.types import Arrays, RoundReport, ServerState
+from mm_ray.types import Arrays, ClientUpdate, RoundReport, ServerState, sent_to_clients
 
 KEEP_EVERY = 5
 """A killed run recomputes at most so many rounds."""
@@ -129,16 +129,17 @@ class _PhaseRun:
     def _round(self, state: ServerState, number: int) -> tuple[ServerState, RoundReport]:
         started = time.perf_counter()
         cohort = self.phase.plan(self.federation, number)
-        updates = self.executor.run_round(state.tensors, number, chunks_of(cohort, self.chunk_size))
-        total = reduce(add, updates)
+        answering = [client for client in cohort if self.phase.answers(self.federation, number, client)]
+        updates = self.executor.run_round(sent_to_clients(state), number, chunks_of(answering, self.chunk_size))
+        total = reduce(add, updates, ClientUpdate())
         state = self.phase.server_update(state, total)
         metrics = train_metrics(total.metrics)
         metrics |= dev_metrics(self.phase.networks, state.tensors, self.phase.model, self.federation)
-        traffic = [self.phase.traffic(self.federation, client) for client in cohort]
-        down, up = (sum(column) for column in zip(*traffic, strict=True))
+        down = sum(self.phase.traffic(self.federation, client)[0] for client in cohort)
+        up = sum(self.phase.traffic(self.federation, client)[1] for client in answering)
         seconds = time.perf_counter() - started
         return state, RoundReport(
-            self.phase.name, number, metrics, len(cohort), seconds, bytes_up=up, bytes_down=down, key=self.key
+            self.phase.name, number, metrics, len(answering), seconds, bytes_up=up, bytes_down=down, key=self.key
         )
 
     def _worth_keeping(self, report: RoundReport) -> bool:

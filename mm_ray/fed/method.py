@@ -1,8 +1,9 @@
 """A method: its list of phases, and which network plays which role in the result."""
 
 from dataclasses import dataclass
+from typing import Any
 
-from mm_ray.config import ExperimentConfig
+from mm_ray.config import ExperimentConfig, Phase1Config, Phase2Config
 from mm_ray.distill.terms import reads_features
 from mm_ray.fed.phase import Phase, Role
 from mm_ray.fed.phases.distill import Distill
@@ -43,15 +44,27 @@ def find_method(config: ExperimentConfig) -> Method:
     return method
 
 
+def training(config: ExperimentConfig, settings: Phase1Config | Phase2Config) -> dict[str, Any]:
+    """What every training phase takes from the config: the model, and the local training, server and clients of its phase."""
+    clients = config.clients
+    return {
+        "model": config.model,
+        "local": settings.local,
+        "server": settings.server,
+        "sample_frac": clients.sample_frac,
+        "dropout_frac": clients.dropout_frac,
+        "chunk_size": clients.chunk_size,
+    }
+
+
 def phase1(config: ExperimentConfig) -> Phase1:
     """Modality-wise FL with its fusion step, or joint training."""
-    one = config.phase1
-    sampling = (config.clients.sample_frac, config.clients.chunk_size)
+    one, common = config.phase1, training(config, config.phase1)
     if one.kind == "joint":
-        joint = Joint(one.rounds, config.model, one.local, *sampling)
+        joint = Joint(one.rounds, **common)
         return Phase1((joint,), Role(joint.name, "av"), Role(joint.name, "audio"))
-    unimodal = Unimodal(one.rounds - one.fusion_rounds, config.model, one.local, *sampling)
-    fusion = Fusion(one.fusion_rounds, config.model, one.local, *sampling)
+    unimodal = Unimodal(one.rounds - one.fusion_rounds, **common)
+    fusion = Fusion(one.fusion_rounds, **common)
     return Phase1((unimodal, fusion), Role(fusion.name, "av"), Role(unimodal.name, "audio"))
 
 
@@ -59,7 +72,6 @@ def with_phase2(config: ExperimentConfig) -> Method:
     """Phase 1, the teacher's logits, and distillation with the config's objective (weight 0: the control)."""
     first, two = phase1(config), config.phase2
     start = (first.audio,) if two.student_init == "phase1" else ()
-    clients = config.clients
-    distill = Distill(two.rounds, config.model, two.local, clients.sample_frac, clients.chunk_size, phase2=two, start=start)
+    distill = Distill(two.rounds, **training(config, two), phase2=two, start=start)
     teacher_logits = TeacherLogits(config.model, (first.teacher,), reads_features(two))
     return Method((*first.phases, teacher_logits, distill), Role(distill.name, "audio"), first.teacher, first.audio)

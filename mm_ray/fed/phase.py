@@ -66,12 +66,16 @@ class Phase(Protocol):
         """The cohort of a round (from 1), in its fixed order."""
         ...
 
+    def answers(self, federation: Federation, round_number: int, client: ClientData) -> bool:
+        """Whether a client of the cohort sends its update; one that does not has received all the same."""
+        ...
+
     def client_update(self, context: RoundContext, client: ClientData) -> ClientUpdate:
         """A client's work in a round."""
         ...
 
     def server_update(self, state: ServerState, total: ClientUpdate) -> ServerState:
-        """The next state from the sum over the cohort."""
+        """The next state from the sum over the clients that answered, who may be none."""
         ...
 
     def traffic(self, federation: Federation, client: ClientData) -> tuple[int, int]:

@@ -1,31 +1,33 @@
-"""What all training phases share: sampling, local training of some networks, FedAvg per part over its holders."""
+"""What all training phases share: sampling, local training of some networks, the server's step per part over its holders."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from mm_ray.config import LocalConfig, ModelConfig
+from mm_ray.config import LocalConfig, ModelConfig, ServerConfig
 from mm_ray.errors import bad_value
 from mm_ray.fed.cohort import sample_cohort
 from mm_ray.fed.federation import Federation
-from mm_ray.fed.local import train_local
+from mm_ray.fed.local import local_settings, train_local
 from mm_ray.fed.phase import Role
+from mm_ray.fed.scaffold import control_variates, moved_controls
+from mm_ray.fed.server_optim import server_memory, server_settings, server_step
 from mm_ray.models.flat import flat_network
 from mm_ray.models.layers import Output
 from mm_ray.models.network import PARTS, init_part, part_size
-from mm_ray.seeding import torch_stream
-from mm_ray.types import Arrays, Batch, ClientData, ClientUpdate, RoundContext, ServerState
+from mm_ray.seeding import numpy_stream, torch_stream
+from mm_ray.types import Arrays, Batch, ClientData, ClientUpdate, RoundContext, ServerState, kept_by_clients
 
 FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True)
 class TrainingPhase:
-    """FedAvg of one or more networks; a subclass says who trains what, from where, and with which loss."""
+    """Federated averaging of one or more networks; a subclass says who trains what, from where, and with which loss."""
 
     rounds: int
     model: ModelConfig
@@ -33,6 +35,9 @@ class TrainingPhase:
     sample_frac: float
     chunk_size: int
     """Sums are taken chunk by chunk, so their last bits depend on it."""
+    server: ServerConfig = field(default=ServerConfig(), kw_only=True)
+    dropout_frac: float = field(default=0.0, kw_only=True)
+    """Probability that a sampled client does not answer."""
 
     name: ClassVar[str]
     stream: ClassVar[str]
@@ -45,14 +50,16 @@ class TrainingPhase:
         return ()
 
     def settings(self) -> dict[str, Any]:
-        """The model, the local training and the sampling."""
-        return {
+        """The model, the local training, the server's step and the sampling; options that are off do not enter."""
+        content: dict[str, Any] = {
             "phase": self.name,
             "model": asdict(self.model),
-            "local": asdict(self.local),
+            "local": local_settings(self.local),
             "sample_frac": self.sample_frac,
             "chunk_size": self.chunk_size,
         }
+        dropout = {"dropout_frac": self.dropout_frac} if self.dropout_frac else {}
+        return content | server_settings(self.server) | dropout
 
     def check(self, federation: Federation) -> None:
         """Every network of the phase needs a client that trains it.
@@ -81,10 +88,18 @@ class TrainingPhase:
         return functional.cross_entropy(output.logits_BC, batch.labels_B)
 
     def init(self, federation: Federation, sources: Mapping[Role, Arrays]) -> ServerState:
-        """Every part of the phase's networks, from its source or drawn anew."""
+        """Every part of the phase's networks, from its source or drawn anew, and what server and SCAFFOLD remember."""
         given = {part: array for role in self.sources if role.network for part, array in sources[role].items()}
         parts = dict.fromkeys(part for network in self.networks for part in PARTS[network])
-        return ServerState({p: given[p] if p in given else self._fresh(p, federation) for p in parts})
+        params = {p: given[p] if p in given else self._fresh(p, federation) for p in parts}
+        memory = server_memory(self.server, params)
+        if not self.local.scaffold:
+            return ServerState(params | memory)
+        holders = [part for client in federation.clients for part in self._parts(client)]
+        return ServerState(params | memory | control_variates(params), {"holders": {p: holders.count(p) for p in parts}})
+
+    def _parts(self, client: ClientData) -> set[str]:
+        return {part for network in self.trains(client) for part in PARTS[network]}
 
     def _fresh(self, part: str, federation: Federation) -> np.ndarray:
         return init_part(part, self.model, federation.shapes, torch_stream(federation.seed, "init", self.stream, part))
@@ -98,6 +113,11 @@ class TrainingPhase:
         able = [client for client in federation.clients if self.trains(client)]
         return sample_cohort(able, self.sample_frac, federation.seed, self.stream, round_number)
 
+    def answers(self, federation: Federation, round_number: int, client: ClientData) -> bool:
+        """Whether the client is still there at the end of the round."""
+        rng = numpy_stream(federation.seed, "dropout_frac", self.stream, round_number, client.id)
+        return bool(rng.random() >= self.dropout_frac)
+
     def client_update(self, context: RoundContext, client: ClientData) -> ClientUpdate:
         """Train each of the client's networks, one after the other."""
         total = ClientUpdate()
@@ -107,12 +127,15 @@ class TrainingPhase:
         return total
 
     def server_update(self, state: ServerState, total: ClientUpdate) -> ServerState:
-        """FedAvg: each part moves by the weighted mean of its holders' changes; a part that nobody held stays."""
-        moved = {part: array + total.mean(part) if part in total.sums else array for part, array in state.tensors.items()}
-        return ServerState(moved, state.meta)
+        """Each part moves by the weighted mean of its holders' changes, as the server's optimiser says."""
+        held = [part for part in state.tensors if part in total.weights]
+        moved = server_step(self.server, state.tensors, total, held)
+        if self.local.scaffold:
+            moved |= moved_controls(state.tensors, total, state.meta["holders"])
+        return ServerState({**state.tensors, **moved, **kept_by_clients(total)}, state.meta)
 
     def traffic(self, federation: Federation, client: ClientData) -> tuple[int, int]:
-        """The parts that the client trains, once down and once up."""
-        parts = {part for network in self.trains(client) for part in PARTS[network]}
-        size = FLOAT_BYTES * sum(part_size(part, self.model, federation.shapes) for part in parts)
+        """The parts that the client trains, once down and once up; with SCAFFOLD their control variates too."""
+        size = FLOAT_BYTES * sum(part_size(part, self.model, federation.shapes) for part in self._parts(client))
+        size *= 2 if self.local.scaffold else 1
         return size, size

@@ -72,6 +72,10 @@ WITHOUT_RESULT = {"phase1.rounds", "phase1.fusion_frac", "phase2.rounds"} | {
 ELSEWHERE = {"data.name", "data.root", "data.fold", "method"}
 """Data enters by the fingerprint of what was read (below); methods share phases, so a method's name must not enter."""
 OTHER = {
+    **{f"phase{n}.{name}": value for n in (1, 2) for name, value in {"local.prox_mu": 0.1, "server.optimizer": "adam"}.items()},
+    "clients.dropout_frac": 0.2,
+    "phase1.server.lr": 0.5,
+    "phase2.server.lr": 0.5,
     "phase2.class_temperature": 2.0,
     "partition.kind": "natural",
     "phase1.kind": "joint",
@@ -98,10 +102,11 @@ def another(name):
 
 
 OF_SOME_LOSSES = {name for name in FIELDS if name.startswith("phase2.losses.")}
-"""They enter with the losses that read them (tests/distill/test_terms.py), and not with the default."""
+OF_SOME_OPTIMISERS = {f"phase{n}.server.{name}" for n in (1, 2) for name in ("momentum", "beta2", "tau")}
+"""They enter with what reads them (tests/distill/test_terms.py, tests/fed/test_server_optim.py), and not with the default."""
 
 
-@pytest.mark.parametrize("field", sorted(set(FIELDS) - WITHOUT_RESULT - ELSEWHERE - OF_SOME_LOSSES))
+@pytest.mark.parametrize("field", sorted(set(FIELDS) - WITHOUT_RESULT - ELSEWHERE - OF_SOME_LOSSES - OF_SOME_OPTIMISERS))
 def test_every_other_field_of_the_config_enters_the_student_s_key(field):
     assert another(field) != FIELDS[field]
     assert DISTILL in changed({field: another(field)})

@@ -60,6 +60,10 @@ class TeacherLogits:
         """All audiovisual clients."""
         return federation.of_type("audio", "video")
 
+    def answers(self, federation: Federation, round_number: int, client: ClientData) -> bool:
+        """Every client does: it asks its own teacher, nothing is sent."""
+        return True
+
     def client_update(self, context: RoundContext, client: ClientData) -> ClientUpdate:
         """The teacher's word on the client's clips, under the client's own key."""
         net = flat_network("av", self.model, context.shapes, context.device)
@@ -67,15 +71,14 @@ class TeacherLogits:
         logits_NC, features_NP = outputs_on(net, context, client)
         told = {"rows": client.indices, "logits": logits_NC} | ({"features": features_NP} if self.features else {})
         correct = float((logits_NC.argmax(1) == context.table.labels_N[client.indices]).sum())
-        return ClientUpdate({}, {f"{name}/{client.id}": array for name, array in told.items()}, {"correct": correct})
+        return ClientUpdate({}, {f"client/{client.id}/{name}": array for name, array in told.items()}, {"correct": correct})
 
     def server_update(self, state: ServerState, total: ClientUpdate) -> ServerState:
         """Put what each client tells into its rows."""
         tensors = {name: array.copy() for name, array in state.tensors.items()}
-        for key, rows in total.sums.items():
-            if key.startswith("rows/"):
-                for name, array in tensors.items():
-                    array[rows] = total.sums[key.replace("rows/", f"{name}/")]
+        for owner in {name.rpartition("/")[0] for name in total.sums}:
+            for name, array in tensors.items():
+                array[total.sums[f"{owner}/rows"]] = total.sums[f"{owner}/{name}"]
         return ServerState(tensors)
 
     def traffic(self, federation: Federation, client: ClientData) -> tuple[int, int]:

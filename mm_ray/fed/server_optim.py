@@ -1,0 +1,82 @@
+"""The server's step: FedAvg, and FedOpt, which takes the clients' mean change for a gradient (Reddi et al. 2021).
+
+What an optimiser remembers lies in the server's state as `server/momentum/PART` and `server/second/PART`; it never leaves the
+server. A part that no client held in a round keeps its place, and its optimiser its memory.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from mm_ray.config import ServerConfig
+from mm_ray.types import Arrays, ClientUpdate
+
+MOMENTUM, SECOND = "server/momentum/", "server/second/"
+USES = {
+    "fedavg": ("lr",),
+    "sgd": ("lr", "momentum"),
+    "adam": ("lr", "momentum", "beta2", "tau"),
+    "yogi": ("lr", "momentum", "beta2", "tau"),
+}
+"""The settings that each optimiser reads."""
+
+
+def server_settings(server: ServerConfig) -> dict[str, Any]:
+    """What the server's step depends on, for the phase's key; nothing for plain FedAvg, the default."""
+    if server.optimizer == "fedavg" and server.step == 1:
+        return {}
+    values = asdict(server) | {"lr": server.step}
+    return {"server": {"optimizer": server.optimizer} | {name: values[name] for name in USES[server.optimizer]}}
+
+
+def server_memory(server: ServerConfig, params: Arrays) -> dict[str, np.ndarray]:
+    """What the optimiser remembers before round 1: no momentum, and tau^2 for the second moment, as in the paper."""
+    memory: dict[str, np.ndarray] = {}
+    if "momentum" in USES[server.optimizer]:
+        memory |= {MOMENTUM + part: np.zeros_like(array) for part, array in params.items()}
+    if "tau" in USES[server.optimizer]:
+        memory |= {SECOND + part: np.full_like(array, server.tau**2) for part, array in params.items()}
+    return memory
+
+
+def server_step(server: ServerConfig, tensors: Arrays, total: ClientUpdate, parts: Iterable[str]) -> dict[str, np.ndarray]:
+    """The new parameters and memory of some parts, all of them held by a client of the round.
+
+    With d the weighted mean of the clients' changes: FedAvg x + lr d; SGD m = momentum m + d, x + lr m; Adam and Yogi
+    m = momentum m + (1 - momentum) d, x + lr m / (sqrt(v) + tau), where Adam's v = beta2 v + (1 - beta2) d^2 and Yogi's
+    v = v - (1 - beta2) d^2 sign(v - d^2). There is no bias correction (algorithm 2 of the paper has none).
+
+    Args:
+        server: Which optimiser, and its settings.
+        tensors: The server's state, by name.
+        total: The sum over the cohort.
+        parts: The parts to move.
+
+    """
+    moved: dict[str, np.ndarray] = {}
+    for part in parts:
+        step, memory = _direction(server, part, tensors, total.mean(part))
+        moved |= {part: tensors[part] + np.float32(server.step) * step, **memory}
+    return moved
+
+
+def _direction(
+    server: ServerConfig, part: str, tensors: Arrays, change: np.ndarray
+) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:
+    beta1, beta2 = np.float32(server.momentum), np.float32(server.beta2)
+    match server.optimizer:
+        case "fedavg":
+            return change, {}
+        case "sgd":
+            momentum = beta1 * tensors[MOMENTUM + part] + change
+            return momentum, {MOMENTUM + part: momentum}
+    momentum = beta1 * tensors[MOMENTUM + part] + (1 - beta1) * change
+    second, square = tensors[SECOND + part], change * change
+    if server.optimizer == "adam":
+        second = beta2 * second + (1 - beta2) * square
+    else:
+        second = second - (1 - beta2) * square * np.sign(second - square)
+    step = momentum / (np.sqrt(second) + np.float32(server.tau))
+    return step, {MOMENTUM + part: momentum, SECOND + part: second}
