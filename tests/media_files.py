@@ -57,13 +57,14 @@ def write_film(
     form=None,
     options=None,
     times=None,
+    container_options=None,
 ):
     """A film of `film_frames` with a tone; `form` is the container if the name's ending lies."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     form = form or path.suffix[1:]
     video_codec, audio_codec = CODECS[form]
-    with av.open(str(path), "w", format={"mkv": "matroska"}.get(form, form)) as container:
+    with av.open(str(path), "w", format={"mkv": "matroska"}.get(form, form), options=container_options or {}) as container:
         video = container.add_stream(video_codec, rate=fps, options=options or {}) if picture else None
         audio = container.add_stream(audio_codec, rate=_rate(audio_codec, rate), layout=layout) if sound else None
         if video:

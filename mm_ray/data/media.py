@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import av
 import numpy as np
@@ -114,9 +115,16 @@ def open_media(path: str | Path) -> Iterator[InputContainer]:
     FFmpeg sees bytes only, never a name: names with a colon or a percent sign are safe, and a playlist leads nowhere.
     """
     check_file(path)
-    try:
-        with open_binary(path) as file, av.open(file, "r", buffer_size=_BUFFER_BYTES) as container:
+    with open_binary(path) as file, _opened(file, path) as container:
+        try:
             yield container
+        except av.FFmpegError as error:
+            raise BadMedia("damaged", path, f"cannot be read to its end ({error.strerror}); give the whole file") from error
+
+
+def _opened(file: IO[bytes], path: str | Path) -> InputContainer:
+    try:
+        return av.open(file, "r", buffer_size=_BUFFER_BYTES)
     except av.FFmpegError as error:
         cut_off = first_bytes(path)[4:8] == b"ftyp"  # mp4 without its index: the download stopped
         detail = f"cannot be decoded ({error.strerror}); give a media file such as wav, flac, ogg or mp4"

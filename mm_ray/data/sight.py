@@ -104,7 +104,7 @@ class Sight:
     def _decode(self, packet: Packet | None) -> None:
         try:
             frames = self._codec.decode(packet)
-        except av.error.InvalidDataError:
+        except av.FFmpegError:
             self.bad_packets += 1
             return
         for frame in frames:

@@ -60,7 +60,7 @@ class Sound:
         try:
             for frame in self._codec.decode(packet):
                 self._add(frame)
-        except av.error.InvalidDataError:
+        except av.FFmpegError:
             self.bad_packets += 1
 
     def waveform_N(self) -> np.ndarray:

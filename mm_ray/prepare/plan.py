@@ -1,11 +1,12 @@
 """What is to do: the manifest's clips, less those that the store already has."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from mm_ray.config import DataConfig
+from mm_ray.data.duplicates import duplicates
 from mm_ray.data.manifest import Clip, Manifest, Rejected, read_manifest
 from mm_ray.data.places import names_in
 from mm_ray.data.store import Settings, settings_of, shards
@@ -27,11 +28,8 @@ class Plan:
     missing: tuple[Numbered, ...]
     rejected: tuple[Rejected, ...]
     """Known before anything is decoded."""
-
-    @property
-    def num_stored(self) -> int:
-        """Clips that the store had before."""
-        return len(self.manifest.clips) - len(self.missing)
+    num_stored: int
+    """Clips that the store had before."""
 
 
 def make_plan(data: DataConfig, store: str) -> Plan:
@@ -47,8 +45,22 @@ def make_plan(data: DataConfig, store: str) -> Plan:
     known = {clip.id: clip for clip in manifest.clips}
     for clip_id, fields in stored.items():
         _check_same(store, clip_id, fields, known.get(clip_id))
-    missing = tuple((number, clip) for number, clip in enumerate(manifest.clips) if clip.id not in stored)
-    return Plan(data, store, manifest, settings, missing, manifest.rejected)
+    missing = [(number, clip) for number, clip in enumerate(manifest.clips) if clip.id not in stored]
+    twice = _duplicates(manifest, stored, data)
+    again = [_rejected(manifest, clip, twice[clip.id]) for _, clip in missing if clip.id in twice]
+    fresh = tuple((number, clip) for number, clip in missing if clip.id not in twice)
+    return Plan(data, store, manifest, settings, fresh, (*manifest.rejected, *again), len(stored))
+
+
+def _duplicates(manifest: Manifest, stored: Container[str], data: DataConfig) -> dict[str, Clip]:
+    """By clip id, the clip that is the same recording; a stored one goes before."""
+    clips = sorted(manifest.clips, key=lambda clip: clip.id not in stored)
+    return {clips[again].id: clips[first] for again, first in duplicates(clips, data).items()}
+
+
+def _rejected(manifest: Manifest, clip: Clip, same: Clip) -> Rejected:
+    detail = f"the same bytes as {same.id}, whose class is {manifest.class_names[same.label]}"
+    return Rejected(clip.id, clip.source, manifest.class_names[clip.label], clip.group, "duplicate", detail)
 
 
 def _stored_clips(store: str, settings: Settings) -> dict[str, Mapping[str, object]]:
