@@ -289,8 +289,7 @@ def test_minimise(tmp_path, make_space):
 
 
 @pytest.mark.slow
-def test_under_ray_tune_with_asha(tmp_path, make_space):
-    ray = pytest.importorskip("ray")
+def test_under_ray_tune_with_asha(tmp_path, make_space, local_ray):
     from ray import tune
 
     class Curve(tune.Trainable):
@@ -307,23 +306,19 @@ def test_under_ray_tune_with_asha(tmp_path, make_space):
 
     space = make_space(RAY)
     search = StudySearch(space, tmp_path / "run", "run")
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    try:
-        scheduler = tune.schedulers.ASHAScheduler(time_attr="round", max_t=100, grace_period=2, reduction_factor=2)
-        tuner = tune.Tuner(
-            Curve,
-            tune_config=tune.TuneConfig(search_alg=search, num_samples=8, metric="score", mode="max", scheduler=scheduler),
-            run_config=tune.RunConfig(
-                name="ray",
-                storage_path=str(tmp_path),
-                verbose=0,
-                callbacks=[Watch(search)],
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            ),
-        )
-        tuner.fit()
-    finally:
-        ray.shutdown()
+    scheduler = tune.schedulers.ASHAScheduler(time_attr="round", max_t=100, grace_period=2, reduction_factor=2)
+    tuner = tune.Tuner(
+        Curve,
+        tune_config=tune.TuneConfig(search_alg=search, num_samples=8, metric="score", mode="max", scheduler=scheduler),
+        run_config=tune.RunConfig(
+            name="ray",
+            storage_path=str(tmp_path),
+            verbose=0,
+            callbacks=[Watch(search)],
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+        ),
+    )
+    tuner.fit()
     check_journal(StudySearch(space, tmp_path / "run", "run"))
 
 
