@@ -18,7 +18,7 @@ from mm_ray.fed.experiment import Plan, plan_experiment, run_experiment
 from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.runtime.drive import drive
 from mm_ray.runtime.progress import RunProgress
-from mm_ray.runtime.run_folder import RoundLog, default_name, open_folder, runs_folder, write_results
+from mm_ray.runtime.run_folder import RoundLog, default_name, open_folder, phases_place, runs_folder, write_results
 from mm_ray.types import RoundReport
 
 DESCRIPTION = """Train one method once: phase 1 (modality-wise FL and the audiovisual teacher), then phase 2 (federated
@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> None:
     torch.set_num_threads(1)
     table = load_with_progress(config.data, flags.runs)
     plan = plan_experiment(config, table)
-    phases = flags.phases or str(Path(flags.runs) / "phases")
+    phases = phases_place(flags.phases, flags.runs)
     folder = open_folder(flags.runs, flags.name or default_name(config), config)
     with RunProgress(plan, flags.control) as progress:
         if flags.serial:
@@ -74,7 +74,7 @@ def _run_on_ray(plan: Plan, table: FeatureTable, phases: str, flags: Any, folder
     placement = place_run(plan.config.clients, cluster)
     print(f"Ray: {cluster.name}, {cluster.num_cpus:g} CPUs, {cluster.num_gpus:g} GPUs; {placement.num_actors} client actors")
     with _Follower(folder / "rounds.jsonl", progress):
-        run_job(Job(plan.config, flags.control, str(folder), phases, placement), table)
+        run_job(Job(plan.config, flags.control, str(folder.absolute()), phases, placement), table)
 
 
 class _Follower:
@@ -118,7 +118,8 @@ def print_result(folder: Path) -> None:
         f"\nbest round {result['best_round']}; {result['rounds_computed']} rounds computed, "
         f"{result['rounds_reused']} taken from the phase store, {result['seconds']:.1f} s"
     )
-    print(f"student:     {folder / 'student.safetensors'}")
+    if "student" in result["test"]:
+        print(f"student:     {folder / 'student.safetensors'}")
     print(f"tensorboard --logdir {folder / 'tensorboard'}")
 
 

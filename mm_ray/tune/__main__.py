@@ -12,7 +12,7 @@ from mm_ray.cli import add_run_flags, experiment_parser, parse, run_main, value_
 from mm_ray.errors import bad_value
 from mm_ray.fed.experiment import plan_experiment
 from mm_ray.runtime.cluster import connect
-from mm_ray.runtime.run_folder import default_name, open_folder, write_text
+from mm_ray.runtime.run_folder import default_name, open_folder, phases_place, write_text
 from mm_ray.train import load_with_progress
 from mm_ray.tune.live import describe
 from mm_ray.tune.space import load_space
@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> None:
     plan_experiment(config, table)
     folder = open_folder(flags.runs, flags.resume or flags.name or f"study-{space.name}-{default_name(config)}", config)
     write_text(folder / "study.json", json.dumps({name: flags[name] for name in STUDY_FLAGS}, indent=2))
-    phases = flags.phases or str(Path(flags.runs) / "phases")
+    phases = phases_place(flags.phases, flags.runs)
     study = Study(config, space, folder, phases, flags.trials, flags.scheduler, flags.host)
     print(f"study {folder}: {study.trials} trials of the space {space.name} on {cluster.name} ({cluster.num_cpus:g} CPUs)")
     search = run_trials(study, table, cluster)
@@ -62,15 +62,22 @@ def _resumed(argv: Sequence[str]) -> list[str]:
     return [f"--config={folder / 'config.yaml'}", *(f"--{name}={value}" for name, value in settings.items())]
 
 
+ROLE_LABELS = {
+    "student": "student",
+    "control": "control (cross-entropy)",
+    "phase1_audio": "phase 1, un-distilled",
+    "teacher": "audiovisual network",
+}
+
+
 def _print_best(best: dict[str, Any], study: Study) -> None:
     test = best["result"]["test"]
     print(f"\nbest of {study.trials} trials: number {best['number']}, dev audio top-1 {best['score']:.3f}")
     print(f"  {describe(best['params'])}")
-    print("audio accuracy on the test set")
-    print(f"  distilled student          {test['student']['top1']:.3f}")
-    print(f"  control (cross-entropy)    {test['control']['top1']:.3f}")
-    print(f"  phase 1, un-distilled      {test['phase1_audio']['top1']:.3f}")
-    print(f"  audiovisual teacher        {test['teacher']['top1']:.3f}")
+    print("accuracy on the test set")
+    for role, label in ROLE_LABELS.items():
+        if role in test:
+            print(f"  {label:<26} {test[role]['top1']:.3f}")
     print(f"best configuration:  {study.folder / 'best.yaml'}")
     print(f"report:              {study.folder / 'report.html'}")
     print(f"tensorboard --logdir {study.folder / 'tensorboard'}")

@@ -33,11 +33,8 @@ def result(folder, name):
 
 def rounds(folder, name):
     path = folder / "runs" / name / "rounds.jsonl"
-    return (
-        [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-        if path.exists()
-        else []
-    )
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def eventually(condition, seconds=60.0):

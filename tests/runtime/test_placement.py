@@ -1,5 +1,7 @@
 """How many client actors fit, and what a person is told when they do not."""
 
+import re
+
 import pytest
 
 from mm_ray.config import ClientsConfig
@@ -55,11 +57,8 @@ def test_what_does_not_fit_is_told_with_a_remedy(wanted, has, message, place):
 def test_the_remedy_fits(wanted, has):
     with pytest.raises(UserError) as caught:
         place_run(wanted, has)
-    field, value = (
-        str(caught.value).split("=")[0].removeprefix("clients."),
-        float(str(caught.value).split("use ")[1].split(",")[0]),
-    )
-    place_run(ClientsConfig(**{**vars(wanted), field: value}), has)
+    field, remedy = re.match(r"clients\.(\w+)=.*use ([0-9.]+), or fewer", str(caught.value)).groups()
+    place_run(ClientsConfig(**{**vars(wanted), field: float(remedy)}), has)
 
 
 @pytest.mark.parametrize(

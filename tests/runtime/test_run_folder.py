@@ -11,7 +11,7 @@ from mm_ray.cli import experiment_parser, parse
 from mm_ray.config import ExperimentConfig, LocalConfig, with_overrides
 from mm_ray.errors import UserError
 from mm_ray.models.student import load_student
-from mm_ray.runtime.run_folder import RoundLog, config_yaml, default_name, open_folder, write_results, write_text
+from mm_ray.runtime.run_folder import RoundLog, config_yaml, default_name, open_folder, phases_place, write_results, write_text
 
 CONFIGS = [
     ExperimentConfig(),
@@ -56,6 +56,15 @@ def test_the_same_config_opens_the_folder_again_and_another_is_refused(tmp_path)
     with pytest.raises(UserError, match=r"^name=run: .*config\.yaml holds another config; choose another --name, or remove"):
         open_folder(str(tmp_path), "run", tiny_config({"seed": 2}))
     assert (folder / "config.yaml").read_text() == config_yaml(tiny_config())
+
+
+def test_names_may_be_grouped_in_folders(tmp_path):
+    assert (open_folder(str(tmp_path), "seeds/3", tiny_config()) / "config.yaml").exists()
+
+
+def test_a_home_folder_is_expanded(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert open_folder("~/runs", "run", tiny_config()) == tmp_path / "runs" / "run"
 
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path):
@@ -104,3 +113,12 @@ def test_the_results_are_the_student_and_its_numbers(tmp_path):
     head = best["audio.head"]
     last = dict(student.network.named_parameters())["parts.audio_head.classes.bias"].detach().numpy()
     assert np.array_equal(head[-len(last) :], last)
+
+
+def test_the_phase_store_is_named_so_that_every_process_finds_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home-of-someone")
+    assert phases_place("", "runs") == str(tmp_path / "runs" / "phases")
+    assert phases_place("here", "runs") == str(tmp_path / "here")
+    assert phases_place("~/here", "runs") == "/home-of-someone/here"
+    assert phases_place("s3://bucket/phases", "runs") == "s3://bucket/phases"
