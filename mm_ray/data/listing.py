@@ -14,6 +14,8 @@ from mm_ray.errors import bad_value, unknown_name
 
 _TEXTS = ".txt .md .rst .pdf .log .csv .tsv .json .jsonl .xml .html .yaml .yml .ini .srt .vtt"
 _OTHERS = ".npy .npz .parquet .zip .gz .py .sh"
+SPLIT_NAMES = {"train": "train", "dev": "dev", "val": "dev", "valid": "dev", "validation": "dev", "test": "test"}
+"""What splits are called, and what we call them."""
 NO_MEDIA = frozenset(f"{_TEXTS} {_OTHERS}".split())
 """Files of these names lie beside recordings and are passed over."""
 
@@ -102,11 +104,16 @@ def hold_out(groups_by_class: Mapping[str, Sequence[str]], dev: float = 0.2, tes
     """
     splits: dict[str, str] = {}
     for groups in groups_by_class.values():
-        order = sorted(set(groups) - set(splits), key=lambda group: (_digest(group), group))
+        order = by_digest(set(groups) - set(splits))
         num_test, num_dev = (_share(len(order), fraction) for fraction in (test, dev))
         for place, group in enumerate(order):
             splits[group] = "test" if place < num_test else "dev" if place < num_test + num_dev else "train"
     return splits
+
+
+def by_digest(names: Iterable[str]) -> list[str]:
+    """Names in the order of a digest: as good as random, and the same everywhere."""
+    return sorted(names, key=lambda name: (_digest(name), name))
 
 
 def _share(count: int, fraction: float) -> int:

@@ -52,6 +52,8 @@ def find_span(container: InputContainer, place: str | Path, start_s: float | Non
 
     """
     recording_end_s = _end(container)
+    if container.format.name.endswith("_pipe"):  # a picture has no time
+        return Span(None, recording_end_s, recording_end_s, cut=False)
     if start_s is not None and start_s >= recording_end_s:
         raise BadMedia(
             "span_outside", place, f"the span begins at {start_s:.2f} s, the recording ends at {recording_end_s:.2f} s"

@@ -8,12 +8,10 @@ names.
 from collections import defaultdict
 
 from mm_ray.config import DataConfig
-from mm_ray.data.listing import files_below, hold_out, wanted_classes
+from mm_ray.data.listing import SPLIT_NAMES, files_below, hold_out, wanted_classes
 from mm_ray.data.manifest import Clip, Manifest, Rejected
 from mm_ray.data.places import leaves_root
 from mm_ray.errors import bad_value
-
-_SPLITS = {"train": "train", "dev": "dev", "val": "dev", "valid": "dev", "validation": "dev", "test": "test"}
 
 
 def read(data: DataConfig) -> Manifest:
@@ -31,7 +29,7 @@ def read(data: DataConfig) -> Manifest:
     class_names = wanted_classes(data, (folders[0] for folders in placed.values()))
     used = {name: folders for name, folders in placed.items() if folders[0] in class_names}
     groups = {name: "/".join(folders[1:]) or name.rpartition(".")[0] or name for name, folders in used.items()}
-    splits = {name: _SPLITS[name.split("/")[0]] for name in used} if given else _held_out(used, groups)
+    splits = {name: SPLIT_NAMES[name.split("/")[0]] for name in used} if given else _held_out(used, groups)
     clips = [Clip(name, class_names.index(used[name][0]), groups[name], (splits[name],), name) for name in used]
     rejected = [_stray(data, name) for name in names if name not in placed]
     return Manifest("folder", class_names, tuple(clips), tuple(rejected))
@@ -45,7 +43,7 @@ def _stray(data: DataConfig, name: str) -> Rejected:
 
 def _gives_splits(names: list[str]) -> bool:
     tops = {name.split("/")[0] for name in names if "/" in name}
-    return "train" in tops and tops <= set(_SPLITS)
+    return "train" in tops and tops <= set(SPLIT_NAMES)
 
 
 def _held_out(used: dict[str, list[str]], groups: dict[str, str]) -> dict[str, str]:

@@ -1,0 +1,98 @@
+"""A table of the user's: `manifest.csv` in ROOT, or the file of `--annotations`; paths in it are relative to ROOT.
+
+Columns: `label`; `path` (sound, or both tracks in one file) or `audio`, and maybe `video` or `image` for the sight; and
+if you like `id`, `group`, `split` (or `split_0`, `split_1`, ... for folds), `start` and `end` in seconds. Without splits a
+fifth of the groups of each class is for test and a fifth for dev.
+"""
+
+import csv
+import io
+from collections import defaultdict
+
+from mm_ray.config import DataConfig
+from mm_ray.data.listing import SPLIT_NAMES, annotation, hold_out, wanted_classes
+from mm_ray.data.manifest import Clip, Manifest, Rejected
+from mm_ray.data.places import read_bytes
+from mm_ray.errors import UserError
+
+Row = dict[str, str]
+
+
+def read(data: DataConfig) -> Manifest:
+    """List the rows of the table; a row that makes no sense is rejected.
+
+    Raises:
+        UserError: No such table, or one without a column for label or recording.
+
+    """
+    place = annotation(data, "manifest.csv")
+    rows = list(csv.DictReader(io.StringIO(read_bytes(place).decode("utf-8-sig"))))
+    columns = set(rows[0]) if rows else set()
+    if "label" not in columns or not columns & {"path", "audio", "video"}:
+        have = ", ".join(sorted(map(str, columns))) or "none"
+        raise UserError(f"{place}: needs a column label and one of path, audio, video; its columns: {have}")
+    folds = sorted(name for name in columns if name == "split" or name.startswith("split_"))
+    wrong = {line: problem for line, row in enumerate(rows, start=2) if (problem := _problem(row, folds))}
+    good = {line: row for line, row in enumerate(rows, start=2) if line not in wrong}
+    class_names = wanted_classes(data, (row["label"] for row in good.values()))
+    used = [row for row in good.values() if row["label"] in class_names]
+    splits = [tuple(SPLIT_NAMES[row[fold]] for fold in folds) for row in used] if folds else _held_out(used)
+    clips = [_clip(row, class_names, fold_splits) for row, fold_splits in zip(used, splits, strict=True)]
+    rejected = [_rejected(rows[line - 2], f"line {line}: {problem}") for line, problem in wrong.items()]
+    return Manifest("csv", class_names, *_unique(clips, class_names, rejected))
+
+
+def _problem(row: Row, folds: list[str]) -> str:
+    if not row["label"] or not _source(row):
+        return "has no label or no recording"
+    if bad := [row[fold] for fold in folds if row[fold] not in SPLIT_NAMES]:
+        return f"split {bad[0]!r} is none of {', '.join(SPLIT_NAMES)}"
+    try:
+        start_s, end_s = _seconds(row, "start"), _seconds(row, "end")
+    except ValueError:
+        return "start or end is no number of seconds"
+    return "ends before it starts" if end_s is not None and end_s <= (start_s or 0.0) else ""
+
+
+def _source(row: Row) -> str:
+    return row.get("audio") or row.get("path") or row.get("video") or ""
+
+
+def _seconds(row: Row, name: str) -> float | None:
+    return float(row[name]) if row.get(name) else None
+
+
+def _group(row: Row) -> str:
+    return row.get("group") or _source(row)
+
+
+def _held_out(rows: list[Row]) -> list[tuple[str, ...]]:
+    groups: defaultdict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        groups[row["label"]].append(_group(row))
+    splits = hold_out(groups)
+    return [(splits[_group(row)],) for row in rows]
+
+
+def _clip(row: Row, class_names: tuple[str, ...], splits: tuple[str, ...]) -> Clip:
+    source, start_s, end_s = _source(row), _seconds(row, "start"), _seconds(row, "end")
+    sight = row.get("image") or row.get("video") or ""
+    span = "" if start_s is None and end_s is None else f"@{row.get('start') or 0}-{row.get('end') or ''}"
+    other = sight if sight != source else ""
+    label = class_names.index(row["label"])
+    return Clip(row.get("id") or f"{source}{span}", label, _group(row), splits, source, other, start_s, end_s)
+
+
+def _rejected(row: Row, detail: str) -> Rejected:
+    source = _source(row)
+    return Rejected(row.get("id") or source, source, row.get("label") or "", row.get("group") or "", "bad_row", detail)
+
+
+def _unique(
+    clips: list[Clip], class_names: tuple[str, ...], rejected: list[Rejected]
+) -> tuple[tuple[Clip, ...], tuple[Rejected, ...]]:
+    first: dict[str, Clip] = {}
+    again = [clip for clip in clips if first.setdefault(clip.id, clip) is not clip]
+    detail = "its id, or its recording, comes twice"
+    rejected += [Rejected(c.id, c.source, class_names[c.label], c.group, "duplicate", detail) for c in again]
+    return tuple(first.values()), tuple(rejected)
