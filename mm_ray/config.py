@@ -363,8 +363,11 @@ class ClientsConfig:
         _check(0 <= self.dropout_frac < 1, "clients.dropout_frac", self.dropout_frac, "is a fraction in [0, 1)")
         _check(self.chunk_size >= 1, "clients.chunk_size", self.chunk_size, "needs at least 1 client")
         _check(self.num_actors >= 0, "clients.num_actors", self.num_actors, "needs 0 (as many as fit) or more")
-        _check(self.num_cpus > 0, "clients.num_cpus", self.num_cpus, "must be above 0; a fraction such as 0.25 is fine")
-        _check(self.num_gpus >= 0, "clients.num_gpus", self.num_gpus, "must be 0 or a fraction such as 0.25")
+        _check(self.num_cpus >= 0.01, "clients.num_cpus", self.num_cpus, "needs at least 0.01; a fraction such as 0.25 is fine")
+        whole = self.num_gpus == round(self.num_gpus) >= 0
+        _check(
+            whole or 0.01 <= self.num_gpus < 1, "clients.num_gpus", self.num_gpus, "must be whole or a fraction such as 0.25"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -97,3 +97,15 @@ def test_bundles_are_one_for_each_actor():
 )
 def test_trials_that_fit_at_once(wanted, has, trials):
     assert most_trials(place_trial(wanted, has, "actor"), wanted, has) == trials
+
+
+@pytest.mark.parametrize(
+    ("field", "bad", "good"),
+    [("num_gpus", (-1, 1.5, 0.001, -0.5), (0, 0.01, 0.3333333, 1, 2.0)), ("num_cpus", (0, 0.001), (0.01, 1.5))],
+)
+def test_sizes_that_ray_does_not_know_are_refused_before_anything_starts(field, bad, good):
+    for value in bad:
+        with pytest.raises(UserError, match=rf"^clients\.{field}={value}: .*0\.25"):
+            ClientsConfig(**{field: value})
+    for value in good:
+        ClientsConfig(**{field: value})
