@@ -18,9 +18,9 @@ from mm_ray.config import flatten, to_dict
 from mm_ray.models.student import load_student
 
 TRAIN = "mm_ray.train"
-# Long enough to be killed in the middle of a phase: forty modality-wise rounds take about two seconds.
-LONG = {"phase1.rounds": 44, "phase1.fusion_frac": 0.1, "phase2.rounds": 6}
-LONG_ROUNDS = 51
+# Long enough to be killed in the middle of a phase: 54 modality-wise rounds take two seconds.
+LONG = {"phase1.rounds": 60, "phase1.fusion_frac": 0.1, "phase2.rounds": 6}
+LONG_ROUNDS = 67
 
 
 def flags(name, overrides=()):
@@ -144,7 +144,7 @@ def test_killed_in_the_middle_of_a_phase_and_started_again_it_ends_the_same(tmp_
         os.kill(process.pid, signal.SIGKILL)
     seen = len(rounds(tmp_path, "run"))
     assert process.returncode == -signal.SIGKILL
-    assert 8 <= seen < 40
+    assert 8 <= seen < 54
     assert not (tmp_path / "runs" / "run" / "result.json").exists()
     assert run(TRAIN, flags("run", LONG), tmp_path).code == 0
     resumed, uninterrupted = result(tmp_path, "run"), Run(tmp_path / "uninterrupted", LONG).result
@@ -171,6 +171,34 @@ def test_of_two_processes_on_one_store_one_computes_each_round(tmp_path):
     assert results[0]["params_digest"] == results[1]["params_digest"]
     assert results[0]["test"] == results[1]["test"]
     assert not list((tmp_path / "phases").glob("*/lease.json"))
+
+
+def test_two_processes_that_begin_together_end_the_same(tmp_path):
+    folders = [tmp_path / name for name in ("one", "two")]
+    for folder in folders:
+        folder.mkdir()
+    processes = [start(TRAIN, [*flags("run"), "--phases", tmp_path / "phases"], folder) for folder in folders]
+    done = [finish(process, folder) for process, folder in zip(processes, folders, strict=True)]
+    assert [(d.code, d.err) for d in done] == [(0, "")] * 2
+    assert result(folders[0], "run")["params_digest"] == result(folders[1], "run")["params_digest"]
+    assert sum(result(folder, "run")["rounds_computed"] for folder in folders) >= 8
+
+
+def test_who_waits_for_a_process_that_is_killed_goes_on_in_its_place(tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in (first, second):
+        folder.mkdir()
+    holder = start(TRAIN, [*flags("run", LONG), "--phases", tmp_path / "phases"], first)
+    assert eventually(lambda: len(rounds(first, "run")) >= 1)
+    follower = start(TRAIN, [*flags("run", LONG), "--phases", tmp_path / "phases"], second)
+    assert eventually(lambda: len(rounds(second, "run")) >= 1)
+    assert all(line["reused"] for line in rounds(second, "run"))
+    holder.kill()
+    assert finish(follower, second).code == 0
+    taken_over = result(second, "run")
+    assert taken_over["rounds_computed"] > 0
+    assert taken_over["rounds_computed"] + taken_over["rounds_reused"] == LONG_ROUNDS
+    assert taken_over["params_digest"] == Run(tmp_path / "alone", LONG).digest
 
 
 def test_ctrl_c_says_how_to_go_on(tmp_path):

@@ -1,5 +1,6 @@
 """Resumed, continued and reused rounds are the uninterrupted ones bit for bit: digests, states, metrics, test scores."""
 
+import shutil
 from functools import lru_cache
 from itertools import islice
 
@@ -50,6 +51,18 @@ def test_a_run_that_is_stopped_after_every_round(tmp_path, uninterrupted):
         assert [report.reused for report in islice(rounds, cut)] == [True] * (cut - 1) + [False]
         rounds.close()
     assert Run(tmp_path, plan=plan()).bits() == uninterrupted.bits()
+
+
+def test_what_lies_on_disk_after_any_round_is_enough(tmp_path, uninterrupted):
+    # As a power failure leaves it: nobody had the time to store the last rounds, which are computed again.
+    for number, _ in enumerate(run_experiment(plan(), PhaseStore(str(tmp_path / "live")), SerialExecutor(), control=False), 1):
+        if number % 3 == 0:
+            image = tmp_path / str(number)
+            shutil.copytree(tmp_path / "live", image, ignore=shutil.ignore_patterns("lease.json"))
+    for number in range(3, NUM_ROUNDS, 3):
+        run = Run(tmp_path / str(number), plan=plan())
+        assert number - 5 < run.result["rounds_reused"] <= number
+        assert run.bits() == uninterrupted.bits()
 
 
 # Of phase 1's four rounds three are modality-wise; a longer phase 1 has another best round, hence another fusion.
