@@ -1,5 +1,6 @@
 """Entry points as processes, forked from one that has already spent the seconds that torch and Ray take to import."""
 
+import atexit
 import multiprocessing
 import os
 import runpy
@@ -45,4 +46,7 @@ def _main(module, flags, folder, environment):
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     sys.argv = [module, *flags]
     sys.modules.pop(module, None)  # it is imported already, which a fresh interpreter would not know
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    finally:
+        atexit._run_exitfuncs()  # multiprocessing would leave them out, and Ray ends its own processes with them
