@@ -16,6 +16,7 @@ SLACK_S = 0.5
 """Tracks end by so much before their container says, in sound files too."""
 _MOST_BAD = 0.1
 """Fraction of broken packets above which a track is given up."""
+_LOWEST_HZ, _HIGHEST_HZ = 1_000, 1_000_000
 _OPEN_ENDED = (0, 0x7FFFFFFF, 0xFFFFFFFF)
 """Sizes in a RIFF header that mean: written as it came, the end was not known."""
 _FORMATS = {"opus": "ogg", "oga": "ogg", "ogv": "ogg", "jpg": "jpeg_pipe", "webp": "webp_pipe"}
@@ -71,6 +72,8 @@ def check_tracks(
             raise BadMedia("damaged", place, f"{track.bad_packets} of {track.num_packets} {track.kind} packets are broken")
     if sound is not None and not sound.seconds:
         raise BadMedia("empty_audio", place, "its audio track is empty; give a file with at least one sample")
+    if sound is not None and not _LOWEST_HZ <= sound.sample_rate <= _HIGHEST_HZ:
+        raise BadMedia("damaged", place, f"claims {sound.sample_rate} samples per second; convert it")
     reached = {t.index: t.reached_s for t in (sound, sight) if t is not None}
     if not ended or not reached:
         return

@@ -3,6 +3,7 @@
 Shape suffixes: N samples, T audio frames, F mel bins, S video frames, H height, W width, D video features.
 """
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -15,6 +16,8 @@ from mm_ray.config import FeatureConfig
 from mm_ray.data.sight import Size
 
 _EPSILON = 1e-5
+_MOST_TAPS = 20_000_000
+"""About as many numbers as a resampler's filters may have."""
 _GREY_WEIGHTS = np.array([0.299, 0.587, 0.114], np.float32)
 """Luma of ITU-R BT.601."""
 
@@ -38,7 +41,7 @@ def log_mel(waveform_N: np.ndarray, sample_rate: int, features: FeatureConfig) -
     """The same before normalisation, (T, F) float32 of natural log energies, in Kaldi's definition without dither."""
     waveform = torch.from_numpy(np.ascontiguousarray(waveform_N, np.float32))
     if sample_rate != features.sample_rate:
-        waveform = _resampler(sample_rate, features.sample_rate)(waveform)
+        waveform = _resampler(_handy(sample_rate, features.sample_rate), features.sample_rate)(waveform)
     window, hop = (features.sample_rate * ms // 1000 for ms in (features.frame_ms, features.hop_ms))
     waveform = functional.pad(waveform, (0, max(window - len(waveform), 0)))
     waveform = waveform[: window + hop * (features.max_frames - 1)]
@@ -51,6 +54,12 @@ def log_mel(waveform_N: np.ndarray, sample_rate: int, features: FeatureConfig) -
         window_type="hamming",
         dither=0.0,
     ).numpy()
+
+
+def _handy(source: int, target: int) -> int:
+    """The rate to resample from: an odd one such as 44,101 Hz, whose filters would fill gigabytes, is rounded to tens."""
+    divisor = math.gcd(source, target)
+    return source if source * target // divisor**2 <= _MOST_TAPS else max(round(source, -1), 10)
 
 
 @lru_cache(maxsize=16)

@@ -12,7 +12,7 @@ from typing import IO
 import av
 import numpy as np
 from av.container import InputContainer
-from av.stream import Disposition
+from av.stream import Disposition, Stream
 
 from mm_ray.data.checks import SLACK_S, check_file, check_tracks, first_bytes, flags_of
 from mm_ray.data.places import open_binary
@@ -99,7 +99,7 @@ def read_media(place: str | Path, wanted: Wanted, tracks: tuple[str, ...] = ("au
     with open_media(place) as container:
         span = find_span(container, place, wanted.start_s, wanted.end_s, SLACK_S)
         sound = _sound(container, place, span, wanted) if "audio" in tracks else None
-        sight = _sight(container, span, wanted) if "video" in tracks else None
+        sight = _sight(container, place, span, wanted) if "video" in tracks else None
         ended = _pump(container, sound, sight, span)
         check_tracks(container, place, span, sound, sight, ended)
         flags = flags_of(container, place, span, sound, sight)
@@ -124,7 +124,7 @@ def open_media(path: str | Path) -> Iterator[InputContainer]:
 
 def _opened(file: IO[bytes], path: str | Path) -> InputContainer:
     try:
-        return av.open(file, "r", buffer_size=_BUFFER_BYTES)
+        return av.open(file, "r", buffer_size=_BUFFER_BYTES, metadata_errors="replace")
     except av.FFmpegError as error:
         cut_off = first_bytes(path)[4:8] == b"ftyp"  # mp4 without its index: the download stopped
         detail = f"cannot be decoded ({error.strerror}); give a media file such as wav, flac, ogg or mp4"
@@ -135,17 +135,24 @@ def _sound(container: InputContainer, place: str | Path, span: Span, wanted: Wan
     if not container.streams.audio:
         raise BadMedia("no_audio_track", place, "has no audio track; give a file with sound (wav, flac, ogg, mp4)")
     stream = container.streams.audio[0]
+    _check_decoder(stream, place)
     seconds = wanted.audio_s + _MARGIN_S
     if wanted.end_s is not None:
         seconds = min(seconds, span.end_s - span.begin_of(stream))
     return Sound(stream, span.start_s, seconds)
 
 
-def _sight(container: InputContainer, span: Span, wanted: Wanted) -> Sight | None:
+def _check_decoder(stream: Stream, place: str | Path) -> None:
+    if stream.codec_context is None:
+        raise BadMedia("no_decoder", place, f"FFmpeg has no decoder for its {stream.type} track; convert it")
+
+
+def _sight(container: InputContainer, place: str | Path, span: Span, wanted: Wanted) -> Sight | None:
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]  # covers are no video
     if not streams:
         return None
     stream = streams[0]
+    _check_decoder(stream, place)
     times_S = evenly_spaced(span.begin_of(stream), span.end_of(stream), wanted.fps, wanted.max_frames)
     return Sight(stream, times_S, wanted.size)
 

@@ -12,6 +12,7 @@ REASONS = {
     "no_class": "lies in no class folder",
     "unreadable": "the file system refuses to read it",
     "not_media": "FFmpeg knows no such format",
+    "no_decoder": "FFmpeg has no decoder for a track",
     "truncated": "ends before its container says",
     "damaged": "too many broken packets",
     "no_audio_track": "has no audio track",

@@ -1,17 +1,22 @@
 """`python -m mm_ray.prepare SOURCE ROOT --out STORE`: recordings become a feature store."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from rich.console import Console
 
 from mm_ray.cli import run_main
 from mm_ray.data.store import REJECTED, reopen, write_rejected
 from mm_ray.errors import bad_value
+from mm_ray.prepare.estimate import estimate, print_estimate
 from mm_ray.prepare.flags import parse_flags
 from mm_ray.prepare.plan import Plan, make_plan
 from mm_ray.prepare.progress import ClipProgress
 from mm_ray.prepare.summary import Summary, print_summary
-from mm_ray.prepare.work import run_here, tasks_of
+from mm_ray.prepare.work import Outcome, Tick, run_here, tasks_of
+
+Run = Callable[[Tick], Iterator[list[Outcome]]]
 
 
 def main(argv: Sequence[str]) -> None:
@@ -19,7 +24,10 @@ def main(argv: Sequence[str]) -> None:
     data, flags = parse_flags(argv)
     console = Console()
     plan = make_plan(data, flags.out)
-    summary = prepare(plan, flags.shard_clips, console)
+    if flags.dry_run:
+        print_estimate(plan, estimate(plan, _dry_workers(flags)), console)
+        return
+    summary = prepare(plan, _runner(plan, flags), console)
     print_summary(summary, plan.manifest.notes, console)
     console.print(f"store: {flags.out}; train on it with --data {_as_data(flags.out)}", highlight=False, soft_wrap=True)
     if summary.rejected_frac > flags.max_rejected:
@@ -27,16 +35,39 @@ def main(argv: Sequence[str]) -> None:
         raise bad_value("max_rejected", flags.max_rejected, problem)
 
 
-def prepare(plan: Plan, shard_clips: int, console: Console) -> Summary:
+def prepare(plan: Plan, run: Run, console: Console) -> Summary:
     """Prepare what is missing; `rejected.parquet` is written last."""
     summary = Summary(plan.num_stored, list(plan.rejected))
     reopen(plan.store)
     with ClipProgress(len(plan.missing), console) as progress:
-        for outcome in run_here(tasks_of(plan, shard_clips, 1)):
-            summary.add(outcome)
-            progress.add(outcome)
+        for outcomes in run(progress.tick):
+            for outcome in outcomes:
+                summary.add(outcome)
     write_rejected(plan.store, summary.rejected)
     return summary
+
+
+def _runner(plan: Plan, flags: Any) -> Run:
+    """Where the tasks run; Ray is started only if there is something to do."""
+    if flags.serial or not plan.missing:
+        return lambda tick: run_here(tasks_of(plan, flags.shard_clips, 1), tick)
+    from mm_ray.prepare.on_ray import run_on_ray  # ray takes a second to import, which --serial need not wait for
+
+    num_workers = _num_workers(flags)
+    return lambda tick: run_on_ray(tasks_of(plan, flags.shard_clips, num_workers), num_workers, tick)
+
+
+def _num_workers(flags: Any) -> int:
+    if flags.serial:
+        return 1
+    from mm_ray.runtime.cluster import connect
+
+    return max(int(connect(flags.address).num_cpus), 1)
+
+
+def _dry_workers(flags: Any) -> int:
+    """Without a cluster's address Ray need not start to be counted."""
+    return _num_workers(flags) if flags.address else 1 if flags.serial else len(os.sched_getaffinity(0))
 
 
 def _as_data(store: str) -> str:

@@ -44,6 +44,10 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument("--max_rejected", type=float, default=0.05, help="Exit code 2 above this fraction of rejects (0.05)")
     parser.add_argument("--shard_clips", type=int, default=64, help="At most so many clips per shard (64)")
+    parser.add_argument(
+        "--address", type=str, default="", help="Ray cluster to join: auto, HOST:PORT (default: start one here)"
+    )
+    parser.add_argument("--dry_run", action="store_true", help="Count and estimate; write nothing")
     parser.add_argument("--serial", action="store_true", help="Run in this process without Ray: same bits, easy to debug")
     parser.add_class_arguments(DataConfig, "data", skip={"name", "root", "fold"})
     return parser

@@ -3,10 +3,8 @@
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
 from rich.text import Text
-
-from mm_ray.prepare.work import Outcome
 
 
 class ClipProgress:
@@ -19,15 +17,13 @@ class ClipProgress:
     """
 
     def __init__(self, total: int, console: Console) -> None:
-        columns = (BarColumn(), MofNCompleteColumn(), _Speed(), TimeRemainingColumn(), TextColumn("{task.description}"))
+        columns = (BarColumn(), MofNCompleteColumn(), _Speed(), TimeRemainingColumn())
         self._bars = Progress(*columns, console=console, transient=True)
         self._task = self._bars.add_task("", total=total)
-        self._num_rejected = 0
 
-    def add(self, outcome: Outcome) -> None:
-        """One clip more."""
-        self._num_rejected += outcome.rejected is not None
-        self._bars.update(self._task, advance=1, description=f"{self._num_rejected} rejected" if self._num_rejected else "")
+    def tick(self, clips: int) -> None:
+        """So many clips more."""
+        self._bars.update(self._task, advance=clips)
 
     def __enter__(self) -> "ClipProgress":
         self._bars.start()

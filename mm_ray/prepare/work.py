@@ -1,10 +1,10 @@
 """The work itself, free of Ray: clips in, one shard and a stream of outcomes out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from mm_ray.config import DataConfig
-from mm_ray.data.extract import extract, one_torch_thread, rejected
+from mm_ray.data.extract import Row, extract, one_torch_thread, rejected
 from mm_ray.data.manifest import Rejected, find_manifest
 from mm_ray.data.reasons import BadMedia
 from mm_ray.data.store import Settings, write_shard
@@ -19,6 +19,10 @@ class Outcome:
     seconds: float = 0.0
     flags: tuple[str, ...] = ()
     rejected: Rejected | None = None
+
+
+Tick = Callable[[int], None]
+"""Told of clips that are done; of a negative number, where they are to be done again."""
 
 
 @dataclass(frozen=True)
@@ -38,28 +42,38 @@ def tasks_of(plan: Plan, shard_clips: int, num_workers: int) -> list[Task]:
     return [Task(plan.data, plan.store, plan.settings, piece) for piece in pieces]
 
 
-def run_task(task: Task) -> Iterator[Outcome]:
-    """Prepare the clips of a task one by one, then write their shard; it holds one shard of features in memory.
-
-    A clip that cannot be used is an outcome like any other. Outcomes count only when the iterator has ended: the shard is
-    written last.
-    """
+def extracted(task: Task) -> Iterator[Row | Rejected]:
+    """The clips of a task one by one, each with its features or with the reason why not."""
     module = find_manifest(task.data.name)
-    rows = []
     with one_torch_thread():
         for number, clip in task.clips:
             try:
-                row = extract(module, number, clip, task.data)
+                yield extract(module, number, clip, task.data)
             except BadMedia as error:
-                yield Outcome(clip.id, rejected=rejected(task.settings.class_names, clip, error))
-                continue
-            rows.append(row)
-            yield Outcome(clip.id, row.seconds, row.flags)
+                yield rejected(task.settings.class_names, clip, error)
+
+
+def run_task(task: Task) -> Iterator[Outcome]:
+    """Prepare the clips of a task one by one, then write their shard; it holds one shard of features in memory.
+
+    Outcomes count only when the iterator has ended: the shard is written last.
+    """
+    rows = []
+    for result in extracted(task):
+        if isinstance(result, Rejected):
+            yield Outcome(result.clip_id, rejected=result)
+        else:
+            rows.append(result)
+            yield Outcome(result.clip.id, result.seconds, result.flags)
     if rows:
         write_shard(task.store, task.settings, rows)
 
 
-def run_here(tasks: Sequence[Task]) -> Iterator[Outcome]:
-    """All tasks in this process, one after the other."""
+def run_here(tasks: Sequence[Task], tick: Tick) -> Iterator[list[Outcome]]:
+    """All tasks in this process, one after the other; yields the outcomes of a task when its shard is written."""
     for task in tasks:
-        yield from run_task(task)
+        outcomes = []
+        for outcome in run_task(task):
+            outcomes.append(outcome)
+            tick(1)
+        yield outcomes

@@ -16,7 +16,7 @@ def mel(hz):
     return 1127 * np.log(1 + hz / 700)
 
 
-@pytest.mark.parametrize("rate", [8_000, 16_000, 44_100])
+@pytest.mark.parametrize("rate", [8_000, 16_000, 44_100, 44_101])
 @pytest.mark.parametrize("hz", [500, 1000, 2500])
 def test_a_sine_peaks_in_its_mel_bin(hz, rate):
     mel_TF = log_mel(sine(hz, rate=rate), rate, FEATURES)
@@ -75,3 +75,11 @@ def test_rgb_of_equal_channels_is_grey():
 
 def test_black_frames_are_finite():
     assert (video_features(np.zeros((2, 8, 8), np.uint8), FEATURES) == 0).all()
+
+
+def test_colour_frames_keep_their_colours():
+    frames = np.zeros((2, 8, 8, 3), np.uint8)
+    frames[0, ..., 0] = frames[1, ..., 2] = 255
+    video_SD = video_features(frames, FeatureConfig(video_size=2, video_color="rgb"))
+    low, high = video_SD.min(), video_SD.max()
+    assert video_SD.tolist() == [[high, low, low] * 4, [low, low, high] * 4]

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from media_files import colour_at, tone, write_film, write_wav
+from media_files import CODECS, colour_at, tone, write_film, write_wav
 
 from mm_ray.config import DataConfig
 from mm_ray.data.load import load_data
@@ -159,6 +159,28 @@ def test_broken_packets_are_left_out_and_many_of_them_refused(tmp_path):
     content[end - 200 : end - 190] = b"\xff" * 10
     (tmp_path / "scratched.mp4").write_bytes(content)
     assert set(read_media(tmp_path / "scratched.mp4", Wanted()).flags) <= {"broken_packets"}
+
+
+@pytest.mark.parametrize("form", [*CODECS, "wav"])
+def test_scrambled_files_are_read_or_refused(tmp_path, form):
+    write = (lambda path: write_wav(path, tone(300, 1, 8000), 8000)) if form == "wav" else (lambda path: write_film(path, 1))
+    good = write(tmp_path / f"good.{form}").read_bytes()
+    rng, outcomes = np.random.default_rng(0), []
+    for _ in range(60):
+        content = bytearray(good)
+        for _ in range(rng.integers(1, 30)):
+            at = int(rng.integers(0, min(len(content), 2000)))
+            content[at : at + int(rng.integers(0, 5))] = rng.bytes(int(rng.integers(1, 5)))
+        (tmp_path / f"bad.{form}").write_bytes(content)
+        outcomes.append(outcome_of(tmp_path / f"bad.{form}"))
+    assert set(outcomes) <= {"read", *REASONS}
+
+
+def outcome_of(path):
+    try:
+        return "read" if len(read_media(path, Wanted(audio_s=2.0)).waveform_N) else "nothing"
+    except BadMedia as error:
+        return error.reason
 
 
 def test_real_files(shared_data):

@@ -1,0 +1,66 @@
+"""`--dry-run`: what there is to do, and from a few clips what it would take."""
+
+import time
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+from mm_ray.data.extract import Row
+from mm_ray.prepare.plan import Plan
+from mm_ray.prepare.work import Task, extracted
+
+NUM_TRIED = 12
+"""Clips that are decoded for the estimate, evenly spread over the missing ones."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What the missing clips would take, from a few of them."""
+
+    num_tried: int
+    num_bad: int
+    """Of those tried, how many cannot be used."""
+    seconds: float
+    """With `num_workers`, without the start of Ray."""
+    num_workers: int
+    num_bytes: int
+    """Features, before compression."""
+
+
+def estimate(plan: Plan, num_workers: int) -> Estimate:
+    """Decode a few of the missing clips in this process and multiply; nothing is written."""
+    count = min(NUM_TRIED, len(plan.missing))
+    some = tuple(plan.missing[i * len(plan.missing) // count] for i in range(count))
+    list(extracted(_task(plan, some[:1])))  # the first clip pays for what is set up once
+    start = time.perf_counter()
+    results = list(extracted(_task(plan, some)))
+    seconds = time.perf_counter() - start
+    rows = [result for result in results if isinstance(result, Row)]
+    scale = len(plan.missing) / max(count, 1)
+    num_bytes = int(scale * sum(map(_num_bytes, rows)))
+    return Estimate(count, count - len(rows), seconds * scale / num_workers, num_workers, num_bytes)
+
+
+def print_estimate(plan: Plan, found: Estimate, console: Console) -> None:
+    """Counts and estimate as a table."""
+    table = Table("", "", box=None, pad_edge=False, show_header=False)
+    table.columns[0].justify = "right"
+    table.add_row(f"{len(plan.manifest.clips):,}", f"clips in {len(plan.manifest.class_names)} classes")
+    table.add_row(f"{plan.num_stored:,}", "already stored")
+    table.add_row(f"{len(plan.rejected):,}", "rejected at sight")
+    table.add_row(f"{len(plan.missing):,}", "to prepare")
+    table.add_row(f"{found.num_bad:,}", f"of {found.num_tried} that were tried cannot be used")
+    table.add_row(f"{found.seconds / 60:,.1f}", f"minutes on {found.num_workers} CPUs, by those that were tried")
+    table.add_row(f"{found.num_bytes / 1e6:,.1f}", "MB of features")
+    console.print(table)
+    for note in plan.manifest.notes:
+        console.print(note, highlight=False)
+
+
+def _task(plan: Plan, clips: tuple) -> Task:
+    return Task(plan.data, plan.store, plan.settings, clips)
+
+
+def _num_bytes(row: Row) -> int:
+    return row.audio_TF.nbytes + (0 if row.video_SD is None else row.video_SD.nbytes)

@@ -1,0 +1,86 @@
+"""The tasks on a Ray cluster: as many at once as it has CPUs, and a decoder that dies takes one clip with it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import ray
+from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
+
+from mm_ray.data.extract import rejected
+from mm_ray.data.reasons import BadMedia
+from mm_ray.prepare.work import Outcome, Task, Tick, run_task
+
+QUEUED = 1
+"""Tasks that wait beside the running ones, so that no CPU waits for the driver."""
+MOST_DEATHS = 2
+"""A clip that ended so many processes, the last time alone in its task, is rejected."""
+
+
+@dataclass(eq=False)
+class _Running:
+    task: Task
+    deaths: int
+    stream: Any
+    outcomes: list[Outcome] = field(default_factory=list)
+
+
+def run_on_ray(tasks: Sequence[Task], num_workers: int, tick: Tick) -> Iterator[list[Outcome]]:
+    """All tasks on the connected cluster; yields the outcomes of a task when its shard is written.
+
+    Features go from the worker to the store and never through the driver or the object store, so the memory needed is
+    that of one shard a worker, however much there is to do.
+
+    Args:
+        tasks: In the order in which they are started.
+        num_workers: How many run at once.
+        tick: Told of each clip.
+
+    """
+    waiting = [(task, 0) for task in reversed(tasks)]
+    running: dict[Any, _Running] = {}
+    while waiting or running:
+        while waiting and len(running) < num_workers + QUEUED:
+            task, deaths = waiting.pop()
+            stream = _stream.remote(task)
+            running[stream] = _Running(task, deaths, stream)
+        (ready,), _ = ray.wait(list(running), num_returns=1)
+        current = running[ready]
+        try:
+            current.outcomes.append(ray.get(next(current.stream)))
+            tick(1)
+        except StopIteration:
+            del running[ready]
+            yield current.outcomes
+        except RayError as error:
+            if isinstance(error, RayTaskError) and not isinstance(error, OutOfMemoryError):
+                raise  # a mistake of ours or of the user's own code, not a process that died
+            del running[ready]
+            tick(-len(current.outcomes))
+            if _is_given_up(current):
+                tick(1)
+                yield [_crashed(current.task)]
+            else:
+                waiting += _around_the_death(current)
+
+
+@ray.remote(num_cpus=1, num_returns="streaming", max_retries=0, scheduling_strategy="SPREAD")
+def _stream(task: Task) -> Iterator[Outcome]:
+    yield from run_task(task)
+
+
+def _is_given_up(dead: _Running) -> bool:
+    return len(dead.task.clips) == 1 and dead.deaths + 1 >= MOST_DEATHS
+
+
+def _around_the_death(dead: _Running) -> list[tuple[Task, int]]:
+    """The task in three: what was done before, the clip at which the process died, what comes after. The last goes first."""
+    at, clips = min(len(dead.outcomes), len(dead.task.clips) - 1), dead.task.clips
+    parts = [(clips[at + 1 :], 0), (clips[at : at + 1], dead.deaths + 1), (clips[:at], 0)]
+    return [(replace(dead.task, clips=part), deaths) for part, deaths in parts if part]
+
+
+def _crashed(task: Task) -> Outcome:
+    clip = task.clips[0][1]
+    error = BadMedia("crashed", clip.source, f"ended the process that decoded it, {MOST_DEATHS} times; convert it")
+    return Outcome(clip.id, rejected=rejected(task.settings.class_names, clip, error))
