@@ -3,11 +3,15 @@
 The lease is advice that saves work, not a lock that guards bits: two processes that compute the same key store the same
 bits. So it may be simple. A holder renews its lease every few seconds from a thread; whoever sees the same lease unrenewed
 for `EXPIRY_S` by its own clock, or whose machine knows that the holder's process is gone, takes it over.
+
+Each claimant writes a file of its own and then looks for others': of two who claim at once at least one sees the other and
+withdraws, on any file system whose listings show finished writes. Both may withdraw; they come back at different times.
 """
 
 import json
 import os
 import posixpath
+import random
 import socket
 import threading
 import time
@@ -18,25 +22,31 @@ from mm_ray.fed.files import Files
 
 RENEWAL_S = 3.0
 EXPIRY_S = 20.0
+WITHDRAWAL_S = 0.05
+PREFIX = "lease-"
 
 
 class Lease:
     """This object's claim on one key. Use `try_take`, and then the object as a context manager that renews and releases."""
 
     def __init__(self, files: Files, key: str) -> None:
-        self._files, self._name = files, posixpath.join(key, "lease.json")
+        self._files, self._key = files, key
         self._owner = uuid.uuid4().hex
+        self._mine = f"{PREFIX}{self._owner}.json"
         self._renewals = 0
-        self._seen: tuple[str, float] = ("", 0.0)
+        self._seen: dict[str, tuple[object, float]] = {}
         self._stop = threading.Event()
 
     def try_take(self) -> bool:
         """Take the lease if it is free, expired or its holder is dead; False while another holds it."""
-        current = self._read()
-        if current and not self._is_dead(current):
+        if self._others():
             return False
         self._write()
-        return self._read().get("owner") == self._owner
+        if self._others():
+            self._delete(self._mine)
+            time.sleep(random.uniform(0, WITHDRAWAL_S))
+            return False
+        return True
 
     def __enter__(self) -> "Lease":
         self._thread = threading.Thread(target=self._renew, daemon=True)
@@ -46,32 +56,49 @@ class Lease:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stop.set()
         self._thread.join()
-        if self._read().get("owner") == self._owner:
-            self._files.delete(self._name)
+        self._delete(self._mine)
 
     def _renew(self) -> None:
         while not self._stop.wait(RENEWAL_S):
             self._write()
 
+    def _others(self) -> list[str]:
+        """Names of the claims of others; those that are dead are removed."""
+        claims = [name for name in self._files.list(self._key) if name.startswith(PREFIX) and name != self._mine]
+        living = [name for name in claims if not self._is_dead(name, self._read(name))]
+        for name in set(claims) - set(living):
+            self._delete(name)
+        return living
+
     def _write(self) -> None:
         self._renewals += 1
-        content = {"owner": self._owner, "renewals": self._renewals, "host": _host(), "process": _process(os.getpid())}
-        self._files.write(self._name, json.dumps({**content, "pid": os.getpid()}).encode())
+        content = {"renewals": self._renewals, "host": _host(), "process": _process(os.getpid()), "pid": os.getpid()}
+        self._files.write(self._path(self._mine), json.dumps(content).encode())
 
-    def _read(self) -> dict[str, object]:
+    def _read(self, name: str) -> dict[str, object]:
         try:
-            content: dict[str, object] = json.loads(self._files.read(self._name))
+            content: dict[str, object] = json.loads(self._files.read(self._path(name)))
         except (FileNotFoundError, ValueError):
             return {}
         return content
 
-    def _is_dead(self, current: dict[str, object]) -> bool:
-        if current["host"] == _host() and current["process"]:
-            return _process(int(str(current["pid"]))) != current["process"]
-        token = f"{current['owner']}/{current['renewals']}"
-        if token != self._seen[0]:
-            self._seen = (token, time.monotonic())
-        return time.monotonic() - self._seen[1] > EXPIRY_S
+    def _delete(self, name: str) -> None:
+        try:
+            self._files.delete(self._path(name))
+        except FileNotFoundError:  # another who saw that it is dead was faster
+            return
+
+    def _path(self, name: str) -> str:
+        return posixpath.join(self._key, name)
+
+    def _is_dead(self, name: str, claim: dict[str, object]) -> bool:
+        if not claim:
+            return True
+        if claim["host"] == _host() and claim["process"]:
+            return _process(int(str(claim["pid"]))) != claim["process"]
+        if name not in self._seen or self._seen[name][0] != claim["renewals"]:
+            self._seen[name] = (claim["renewals"], time.monotonic())
+        return time.monotonic() - self._seen[name][1] > EXPIRY_S
 
 
 def _host() -> str:

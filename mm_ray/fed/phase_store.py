@@ -3,7 +3,7 @@
     PHASES/<key>/phase.json                   what the key is the digest of (for people)
     PHASES/<key>/round-000012.safetensors     the state after round 12; its header holds the state's meta and the reports
                                               of the rounds since the kept round before it
-    PHASES/<key>/lease.json                   who computes at this key right now (mm_ray/fed/lease.py)
+    PHASES/<key>/lease-*.json                 who computes at this key right now (mm_ray/fed/lease.py)
 
 A state file is written whole or not at all, and two processes that write the same one write the same bits.
 """

@@ -162,7 +162,7 @@ def test_of_two_processes_on_one_store_one_computes_each_round(tmp_path):
         folder.mkdir()
         processes.append(start(TRAIN, [*flags("run", LONG), "--phases", tmp_path / "phases"], folder))
         # Who comes at the very same time may compute the same rounds, and store the same bits.
-        assert eventually(lambda: Path(tmp_path, "phases").exists() and any(Path(tmp_path, "phases").glob("*/lease.json")))
+        assert eventually(lambda: Path(tmp_path, "phases").exists() and any(Path(tmp_path, "phases").glob("*/lease-*")))
     done = [finish(process, folder) for process, folder in zip(processes, folders, strict=True)]
     assert [d.code for d in done] == [0, 0]
     results = [result(folder, "run") for folder in folders]
@@ -170,7 +170,7 @@ def test_of_two_processes_on_one_store_one_computes_each_round(tmp_path):
     assert all(r["rounds_computed"] + r["rounds_reused"] == LONG_ROUNDS for r in results)
     assert results[0]["params_digest"] == results[1]["params_digest"]
     assert results[0]["test"] == results[1]["test"]
-    assert not list((tmp_path / "phases").glob("*/lease.json"))
+    assert not list((tmp_path / "phases").glob("*/lease-*"))
 
 
 def test_two_processes_that_begin_together_end_the_same(tmp_path):

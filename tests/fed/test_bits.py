@@ -58,7 +58,7 @@ def test_what_lies_on_disk_after_any_round_is_enough(tmp_path, uninterrupted):
     for number, _ in enumerate(run_experiment(plan(), PhaseStore(str(tmp_path / "live")), SerialExecutor(), control=False), 1):
         if number % 3 == 0:
             image = tmp_path / str(number)
-            shutil.copytree(tmp_path / "live", image, ignore=shutil.ignore_patterns("lease.json"))
+            shutil.copytree(tmp_path / "live", image, ignore=shutil.ignore_patterns("lease-*"))
     for number in range(3, NUM_ROUNDS, 3):
         run = Run(tmp_path / str(number), plan=plan())
         assert number - 5 < run.result["rounds_reused"] <= number

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -61,7 +62,29 @@ def test_a_lease_that_another_took_over_is_not_deleted(files):
     assert first.try_take()
     with first:
         second._write()
-    assert files.list("k") == ["lease.json"]
+    assert files.list("k") == [second._mine]
+
+
+def test_of_many_who_claim_at_once_never_two_hold(files):
+    barrier, holding, most = threading.Barrier(8), threading.Semaphore(0), []
+
+    def claim():
+        lease, taken = Lease(files, "k"), False
+        barrier.wait()
+        while not taken:
+            taken = lease.try_take()
+        with lease:
+            holding.release()
+            most.append(holding._value)
+            time.sleep(0.002)
+            holding.acquire()
+
+    threads = [threading.Thread(target=claim) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * 8
 
 
 @pytest.mark.parametrize("reaped", [True, False], ids=["reaped", "zombie"])
@@ -109,7 +132,7 @@ def test_a_lease_of_another_machine_that_is_renewed_is_respected(files, monkeypa
     with other, monkeypatch.context() as patch:
         real = lease_module._host
         # The renewing thread writes its host anew each time: the waiter is the one on another machine here.
-        patch.setattr(waiter, "_is_dead", lambda current: Lease._is_dead(waiter, {**current, "host": f"not {real()}"}))
+        patch.setattr(waiter, "_is_dead", lambda name, claim: Lease._is_dead(waiter, name, {**claim, "host": f"not {real()}"}))
         until = time.monotonic() + 0.8
         while time.monotonic() < until:
             assert not waiter.try_take()
@@ -129,5 +152,5 @@ def test_without_process_start_times_a_dead_holder_s_lease_expires(files, monkey
 
 
 def test_a_lease_file_that_is_no_lease_is_no_lease(files):
-    files.write("k/lease.json", b"{")
+    files.write("k/lease-torn.json", b"{")
     assert Lease(files, "k").try_take()
