@@ -1,5 +1,6 @@
 """Ray actors that play the clients."""
 
+import os
 from typing import Any
 
 import ray
@@ -26,8 +27,7 @@ class ClientActor:
         context = RoundContext(seed, round_number, params, material, self._table, shapes, self._device)
         return run_chunk(phase, context, chunk)
 
+    @ray.method(max_task_retries=-1)
     def pid(self) -> int:
-        """The actor's process id."""
-        import os
-
+        """The actor's process id; asked of an actor that died, it answers when Ray has started it again."""
         return os.getpid()

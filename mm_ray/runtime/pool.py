@@ -1,0 +1,103 @@
+"""A pool of actors that pull numbered calls. What a lost actor held is handed to the others; who comes back works again."""
+
+import logging
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ray
+from ray.exceptions import NodeDiedError, ObjectLostError, RayActorError
+
+QUEUED_PER_ACTOR = 2
+"""One call runs, the next one waits beside it, so that an actor never waits for the driver."""
+MAX_LOSSES = 5
+"""A call that was lost with its actor so many times ends the run: it may well be what kills them."""
+LOOK_S = 30.0
+LOST = (RayActorError, NodeDiedError, ObjectLostError)
+STALE = -1
+
+Submit = Callable[[Any, int], Any]
+log = logging.getLogger(__name__)
+
+
+class ActorPool:
+    """Actors that Ray starts again when they die, without retries of their own: the pool hands calls out anew.
+
+    Args:
+        actors: Handles; each has `pid`, which waits until the actor is back.
+
+    """
+
+    def __init__(self, actors: Sequence[Any]) -> None:
+        self.actors = list(actors)
+        self._running: dict[Any, tuple[int, int]] = {}
+        self._returning: dict[Any, int] = {}
+        self._away: set[int] = set()
+
+    def run(self, submit: Submit, count: int, deadline_s: float = 0.0) -> dict[int, Any]:
+        """The results of the calls 0 to `count` - 1 by number.
+
+        Args:
+            submit: Starts call `number` on an actor.
+            count: Number of calls.
+            deadline_s: After so many seconds the calls that are still out are given up, as soon as one has arrived; 0 waits.
+
+        """
+        waiting, results, losses = deque(range(count)), dict[int, Any](), Counter[int]()
+        until = time.monotonic() + deadline_s if deadline_s else float("inf")
+        while len(results) < count and not (results and time.monotonic() > until):
+            self._hand_out(waiting, submit)
+            for ref in self._arrived(until):
+                self._take(ref, waiting, results, losses)
+        self._running = {ref: (STALE, actor) for ref, (_, actor) in self._running.items()}
+        return results
+
+    def close(self) -> None:
+        """End the actors."""
+        for actor in self.actors:
+            ray.kill(actor)
+
+    def _hand_out(self, waiting: deque[int], submit: Submit) -> None:
+        load = Counter(actor for _, actor in self._running.values())
+        here = [actor for actor in range(len(self.actors)) if actor not in self._away]
+        while waiting and here:
+            actor = min(here, key=lambda actor: load[actor])
+            if load[actor] == QUEUED_PER_ACTOR:
+                return
+            number = waiting.popleft()
+            self._running[submit(self.actors[actor], number)] = (number, actor)
+            load[actor] += 1
+
+    def _arrived(self, until: float) -> list[Any]:
+        left = until - time.monotonic()
+        patience = min(LOOK_S, left) if left > 0 else LOOK_S
+        done, _ = ray.wait([*self._running, *self._returning], num_returns=1, timeout=patience)
+        if not done and len(self._away) == len(self.actors):
+            log.warning("all %d client actors are lost; waiting until Ray finds room to start one again", len(self.actors))
+        return list(done)
+
+    def _take(self, ref: Any, waiting: deque[int], results: dict[int, Any], losses: Counter[int]) -> None:
+        if ref in self._returning:
+            actor = self._returning.pop(ref)
+            ray.get(ref)  # one that will never come back raises here
+            self._away.discard(actor)
+            return
+        number, actor = self._running.pop(ref)
+        try:
+            result = ray.get(ref)
+        except LOST as error:
+            self._call_back(actor)
+            if number != STALE:
+                waiting.append(number)
+                losses[number] += 1
+                if losses[number] > MAX_LOSSES:
+                    raise error
+            return
+        if number != STALE:
+            results[number] = result
+
+    def _call_back(self, actor: int) -> None:
+        if actor not in self._away:
+            self._away.add(actor)
+            self._returning[self.actors[actor].pid.remote()] = actor
