@@ -10,9 +10,9 @@ SPEECH = {"ANG": 300, "DIS": 400, "FEA": 500, "HAP": 600, "NEU": 700, "SAD": 800
 
 def folder(root):
     """Two classes, five groups each, which are subfolders."""
-    for label in ("cat", "dog"):
+    for label, lowest in (("cat", 300), ("dog", 310)):
         for group in range(5):
-            write_film(root / label / f"{label}{group}" / "a.mp4", seconds=1.2, hz=300 + 40 * group)
+            write_film(root / label / f"{label}{group}" / "a.mp4", seconds=1.2, hz=lowest + 40 * group)
     return {"root": str(root)}
 
 

@@ -11,6 +11,8 @@ from mm_ray.data.store import REJECTED, reopen, write_rejected
 from mm_ray.errors import bad_value
 from mm_ray.prepare.estimate import estimate, print_estimate
 from mm_ray.prepare.flags import parse_flags
+from mm_ray.prepare.inspect import print_contents, read_contents
+from mm_ray.prepare.page import write_page
 from mm_ray.prepare.plan import Plan, make_plan
 from mm_ray.prepare.progress import ClipProgress
 from mm_ray.prepare.summary import Summary, print_summary
@@ -23,6 +25,9 @@ def main(argv: Sequence[str]) -> None:
     """Parse the flags, prepare what is missing, tell what became of it."""
     data, flags = parse_flags(argv)
     console = Console()
+    if flags.inspect:
+        inspect(flags.inspect, data.fold, console)
+        return
     plan = make_plan(data, flags.out)
     if flags.dry_run:
         print_estimate(plan, estimate(plan, _dry_workers(flags)), console)
@@ -33,6 +38,13 @@ def main(argv: Sequence[str]) -> None:
     if summary.rejected_frac > flags.max_rejected:
         problem = f"{summary.rejected_frac:.1%} of the clips were rejected; see {flags.out}/{REJECTED}"
         raise bad_value("max_rejected", flags.max_rejected, problem)
+
+
+def inspect(store: str, fold: int, console: Console) -> None:
+    """Tell what is in a store, and write a page with some of its clips."""
+    contents = read_contents(store)
+    print_contents(contents, fold, console)
+    console.print(f"page: {write_page(contents)}", highlight=False, soft_wrap=True)
 
 
 def prepare(plan: Plan, run: Run, console: Console) -> Summary:

@@ -47,9 +47,12 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--address", type=str, default="", help="Ray cluster to join: auto, HOST:PORT (default: start one here)"
     )
+    parser.add_argument(
+        "--inspect", type=str, default="", help="Instead: show what this store holds, and write a page of clips"
+    )
     parser.add_argument("--dry_run", action="store_true", help="Count and estimate; write nothing")
     parser.add_argument("--serial", action="store_true", help="Run in this process without Ray: same bits, easy to debug")
-    parser.add_class_arguments(DataConfig, "data", skip={"name", "root", "fold"})
+    parser.add_class_arguments(DataConfig, "data", skip={"name", "root"})
     return parser
 
 
@@ -63,6 +66,8 @@ def _normalised(argument: str) -> str:
 
 
 def _check(flags: Any) -> None:
+    if flags.inspect:
+        return
     if not flags.source:
         raise UserError("SOURCE: name a data set, such as folder; python -m mm_ray.prepare --help lists what is needed")
     if "/" in flags.source:

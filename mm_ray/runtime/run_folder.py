@@ -14,7 +14,8 @@ import yaml
 from mm_ray.config import ExperimentConfig
 from mm_ray.data.table import FeatureTable
 from mm_ray.errors import bad_value
-from mm_ray.fed.experiment import Finished, student_params
+from mm_ray.fed.experiment import Finished
+from mm_ray.fed.loop import role_params
 from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.models.student import save_student
 from mm_ray.runtime.tensorboard import TrialWriter
@@ -108,10 +109,13 @@ class RoundLog:
         self._board.finish("SUCCESS" if error is None else "FAILURE")
 
 
-def write_results(folder: Path, finished: Finished, result: Mapping[str, Any], store: PhaseStore, table: FeatureTable) -> Path:
-    """Write the student and then `result.json`; returns the student's path."""
-    model = finished.plan.config.model
-    params = student_params(finished, store)
-    student = save_student(folder, params, model, table.shapes, table.class_names, table.features)
+def write_results(
+    folder: Path, finished: Finished, result: Mapping[str, Any], store: PhaseStore, table: FeatureTable
+) -> Path | None:
+    """Write the student and then `result.json`; returns the student's path, or None if the method has no student."""
+    plan, student, path = finished.plan, finished.plan.method.student, None
+    if student:
+        params = role_params(student, finished.outcomes, store)
+        path = save_student(folder, params, plan.model_of(student), table.shapes, table.class_names, table.features)
     write_text(folder / "result.json", json.dumps(result, indent=2))
-    return student
+    return path

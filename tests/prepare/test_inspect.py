@@ -1,0 +1,78 @@
+import base64
+import io
+import re
+
+import av
+import numpy as np
+import pytest
+from media_trees import csv, folder
+
+from mm_ray.errors import UserError
+from mm_ray.prepare.__main__ import main
+
+
+def run(build, base, *flags):
+    (base / "root").mkdir()
+    build(base / "root")
+    main([build.__name__, str(base / "root"), "--out", str(base / "store"), "--serial", "--max-rejected", "1", *flags])
+    return base / "store"
+
+
+def inspected(store, capsys, *flags):
+    capsys.readouterr()
+    main(["--inspect", str(store), *flags])
+    return [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+
+
+def pictures(store):
+    text = (store / "inspect.html").read_text()
+    found = re.findall(r'class="(\w+)".*?base64,([^"]+)"', text)
+    return text, [(kind, decoded(base64.b64decode(data))) for kind, data in found]
+
+
+def decoded(png):
+    with av.open(io.BytesIO(png)) as container:
+        return next(container.decode(video=0)).to_ndarray(format="rgb24")
+
+
+def test_the_tables(tmp_path, capsys):
+    store = run(csv, tmp_path)
+    lines = inspected(store, capsys, "--data.fold", "1")
+    assert lines[0] == f"{store}: csv, fold 1 of 2"
+    assert "class train dev test clips groups hours with video" in lines
+    assert "bell 9 3 3 15 5 0.01 15" in lines
+    assert "all 18 6 6 30 5 0.01 30" in lines
+    assert "durations: 1.00 to 2.00 s, median 1.50 s" in lines
+    assert {"flags: none", "rejected: none"} <= set(lines)
+
+
+def test_flags_rejects_and_an_unfinished_store(tmp_path, capsys):
+    def build(root):
+        folder(root)
+        (root / "cat" / "x.mp4").write_bytes(b"no media")
+
+    build.__name__ = "folder"
+    store = run(build, tmp_path)
+    assert "rejected: 1 not_media (FFmpeg knows no such format)" in inspected(store, capsys)
+    (store / "rejected.parquet").unlink()
+    assert inspected(store, capsys)[0].endswith("NOT FINISHED: the same prepare command goes on")
+
+
+def test_the_page_shows_sound_and_frames(tmp_path, capsys):
+    store = run(folder, tmp_path, "--data.features.video_color=rgb", "--data.features.video_size=8")
+    assert f"page: {store}/inspect.html" in inspected(store, capsys)
+    text, found = pictures(store)
+    assert "cat/cat0/a.mp4" in text
+    assert text.count("<section>") == 10
+    sound, sight = (next(picture for kind, picture in found if kind == wanted) for wanted in ("sound", "sight"))
+    assert sound.shape == (80, 59, 3)
+    assert sight.shape == (8, 9, 3)
+    assert np.ptp(sight[6, 2].astype(int)) > 50  # the frame is green
+
+
+def test_no_store_and_no_fold(tmp_path):
+    with pytest.raises(UserError, match=r"^inspect=.*: no such store"):
+        main(["--inspect", str(tmp_path / "nowhere")])
+    store = run(folder, tmp_path)
+    with pytest.raises(UserError, match=r"^data.fold=3: .* has 1 fold"):
+        main(["--inspect", str(store), "--data.fold", "3"])
