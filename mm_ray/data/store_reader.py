@@ -76,6 +76,7 @@ def read_store(store: str | Path, fold: int) -> FeatureTable:
         class_names=header.settings.class_names,
         features=header.settings.features,
         fingerprint=digest([f"{header.fingerprint}/{fold}".encode()]),
+        num_folds=header.settings.num_folds,
     )
 
 

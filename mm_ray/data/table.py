@@ -43,6 +43,8 @@ class FeatureTable:
     features: FeatureConfig
     fingerprint: str
     """Digest of all clips and features and of the fold."""
+    num_folds: int = 1
+    """How many folds the data set has."""
 
     @property
     def num_clips(self) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mm_ray.config import ExperimentConfig, with_overrides
+from mm_ray.config import ExperimentConfig, ModelConfig, with_overrides
 from mm_ray.data.table import FeatureTable
 from mm_ray.evaluate.metrics import summary
 from mm_ray.fed.executor import Executor
@@ -20,10 +20,9 @@ from mm_ray.fed.phase import Role
 from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.fed.scoring import confusion_on
 from mm_ray.models.flat import named_tensors
-from mm_ray.types import Arrays, RoundReport
+from mm_ray.types import RoundReport
 
 CONTROL_PHASE = "control/cross_entropy"
-ROLES = ("student", "teacher", "phase1_audio")
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,10 @@ class Plan:
     federation: Federation
     method: Method
 
+    def model_of(self, role: Role) -> ModelConfig:
+        """Sizes of a role's network; a method may have its own."""
+        return next(phase.model for phase in self.method.phases if phase.name == role.phase)
+
 
 @dataclass(frozen=True)
 class Finished:
@@ -42,9 +45,8 @@ class Finished:
     plan: Plan
     outcomes: Outcomes
 
-    def best_dev(self, role_name: str = "student") -> float:
+    def best_dev(self, role: Role) -> float:
         """A role's dev top-1 at its best round."""
-        role: Role = getattr(self.plan.method, role_name)
         outcome = self.outcomes[role.phase]
         return float(outcome.reports[outcome.best_round(role.network) - 1].metrics[f"dev/{role.network}_top1"])
 
@@ -76,12 +78,13 @@ def run_experiment(
     reports: list[RoundReport] = []
     finished = yield from _mapped(run_rounds(plan, store, executor), lambda report: _note(report, reports))
     test = scores_on_test(finished, store)
-    dev = {role: finished.best_dev(role) for role in ROLES}
+    dev = {name: finished.best_dev(role) for name, role in plan.method.roles.items()}
     if control:
         control_config = with_overrides(plan.config, {"method": "control"})
         control_plan = replace(plan, config=control_config, method=find_method(control_config))
         control_run = yield from _control_only(run_rounds(control_plan, store, executor), control_plan)
-        test["control"], dev["control"] = scores_on_test(control_run, store)["student"], control_run.best_dev()
+        test["control"] = scores_on_test(control_run, store)["student"]
+        dev["control"] = control_run.best_dev(control_plan.method.main)
     return finished, _result(finished, reports, test, dev, store, time.perf_counter() - started)
 
 
@@ -92,7 +95,7 @@ def _note(report: RoundReport, notes: list[RoundReport]) -> RoundReport:
 
 def _control_only(rounds: Generator[RoundReport, None, Finished], plan: Plan) -> Generator[RoundReport, None, Finished]:
     """The control's own rounds under its own name; the rounds that it shares were told already."""
-    own = plan.method.student.phase
+    own = plan.method.main.phase
     return (yield from _mapped(rounds, lambda r: replace(r, phase=CONTROL_PHASE) if r.phase == own else None))
 
 
@@ -112,28 +115,25 @@ def _mapped(
 
 
 def scores_on_test(finished: Finished, store: PhaseStore) -> dict[str, dict[str, float]]:
-    """`top1`, `uar`, `macro_f1` on the test set for `student`, `teacher` and `phase1_audio`."""
-    return {name: summary(confusion_of_role(finished, name, store)) for name in ROLES}
+    """`top1`, `uar`, `macro_f1` on the test set for each of the method's roles."""
+    roles = finished.plan.method.roles
+    return {name: summary(confusion_of_role(finished, role, store)) for name, role in roles.items()}
 
 
-def confusion_of_role(finished: Finished, role_name: str, store: PhaseStore) -> np.ndarray:
+def confusion_of_role(finished: Finished, role: Role, store: PhaseStore) -> np.ndarray:
     """Confusion matrix (C, C) of a role on the test set."""
-    role: Role = getattr(finished.plan.method, role_name)
     assert role.network
     params = role_params(role, finished.outcomes, store)
     plan = finished.plan
-    return confusion_on("test", role.network, params, plan.config.model, plan.federation)
+    return confusion_on("test", role.network, params, plan.model_of(role), plan.federation)
 
 
-def student_params(finished: Finished, store: PhaseStore) -> Arrays:
-    """The student's parts at its best dev round."""
-    return role_params(finished.plan.method.student, finished.outcomes, store)
-
-
-def params_digest(config: ExperimentConfig, federation: Federation, params: Arrays) -> str:
-    """sha256 over the student's tensors (float32, little endian) in the order of their names."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(named_tensors("audio", params, config.model, federation.shapes).items()):
+def params_digest(finished: Finished, role: Role, store: PhaseStore) -> str:
+    """sha256 over a role's tensors (float32, little endian) in the order of their names."""
+    digest, plan = hashlib.sha256(), finished.plan
+    params = role_params(role, finished.outcomes, store)
+    tensors = named_tensors(str(role.network), params, plan.model_of(role), plan.federation.shapes)
+    for name, tensor in sorted(tensors.items()):
         digest.update(name.encode())
         digest.update(tensor.numpy().astype("<f4").tobytes())
     return digest.hexdigest()
@@ -148,7 +148,7 @@ def _result(
     seconds: float,
 ) -> dict[str, Any]:
     plan = finished.plan
-    student = plan.method.student
+    main = plan.method.main
     reused = sum(report.reused for report in reports)
     return {
         "method": plan.config.method,
@@ -156,11 +156,11 @@ def _result(
         "data": plan.config.data.name,
         "test": test,
         "dev": {role: {"top1": value} for role, value in dev.items()},
-        "best_round": finished.outcomes[student.phase].best_round(student.network),
+        "best_round": finished.outcomes[main.phase].best_round(main.network),
         "rounds_computed": len(reports) - reused,
         "rounds_reused": reused,
         "seconds": seconds,
         "bytes_up": sum(report.bytes_up for report in reports),
         "bytes_down": sum(report.bytes_down for report in reports),
-        "params_digest": params_digest(plan.config, plan.federation, student_params(finished, store)),
+        "params_digest": params_digest(finished, main, store),
     }

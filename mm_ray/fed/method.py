@@ -16,12 +16,26 @@ from mm_ray.names import resolve
 
 @dataclass(frozen=True)
 class Method:
-    """Phases in order, and the roles that `result.json` reports."""
+    """Phases in order, and the roles that `result.json` reports, as far as the method has them."""
 
     phases: tuple[Phase, ...]
-    student: Role
-    teacher: Role
-    phase1_audio: Role
+    student: Role | None
+    """The audio network that every client ends with."""
+    teacher: Role | None = None
+    """The audiovisual network, where there is one for all clients; it need not teach."""
+    phase1_audio: Role | None = None
+    """The audio network before phase 2."""
+
+    @property
+    def roles(self) -> dict[str, Role]:
+        """The roles that there are, by name."""
+        named = {"student": self.student, "teacher": self.teacher, "phase1_audio": self.phase1_audio}
+        return {name: role for name, role in named.items() if role}
+
+    @property
+    def main(self) -> Role:
+        """The network by which the method is judged: the student, or else the audiovisual one."""
+        return next(iter(self.roles.values()))
 
 
 @dataclass(frozen=True)
@@ -66,6 +80,11 @@ def phase1(config: ExperimentConfig) -> Phase1:
     unimodal = Unimodal(one.rounds - one.fusion_rounds, **common)
     fusion = Fusion(one.fusion_rounds, **common)
     return Phase1((unimodal, fusion), Role(fusion.name, "av"), Role(unimodal.name, "audio"))
+
+
+def total_rounds(config: ExperimentConfig) -> int:
+    """Rounds of both phases: what a method without a phase 2 gets, so that all methods have as many."""
+    return config.phase1.rounds + config.phase2.rounds
 
 
 def with_phase2(config: ExperimentConfig) -> Method:

@@ -62,15 +62,22 @@ def _resumed(argv: Sequence[str]) -> list[str]:
     return [f"--config={folder / 'config.yaml'}", *(f"--{name}={value}" for name, value in settings.items())]
 
 
+ROLE_LABELS = {
+    "student": "distilled student",
+    "control": "control (cross-entropy)",
+    "phase1_audio": "phase 1, un-distilled",
+    "teacher": "audiovisual teacher",
+}
+
+
 def _print_best(best: dict[str, Any], study: Study) -> None:
     test = best["result"]["test"]
     print(f"\nbest of {study.trials} trials: number {best['number']}, dev audio top-1 {best['score']:.3f}")
     print(f"  {describe(best['params'])}")
     print("audio accuracy on the test set")
-    print(f"  distilled student          {test['student']['top1']:.3f}")
-    print(f"  control (cross-entropy)    {test['control']['top1']:.3f}")
-    print(f"  phase 1, un-distilled      {test['phase1_audio']['top1']:.3f}")
-    print(f"  audiovisual teacher        {test['teacher']['top1']:.3f}")
+    for role, label in ROLE_LABELS.items():
+        if role in test:
+            print(f"  {label:<26} {test[role]['top1']:.3f}")
     print(f"best configuration:  {study.folder / 'best.yaml'}")
     print(f"report:              {study.folder / 'report.html'}")
     print(f"tensorboard --logdir {study.folder / 'tensorboard'}")

@@ -133,7 +133,7 @@ def _headline(study: Study, best: dict[str, Any], result: dict[str, Any]) -> dic
         "params": best["params"],
         "score": best["score"],
         "control": result["dev"]["control"]["top1"],
-        "phase1": result["dev"]["phase1_audio"]["top1"],
+        "phase1": result["dev"].get("phase1_audio", {}).get("top1"),
         "test": result["test"],
         "command": f"python -m mm_ray.train --config {study.folder / 'best.yaml'} --seed {study.base.seed + 1} --control",
     }

@@ -35,7 +35,7 @@ class TrialRun:
 
     def __init__(self, settings: TrialSettings, overrides: Mapping[str, Any], table: FeatureTable, executor: Executor) -> None:
         plan = plan_experiment(with_overrides(settings.base, overrides), table)
-        self._student, self._last = plan.method.student, plan.method.phases[-1]
+        self._main, self._last = plan.method.main, plan.method.phases[-1]
         self._rounds: Generator[RoundReport, None, Finished] = run_rounds(plan, PhaseStore(settings.phases), executor)
         self._best: dict[str, float] = {}
         self._state: dict[str, Any] = {
@@ -67,7 +67,7 @@ class TrialRun:
         state = self._state
         state["round"] += 1
         state["rounds_reused" if report.reused else "rounds_computed"] += 1
-        score = report.metrics.get(dev_top1(str(self._student.network)))
+        score = report.metrics.get(dev_top1(str(self._main.network)))
         if report.phase == self._last.name:
             state["phase2_round"] = report.round
         if score is not None and score > self._best.get(report.phase, -1.0):

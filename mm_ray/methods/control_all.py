@@ -1,0 +1,13 @@
+"""The second control: ModalityMirror's phase 1, then cross-entropy only, on all clients for as many rounds.
+
+The other one (`control`) goes on with the audiovisual clients alone, as the distillation does. This one answers whether it
+would have been better to let everybody go on.
+"""
+
+from mm_ray.config import ExperimentConfig, with_overrides
+from mm_ray.fed.method import Method, with_phase2
+
+
+def build(config: ExperimentConfig) -> Method:
+    """ModalityMirror with loss weight 0 and audio-only clients that train."""
+    return with_phase2(with_overrides(config, {"phase2.loss_weight": 0.0, "phase2.audio_clients": "train"}))

@@ -1,0 +1,19 @@
+"""UniFL: clients with the same modality set train together and with nobody else; a baseline of ModalityMirror and Harmony.
+
+Two federations run side by side, each for as many rounds as both phases of ModalityMirror have: the audio-only clients train
+the audio network, which is the student, and the audiovisual clients the audiovisual network, with an audio encoder of their
+own. The sources name the rule and no more: networks, sampling and training are those of phase 1 here (our choice). Without
+missing video there are no audio-only clients, and one line says so.
+"""
+
+from mm_ray.config import ExperimentConfig
+from mm_ray.fed.method import Method, total_rounds, training
+from mm_ray.fed.phase import Role
+from mm_ray.fed.phases.unifl import UniFLAudio, UniFLAudiovisual
+
+
+def build(config: ExperimentConfig) -> Method:
+    """The two federations, one after the other; nothing passes between them."""
+    rounds, common = total_rounds(config), training(config, config.phase1)
+    audio, audiovisual = UniFLAudio(rounds, **common), UniFLAudiovisual(rounds, **common)
+    return Method((audio, audiovisual), student=Role(audio.name, "audio"), teacher=Role(audiovisual.name, "av"))

@@ -1,0 +1,43 @@
+"""Two clients, one round at a time, and the rule of a method worked out in numpy from what they send."""
+
+import numpy as np
+from fed.tiny import tiny_plan
+
+from mm_ray.fed.loop import role_params
+from mm_ray.types import RoundContext, sent_to_clients
+
+# Everybody takes part in every round; each client is a chunk of its own.
+TWO = {"partition.num_clients": 2, "clients.sample_frac": 1.0, "clients.chunk_size": 1, "phase1.rounds": 2, "phase2.rounds": 1}
+ONE_AUDIO_ONLY, BOTH_AUDIOVISUAL = {"partition.video_missing": 0.5}, {"partition.video_missing": 0.0}
+
+
+def two_client_plan(method, kind, overrides=()):
+    return tiny_plan(TWO | kind | {"method": method} | dict(overrides))
+
+
+def clients_of(plan):
+    """(audio-only clients, audiovisual clients)."""
+    return plan.federation.of_type("audio"), plan.federation.of_type("audio", "video")
+
+
+def updates_of(plan, phase, state, number=1, sources=None):
+    """Update by client id in a round that begins with `state`."""
+    federation = plan.federation
+    material = phase.material(sources or {})
+    context = RoundContext(federation.seed, number, sent_to_clients(state), material, federation.table, federation.shapes)
+    return {client.id: phase.client_update(context, client) for client in phase.plan(federation, number)}
+
+
+def weighted_mean(changes):
+    """The mean of (clips, change) pairs, in the order of the clients: float32, as the server takes it."""
+    total = sum(np.float32(clips) * change for clips, change in changes)
+    return total / np.float32(sum(clips for clips, _ in changes))
+
+
+def sources_of(run, phase):
+    """What a phase of a finished run took from the phases before it."""
+    return {role: role_params(role, run.finished.outcomes, run.store) for role in phase.sources}
+
+
+def state_after(run, phase, number):
+    return run.store.load(run.keys[phase.name], number)
