@@ -1,0 +1,1 @@
+"""The comparison of methods over missing video, heterogeneity, seeds and folds."""

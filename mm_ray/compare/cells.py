@@ -1,0 +1,61 @@
+"""The cells of a comparison: one method in one setting, with one seed, on one fold."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from mm_ray.config import ExperimentConfig, to_dict, with_overrides
+
+
+@dataclass(frozen=True, order=True)
+class Setting:
+    """A regime: how much video is missing, how heterogeneous the clients are."""
+
+    video_missing: float
+    alpha: float
+
+    def overrides(self) -> dict[str, Any]:
+        """As config fields."""
+        return {"partition.video_missing": self.video_missing, "partition.alpha": self.alpha}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the comparison. Cells that differ in the method only are a pair: same clients, cohorts and batches."""
+
+    method: str
+    setting: Setting
+    seed: int
+    fold: int
+    tuned: Mapping[str, Any] = field(default_factory=dict)
+    """What tuning chose for the method, as config fields."""
+    on_test: bool = True
+    """False while settings are being chosen: the test set is then not looked at."""
+
+    def config(self, base: ExperimentConfig) -> ExperimentConfig:
+        """The config of the run."""
+        own = {"method": self.method, "seed": self.seed, "data.fold": self.fold}
+        config: ExperimentConfig = with_overrides(base, own | self.setting.overrides() | dict(self.tuned))
+        return config
+
+    def key(self, base: ExperimentConfig) -> str:
+        """The name of the cell's result: a digest of all that it depends on."""
+        content = {"config": to_dict(self.config(base)), "on_test": self.on_test}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
+
+    def to_json(self) -> dict[str, Any]:
+        """Flat, for a result's row."""
+        flat = asdict(self) | asdict(self.setting)
+        del flat["setting"]
+        return flat
+
+
+def cells_of(methods: Sequence[str], settings: Sequence[Setting], seeds: Sequence[int], folds: Sequence[int]) -> list[Cell]:
+    """All cells, ordered so that two which share a phase do not run side by side more than they must.
+
+    Method by method: while the first method computes phase 1 of one setting, another actor computes that of the next one, and
+    nobody waits.
+    """
+    return [Cell(method, setting, seed, fold) for method in methods for setting in settings for seed in seeds for fold in folds]

@@ -1,0 +1,71 @@
+"""The results of cells: one JSON file each, so that a comparison goes on where it was stopped; and the table of them."""
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mm_ray.compare.cells import Cell
+from mm_ray.config import ExperimentConfig
+from mm_ray.runtime.run_folder import write_text
+
+COLUMNS = (
+    "method", "video_missing", "alpha", "seed", "fold", "top1", "uar", "macro_f1", "dev_top1", "teacher_top1",
+    "phase1_audio_top1", "best_round", "rounds", "rounds_computed", "rounds_reused", "bytes_up", "bytes_down", "seconds",
+    "tuned", "params_digest",
+)  # fmt: skip
+
+
+class CellResults:
+    """Results below `folder/cells/`.
+
+    Args:
+        folder: The comparison's folder.
+        base: The config that all cells start from.
+
+    """
+
+    def __init__(self, folder: Path, base: ExperimentConfig) -> None:
+        self._folder, self._base = folder / "cells", base
+        self._folder.mkdir(exist_ok=True)
+
+    def missing(self, cells: Sequence[Cell]) -> list[Cell]:
+        """The cells without a result."""
+        return [cell for cell in cells if not self._path(cell).exists()]
+
+    def write(self, cell: Cell, result: dict[str, Any]) -> None:
+        """Keep a cell's result."""
+        write_text(self._path(cell), json.dumps(result, indent=2))
+
+    def read(self, cell: Cell) -> dict[str, Any]:
+        """A cell's result."""
+        result: dict[str, Any] = json.loads(self._path(cell).read_text())
+        return result
+
+    def _path(self, cell: Cell) -> Path:
+        return self._folder / f"{cell.key(self._base)}.json"
+
+
+def row_of(cell: Cell, result: dict[str, Any]) -> dict[str, Any]:
+    """A row of the table: the audio student's scores on the test set, and what they cost."""
+    test = result["test"]
+    student = test.get("student", {})
+    return {
+        **cell.to_json(),
+        **{name: student.get(name) for name in ("top1", "uar", "macro_f1")},
+        "dev_top1": result["dev"].get("student", {}).get("top1"),
+        "teacher_top1": test.get("teacher", {}).get("top1"),
+        "phase1_audio_top1": test.get("phase1_audio", {}).get("top1"),
+        "rounds": result["rounds_computed"] + result["rounds_reused"],
+        **{name: result[name] for name in COLUMNS if name in result},
+        "per_class": result["per_class"],
+    }
+
+
+def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """One line a cell."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows([row | {"tuned": json.dumps(row["tuned"]) if row["tuned"] else ""} for row in rows])

@@ -1,0 +1,62 @@
+"""A method's own search space for a comparison, and its search by Optuna."""
+
+from typing import Any
+
+import optuna
+
+from mm_ray.seeding import stream
+
+NUM_STARTUP_TRIALS = 5
+DISTILLING = ("modality_mirror", "fedcmi", "mfcpl")
+WITH_PHASE2 = ("control", "control_all", "harmony")
+
+
+class MethodSearch:
+    """Asks and tells one method's settings; the first is the default.
+
+    Args:
+        method: Name of the method.
+        name: Name of the random stream, so that two searches differ.
+        seed: Seed.
+
+    """
+
+    def __init__(self, method: str, name: str, seed: int) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        sampler = optuna.samplers.TPESampler(seed=stream(seed, "compare", name) % 2**32, n_startup_trials=NUM_STARTUP_TRIALS)
+        self._study = optuna.create_study(direction="maximize", sampler=sampler)
+        self._study.enqueue_trial(default_of(method))
+        self._method = method
+
+    def ask(self) -> dict[str, Any]:
+        """The next setting, as config fields."""
+        self._trial = self._study.ask()
+        return space_of(self._method, self._trial)
+
+    def tell(self, score: float) -> None:
+        """The mean dev accuracy of what was asked last."""
+        self._study.tell(self._trial, score)
+
+    def best(self) -> dict[str, Any]:
+        """The best setting so far, as config fields."""
+        return dict(self._study.best_params)
+
+
+def space_of(method: str, trial: optuna.Trial) -> dict[str, Any]:
+    """Learning rate of phase 1 for all; of phase 2 where there is one; temperature and weight for those that distil.
+
+    Rounds are not searched: all methods have the same number.
+    """
+    setting: dict[str, Any] = {"phase1.local.lr": trial.suggest_float("phase1.local.lr", 0.01, 0.1, log=True)}
+    if method in (*DISTILLING, *WITH_PHASE2):
+        setting["phase2.local.lr"] = trial.suggest_float("phase2.local.lr", 0.003, 0.1, log=True)
+    if method in DISTILLING:
+        setting["phase2.temperature"] = trial.suggest_float("phase2.temperature", 1.0, 20.0, log=True)
+        setting["phase2.loss_weight"] = trial.suggest_float("phase2.loss_weight", 0.1, 1.0)
+    return setting
+
+
+def default_of(method: str) -> dict[str, Any]:
+    """The defaults of the space."""
+    fixed = {"phase1.local.lr": 0.03, "phase2.local.lr": 0.03, "phase2.temperature": 4.0, "phase2.loss_weight": 0.5}
+    return dict(space_of(method, optuna.trial.FixedTrial(fixed)))  # type: ignore[arg-type]
