@@ -32,7 +32,7 @@ def gather_stacked(
 
 
 def _frames(offsets_N1: np.ndarray, indices_KB: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """First frames and lengths..."""
+    """The rows (K, B, L) of the frames, as if all clips were as long as the longest, and the lengths (K, B)."""
     starts_KB = offsets_N1[indices_KB]
     lengths_KB = offsets_N1[indices_KB + 1] - starts_KB
     return starts_KB[..., None] + np.arange(lengths_KB.max()), lengths_KB
