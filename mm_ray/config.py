@@ -345,6 +345,8 @@ class ClientsConfig:
         sample_frac: Fraction of each client type (audio-only, audiovisual) per round, at least one of each.
         dropout_frac: Each sampled client fails to answer with this probability: it gets the parameters and sends nothing.
         chunk_size: Clients per chunk, the unit of work that an actor pulls and that is retried if it dies.
+        vectorize: Train the clients of a chunk together, as one stacked network (`on`) or one by one (`off`); the results
+            differ in their last bits. `auto` is what was measured to be faster (docs/speed.md).
         num_actors: Client actors of a run or of each trial; 0 takes all free CPUs for a single run and 1 for a trial.
         num_cpus: CPUs per actor, may be a fraction.
         num_gpus: GPUs per actor, may be a fraction; 0 trains on the CPU.
@@ -353,6 +355,7 @@ class ClientsConfig:
     sample_frac: float = 0.3
     dropout_frac: float = 0.0
     chunk_size: int = 2
+    vectorize: Literal["auto", "on", "off"] = "auto"
     num_actors: int = 0
     num_cpus: float = 1.0
     num_gpus: float = 0.0

@@ -39,6 +39,23 @@ class Batch(NamedTuple):
         return self._replace(**moved)  # type: ignore[arg-type]
 
 
+class StackedBatch(NamedTuple):
+    """A batch of each of K clients, padded with zeros to the longest clip, and to the most clips with clips given twice.
+
+    Shape suffixes besides those above: K clients. Lengths stay on the host, which needs them to plan.
+    """
+
+    rows_K: tuple[int, ...]
+    """Clips of each client's batch; what lies behind them in B is there for the shape only and has no part in a loss."""
+    audio_BTKF: torch.Tensor | None
+    audio_lengths_KB: np.ndarray | None
+    video_KSBD: torch.Tensor | None
+    video_lengths_KB: np.ndarray | None
+    labels_KB: torch.Tensor
+    indices_KB: np.ndarray
+    """Row of each clip in the feature table."""
+
+
 @dataclass(frozen=True)
 class Shapes:
     """What a model must know of the data: audio bins F, video features D (0: the data has no video), classes C."""

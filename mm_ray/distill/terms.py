@@ -2,7 +2,8 @@
 
 A loss is one module in `mm_ray/distill/losses`, with `loss(student, target, labels_B, settings)`. It may name in `USES` the
 fields of `Phase2Config` that it reads, so that the others do not enter its phase's key; without `USES` all of them enter.
-With `FEATURES = True` it also gets the teacher's pooled features, which are then stored beside the logits.
+With `FEATURES = True` it also gets the teacher's pooled features, which are then stored beside the logits. With `ROWWISE =
+True` it says that it is the mean of the losses of single clips, so that it may be taken of several clients' clips at once.
 """
 
 import math
@@ -34,6 +35,8 @@ class Term:
     """Dotted names of the fields of `Phase2Config` that it reads; None: it does not say."""
     features: bool
     """Whether it reads the teacher's features."""
+    rowwise: bool
+    """Whether it is a mean over clips, none of which depends on the others."""
 
 
 @lru_cache(maxsize=64)
@@ -52,7 +55,8 @@ def _term(piece: str, text: str) -> Term:
     module = resolve("phase2.loss", name, "mm_ray.distill.losses")
     short = name if "." in name else name.replace("-", "_")
     uses, features = getattr(module, "USES", None), getattr(module, "FEATURES", False)
-    return Term(short, _weight(weight, text) if colon else 1.0, module.loss, uses, features)
+    rowwise = getattr(module, "ROWWISE", False)
+    return Term(short, _weight(weight, text) if colon else 1.0, module.loss, uses, features, rowwise)
 
 
 def _weight(text: str, whole: str) -> float:

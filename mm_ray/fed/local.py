@@ -45,7 +45,7 @@ def train_local(
     """
     net.load(context.params)
     start = net.params.clone()
-    batches, dropout = _randomness(context, client, local, net, stream)
+    batches, dropout = randomness(context, client, local, net.network.name, stream)
     momentum = torch.zeros_like(net.params)
     control = ControlVariate(net, context, client) if local.scaffold else None
     loss_sum = torch.zeros((), device=net.params.device)
@@ -76,21 +76,23 @@ def local_settings(local: LocalConfig) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value or name not in ("prox_mu", "scaffold")}
 
 
-def _randomness(
-    context: RoundContext, client: ClientData, local: LocalConfig, net: FlatNetwork, stream: str
+def randomness(
+    context: RoundContext, client: ClientData, local: LocalConfig, network: str, stream: str
 ) -> tuple[list[np.ndarray], torch.Generator]:
+    """A client's batches, as positions among its clips, and the generator of its dropout in one network."""
     rng = numpy_stream(context.seed, "batches", stream, context.round, client.id)
     batches = [b for _ in range(local.epochs) for b in epoch_batches(client.num_clips, local.batch_size, rng)]
-    device = net.params.device.type
-    dropout = torch_stream(context.seed, "dropout", stream, net.network.name, context.round, client.id, device=device)
+    name = ("dropout", stream, network, context.round, client.id)
+    dropout = torch_stream(context.seed, *name, device=context.device)
     return batches, dropout
 
 
 def sgd_step(params: Tensor, grads: Tensor, momentum: Tensor, local: LocalConfig) -> None:
-    """Clip, decay, accumulate, move; all in place. The gradients are zero afterwards."""
+    """Clip, decay, accumulate, move; all in place, for a vector (P) or each row of (K, P). Gradients are zero afterwards."""
     if local.clip_norm:
-        grads.mul_((local.clip_norm / (grads.norm() + 1e-6)).clamp(max=1.0))
+        norm = torch.linalg.vector_norm(grads, dim=-1, keepdim=True)
+        grads.mul_((local.clip_norm / (norm + 1e-6)).clamp(max=1.0))
     grads.add_(params, alpha=local.weight_decay)
-    momentum.mul_(local.momentum).add_(grads)
+    torch.add(grads, momentum, alpha=local.momentum, out=momentum)
     params.add_(momentum, alpha=-local.lr)
     grads.zero_()

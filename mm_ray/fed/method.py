@@ -68,6 +68,7 @@ def training(config: ExperimentConfig, settings: Phase1Config | Phase2Config) ->
         "sample_frac": clients.sample_frac,
         "dropout_frac": clients.dropout_frac,
         "chunk_size": clients.chunk_size,
+        "vectorize": clients.vectorize != "off",
     }
 
 

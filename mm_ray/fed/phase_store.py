@@ -22,7 +22,7 @@ from mm_ray.errors import UserError, bad_value
 from mm_ray.fed.files import Files
 from mm_ray.types import RoundReport, ServerState
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 HEADER = "mm_ray"
 MAX_HEADER_BYTES = 100_000_000
 """The limit of safetensors; a file that asks for more is something else."""

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mm_ray.models.flat import FlatNetwork
+from mm_ray.models.flat import FlatVectors
 from mm_ray.types import Arrays, ClientData, ClientUpdate, RoundContext
 
 CONTROL = "control/"
@@ -26,7 +26,7 @@ CONTROL = "control/"
 class ControlVariate:
     """Corrects one client's gradients in one round, and sums them up."""
 
-    def __init__(self, net: FlatNetwork, context: RoundContext, client: ClientData) -> None:
+    def __init__(self, net: FlatVectors, context: RoundContext, client: ClientData) -> None:
         self._net, self._own = net, f"client/{client.id}/"
         self._client = self._gather(context.params, self._own)
         self._correction = self._gather(context.params, "") - self._client

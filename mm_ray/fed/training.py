@@ -1,6 +1,6 @@
 """What all training phases share: sampling, local training of some networks, the server's step per part over its holders."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
@@ -16,6 +16,7 @@ from mm_ray.fed.local import local_settings, train_local
 from mm_ray.fed.phase import Role
 from mm_ray.fed.scaffold import control_variates, moved_controls
 from mm_ray.fed.server_optim import server_memory, server_settings, server_step
+from mm_ray.fed.vectorized import stacked_updates
 from mm_ray.models.flat import flat_network
 from mm_ray.models.layers import Output
 from mm_ray.models.network import PARTS, init_part, part_size
@@ -38,6 +39,8 @@ class TrainingPhase:
     server: ServerConfig = field(default=ServerConfig(), kw_only=True)
     dropout_frac: float = field(default=0.0, kw_only=True)
     """Probability that a sampled client does not answer."""
+    vectorize: bool = field(default=False, kw_only=True)
+    """Whether the clients of a chunk are trained together."""
 
     name: ClassVar[str]
     stream: ClassVar[str]
@@ -58,8 +61,8 @@ class TrainingPhase:
             "sample_frac": self.sample_frac,
             "chunk_size": self.chunk_size,
         }
-        dropout = {"dropout_frac": self.dropout_frac} if self.dropout_frac else {}
-        return content | server_settings(self.server) | dropout
+        options = {"dropout_frac": self.dropout_frac, "vectorize": self.vectorize and self.stacks}
+        return content | server_settings(self.server) | {name: value for name, value in options.items() if value}
 
     def check(self, federation: Federation) -> None:
         """Every network of the phase needs a client that trains it.
@@ -82,6 +85,16 @@ class TrainingPhase:
     def trains(self, client: ClientData) -> tuple[str, ...]:
         """The networks that a client trains; none means it takes no part."""
         raise NotImplementedError
+
+    @property
+    def stacks(self) -> bool:
+        """Whether clients can be trained together: a subclass with a `client_update` of its own says so itself."""
+        return type(self).client_update is TrainingPhase.client_update
+
+    @property
+    def joins(self) -> bool:
+        """Whether the loss of two batches of equal size is the mean of their losses; a subclass with another loss says so."""
+        return type(self).loss is TrainingPhase.loss
 
     def loss(self, output: Output, batch: Batch, context: RoundContext, client: ClientData) -> torch.Tensor:
         """The loss of a batch: cross-entropy unless a subclass says otherwise."""
@@ -125,6 +138,12 @@ class TrainingPhase:
             net = flat_network(name, self.model, context.shapes, context.device)
             total += train_local(net, context, client, self.local, lambda o, b: self.loss(o, b, context, client), self.stream)
         return total
+
+    def client_updates(self, context: RoundContext, clients: Sequence[ClientData]) -> list[ClientUpdate]:
+        """The updates of several clients, together or one after the other."""
+        if self.vectorize and self.stacks:
+            return stacked_updates(self, context, clients)
+        return [self.client_update(context, client) for client in clients]
 
     def server_update(self, state: ServerState, total: ClientUpdate) -> ServerState:
         """Each part moves by the weighted mean of its holders' changes, as the server's optimiser says."""

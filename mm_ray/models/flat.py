@@ -3,6 +3,9 @@
 Federated learning copies parameters in, trains, and takes a difference out; on flat vectors each of these is one operation.
 """
 
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -13,27 +16,34 @@ from mm_ray.models.network import PARTS, Network, part_of
 from mm_ray.types import Arrays, Shapes
 
 
-class FlatNetwork:
+@dataclass(eq=False)
+class FlatVectors:
+    """A network's parameters and gradients as flat vectors, and where its parts lie in them."""
+
+    params: torch.Tensor
+    grads: torch.Tensor
+    slices: Mapping[str, slice]
+
+    def load(self, params: Arrays) -> None:
+        """Copy the network's parts in, each a flat float32 vector."""
+        for part, where in self.slices.items():
+            self.params[where].copy_(as_tensor(params[part]))
+
+    def parts(self, flat: torch.Tensor) -> dict[str, np.ndarray]:
+        """A flat vector of the whole network, cut into its parts (copies)."""
+        return {part: flat[where].cpu().numpy().copy() for part, where in self.slices.items()}
+
+
+class FlatNetwork(FlatVectors):
     """A resident network that is loaded with parameters, used, and loaded again."""
 
     def __init__(self, name: str, model: ModelConfig, shapes: Shapes, device: str) -> None:
         with torch.device("meta"):
             self.network = Network(name, model, shapes)
-        self.slices = _slices(self.network)
-        size = max(s.stop for s in self.slices.values())
-        self.params = torch.zeros(size, device=device)
-        self.grads = torch.zeros(size, device=device)
+        slices = part_slices(self.network)
+        size = max(where.stop for where in slices.values())
+        super().__init__(torch.zeros(size, device=device), torch.zeros(size, device=device), slices)
         _bind(self.network, self.params, self.grads)
-
-    def load(self, params: Arrays) -> None:
-        """Copy the network's parts in, each a flat float32 vector."""
-        for part, where in self.slices.items():
-            # as_tensor warns on the read-only arrays of an object store, and does not write to them.
-            self.params[where].copy_(torch.from_numpy(np.require(params[part], requirements=["W", "A"])))
-
-    def parts(self, flat: torch.Tensor) -> dict[str, np.ndarray]:
-        """A flat vector of the whole network, cut into its parts (copies)."""
-        return {part: flat[where].cpu().numpy().copy() for part, where in self.slices.items()}
 
 
 @lru_cache(maxsize=16)
@@ -42,7 +52,15 @@ def flat_network(name: str, model: ModelConfig, shapes: Shapes, device: str = "c
     return FlatNetwork(name, model, shapes, device)
 
 
-def _slices(network: Network) -> dict[str, slice]:
+def as_tensor(array: np.ndarray) -> torch.Tensor:
+    """The array as a tensor to read from; one that lies read-only in an object store is not copied."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that nobody may write to it, which nobody does
+        return torch.from_numpy(array)
+
+
+def part_slices(network: Network) -> dict[str, slice]:
+    """Where each part of a network lies in its flat vector."""
     slices, start = {}, 0
     for part in PARTS[network.name]:
         stop = start + sum(p.numel() for p in part_of(network, part).parameters())

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from mm_ray.models.dropout import dropout
+
 
 class Sequence(NamedTuple):
     """An encoded modality and which of its steps are real."""
@@ -23,14 +25,6 @@ class Sequence(NamedTuple):
 def length_mask(lengths_B: Tensor, num_steps: int) -> Tensor:
     """(B, num_steps), 1.0 where a step lies within the clip's length."""
     return (torch.arange(num_steps, device=lengths_B.device)[None] < lengths_B[:, None]).float()
-
-
-def dropout(values: Tensor, probability: float, generator: torch.Generator | None) -> Tensor:
-    """Inverted dropout with an explicit generator; the identity without one."""
-    if generator is None or probability == 0:
-        return values
-    keep = torch.empty_like(values).bernoulli_(1 - probability, generator=generator)
-    return values * keep.div_(1 - probability)
 
 
 class AudioEncoder(nn.Module):
@@ -52,7 +46,7 @@ class AudioEncoder(nn.Module):
             # Ceil: a last odd frame is pooled with the zero behind it, which a ReLU output never falls below.
             x_BFT = nn.functional.max_pool1d(x_BFT, 2, ceil_mode=True)
             lengths_B = (lengths_B + 1) // 2
-            x_BFT = dropout(x_BFT, self.dropout_probability, generator)
+            x_BFT = dropout(x_BFT.transpose(1, 2), self.dropout_probability, generator).transpose(1, 2)
         values_BTH, _ = self.gru(x_BFT.transpose(1, 2))
         return Sequence(values_BTH, length_mask(lengths_B, values_BTH.shape[1]))
 

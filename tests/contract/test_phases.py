@@ -138,7 +138,21 @@ def test_a_chunk_is_the_sum_of_its_clients_in_order(at):
     total = ClientUpdate()
     for update in at.updates():
         total += update
-    assert bits(run_chunk(at.phase, at.context(), chunk)) == bits(total)
+    assert bits(run_chunk(one_by_one(at.phase), at.context(), chunk)) == bits(total)
+
+
+def one_by_one(phase):
+    return replace(phase, vectorize=False) if hasattr(phase, "vectorize") else phase
+
+
+def test_a_chunk_trained_together_is_near_the_sum_and_the_same_every_time(at):
+    (chunk,) = chunks_of(at.phase.plan(at.federation, 1), 99)
+    together, alone = (run_chunk(phase, at.context(), chunk) for phase in (at.phase, one_by_one(at.phase)))
+    assert (set(together.sums), together.weights) == (set(alone.sums), alone.weights)
+    for name, array in alone.sums.items():
+        assert np.linalg.norm(together.sums[name] - array) <= 0.02 * np.linalg.norm(array)
+    assert together.metrics == pytest.approx(alone.metrics, rel=1e-3)
+    assert bits(run_chunk(at.phase, at.context(), chunk)) == bits(together)
 
 
 def test_the_server_changes_neither_its_state_nor_the_update(at):

@@ -69,7 +69,7 @@ def test_a_loss_that_does_not_say_what_it_reads_depends_on_all(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "own.loss", module)
     monkeypatch.setattr("mm_ray.distill.terms.resolve", lambda *_: module)
     parse_loss.cache_clear()
-    assert parse_loss("own.loss") == (Term("own.loss", 1.0, kd.loss, None, False),)
+    assert parse_loss("own.loss") == (Term("own.loss", 1.0, kd.loss, None, False, False),)
     used = loss_settings(Phase2Config(loss="own.loss"))
     assert {"temperature", "losses.dkd_alpha", "losses.c2kd_min_tau"} < set(used)
     parse_loss.cache_clear()

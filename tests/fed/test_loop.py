@@ -132,7 +132,7 @@ def test_fewer_rounds_than_stored_are_taken_as_they_are(tmp_path):
 
 @pytest.mark.parametrize(("init", "network"), [("phase1", True), ("random", False)])
 def test_the_student_starts_from_the_best_audio_network_of_phase_1_or_anew(tmp_path, init, network):
-    run = Run(tmp_path, {"phase2.student_init": init})
+    run = Run(tmp_path, {"phase2.student_init": init, "seed": 5})
     audio = Role(UNIMODAL, "audio")
     assert run.finished.outcomes[UNIMODAL].best_round("audio") not in (1, 3)
     best = role_params(audio, run.finished.outcomes, run.store)

@@ -55,6 +55,8 @@ def changed(overrides):
         ("phase2.student_init", "random", {DISTILL}),
         ("phase1.local.lr", 0.01, ALL),
         ("clients.chunk_size", 1, ALL),
+        ("clients.vectorize", "off", ALL),
+        ("clients.vectorize", "on", set()),
         ("clients.sample_frac", 1.0, ALL),
         ("partition.alpha", 0.3, ALL),
         ("partition.video_missing", 0.2, ALL),
@@ -74,6 +76,7 @@ ELSEWHERE = {"data.name", "data.root", "data.fold", "data.annotations", "data.cl
 OTHER = {
     **{f"phase{n}.{name}": value for n in (1, 2) for name, value in {"local.prox_mu": 0.1, "server.optimizer": "adam"}.items()},
     "clients.dropout_frac": 0.2,
+    "clients.vectorize": "off",
     "phase1.server.lr": 0.5,
     "phase2.server.lr": 0.5,
     "phase2.class_temperature": 2.0,

@@ -3,6 +3,7 @@
 import numpy as np
 from fed.tiny import tiny_plan
 
+from mm_ray.fed.executor import run_chunk
 from mm_ray.fed.loop import role_params
 from mm_ray.types import RoundContext, sent_to_clients
 
@@ -25,7 +26,7 @@ def updates_of(plan, phase, state, number=1, sources=None):
     federation = plan.federation
     material = phase.material(sources or {})
     context = RoundContext(federation.seed, number, sent_to_clients(state), material, federation.table, federation.shapes)
-    return {client.id: phase.client_update(context, client) for client in phase.plan(federation, number)}
+    return {client.id: run_chunk(phase, context, (client,)) for client in phase.plan(federation, number)}
 
 
 def weighted_mean(changes):

@@ -92,23 +92,23 @@ def test_what_one_host_stored_another_goes_on_with(tmp_path, two, serial):
 
 @dataclass(frozen=True)
 class Fragile(Unimodal):
-    """In round 2 a client tells its process id, and waits to be killed; but only once."""
+    """In round 2 a client's actor tells its process id, and waits to be killed; but only once."""
 
     marker: str
     victim: int
 
-    def client_update(self, context, client):
+    def client_updates(self, context, clients):
         marker = Path(self.marker)
-        if context.round == 2 and client.id == self.victim and not marker.exists():
+        if context.round == 2 and self.victim in {client.id for client in clients} and not marker.exists():
             marker.with_suffix(".part").write_text(str(os.getpid()))
             marker.with_suffix(".part").rename(marker)
             time.sleep(60)
-        return super().client_update(context, client)
+        return super().client_updates(context, clients)
 
 
 def fragile(plan, marker):
     first, *others = plan.method.phases
-    victim = first.plan(plan.federation, 2)[1].id  # the second of its chunk: the work on the first is lost with it
+    victim = first.plan(plan.federation, 2)[1].id  # the second of its chunk
     phase = Fragile(**{field.name: getattr(first, field.name) for field in fields(first)}, marker=str(marker), victim=victim)
     return replace(plan, method=replace(plan.method, phases=(phase, *others)))
 

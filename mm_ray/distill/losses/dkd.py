@@ -15,6 +15,7 @@ from mm_ray.distill.target import Target
 from mm_ray.models.layers import Output
 
 USES = ("temperature", "losses.dkd_alpha", "losses.dkd_beta")
+ROWWISE = True
 
 
 def loss(student: Output, target: Target, labels_B: Tensor, settings: Phase2Config) -> Tensor:

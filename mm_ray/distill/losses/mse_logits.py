@@ -8,6 +8,7 @@ from mm_ray.distill.target import Target
 from mm_ray.models.layers import Output
 
 USES = ()
+ROWWISE = True
 
 
 def loss(student: Output, target: Target, labels_B: Tensor, settings: Phase2Config) -> Tensor:

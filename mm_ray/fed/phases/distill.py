@@ -81,6 +81,16 @@ class Distill(TrainingPhase):
         teacher_NC, labels_N = context.material["logits"][client.indices], context.table.labels_N[client.indices]
         return class_temperatures(teacher_NC, student_NC, labels_N, self.phase2).numpy()
 
+    @property
+    def stacks(self) -> bool:
+        """Unless temperatures are class-wise, which each client makes by itself."""
+        return not has_class_temperatures(self.phase2)
+
+    @property
+    def joins(self) -> bool:
+        """Unless a loss relates the clips of a batch."""
+        return not self.phase2.loss_weight or all(term.rowwise for term in parse_loss(self.phase2.loss))
+
     def loss(self, output: Output, batch: Batch, context: RoundContext, client: ClientData) -> torch.Tensor:
         """The weighted objective; cross-entropy on clients without video."""
         has_target = "logits" in context.material and "video" in client.modalities

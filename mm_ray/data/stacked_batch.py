@@ -1,0 +1,49 @@
+"""From rows of the feature table to the batches of K clients in one piece, without Python per clip.
+
+Shape suffixes: K clients, B batch, T audio frames, F audio bins, S video frames, D video features, X frames of all clips,
+Z features, L frames of the longest clip.
+"""
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import torch
+
+from mm_ray.data.table import FeatureTable
+from mm_ray.types import StackedBatch
+
+
+def gather_stacked(
+    table: FeatureTable, indices: Sequence[np.ndarray], modalities: Collection[str], device: torch.device
+) -> StackedBatch:
+    """The batches of K clients, each given as rows of the table; a modality that is not named is `None`."""
+    rows_K = tuple(map(len, indices))
+    indices_KB = np.stack([np.resize(rows, max(rows_K)) for rows in indices])
+    audio, audio_lengths, video, video_lengths = None, None, None, None
+    if "audio" in modalities:
+        frames_KBL, audio_lengths = _frames(table.audio_offsets_N1, indices_KB)
+        audio = _gathered(table.audio_flat_XF, frames_KBL, audio_lengths, (1, 2, 0))
+    if "video" in modalities and table.video_flat_XD is not None:
+        frames_KBL, video_lengths = _frames(table.video_offsets_N1, indices_KB)
+        video = _gathered(table.video_flat_XD, frames_KBL, video_lengths, (0, 2, 1))
+    labels_KB = torch.from_numpy(table.labels_N[indices_KB])
+    tensors = [None if values is None else values.to(device) for values in (audio, video, labels_KB)]
+    return StackedBatch(rows_K, tensors[0], audio_lengths, tensors[1], video_lengths, tensors[2], indices_KB)  # type: ignore[arg-type]
+
+
+def _frames(offsets_N1: np.ndarray, indices_KB: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rows (K, B, L) of the frames, as if all clips were as long as the longest, and the lengths (K, B)."""
+    starts_KB = offsets_N1[indices_KB]
+    lengths_KB = offsets_N1[indices_KB + 1] - starts_KB
+    return starts_KB[..., None] + np.arange(lengths_KB.max()), lengths_KB
+
+
+def _gathered(flat_XZ: np.ndarray, frames_KBL: np.ndarray, lengths_KB: np.ndarray, order: tuple[int, int, int]) -> torch.Tensor:
+    """The frames as float32 with their axes K, B, L in the given order, zeros behind a clip's end."""
+    longest = frames_KBL.shape[2]
+    frames = np.ascontiguousarray(frames_KBL.transpose(order))
+    values = flat_XZ.take(frames.ravel(), axis=0, mode="clip")
+    if lengths_KB.min() < longest:
+        past_KBL = np.arange(longest) >= lengths_KB[..., None]
+        values[np.flatnonzero(past_KBL.transpose(order))] = 0  # in numpy, before the cast: ten times faster than in torch
+    return torch.from_numpy(values).float().view(*frames.shape, flat_XZ.shape[1])
