@@ -1,0 +1,109 @@
+"""Harmony's phase 2: personal encoders that never leave their client, fusion heads averaged within clusters of clients.
+
+A client's encoders start from phase 1 and stay with it. It sends the change of its fusion head and, for each modality, the
+cosine distance of its encoder's weights to phase 1's encoder. The server clusters the clients of the round by these distances
+(`fed/clusters.py`), and each client's head becomes the one it began the round with plus the mean change of its cluster. That is
+the paper's rule; three of the four variants of the published code add the mean to the *locally trained* head instead, which
+counts a client's own step twice. The mean is weighted by clips as everywhere here, the published code's is plain. Clients that
+are not in the round keep their heads. All heads start from the same fresh one (our choice).
+
+There is nothing for SCAFFOLD to correct in encoders that are not averaged, so `local.scaffold` is without effect here. Phase
+1's encoders are material: what a client has from phase 1 is not counted as traffic.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from mm_ray.config import MODALITIES
+from mm_ray.fed.clusters import clusters_of
+from mm_ray.fed.federation import Federation
+from mm_ray.fed.local import local_settings, train_local
+from mm_ray.fed.phase import Role
+from mm_ray.fed.phases.unimodal import Unimodal
+from mm_ray.fed.server_optim import server_memory, server_step
+from mm_ray.fed.training import FLOAT_BYTES, TrainingPhase
+from mm_ray.models.flat import flat_network
+from mm_ray.models.network import part_size
+from mm_ray.types import Arrays, ClientData, ClientUpdate, RoundContext, ServerState, kept_by_clients
+
+ENCODERS = tuple(f"{modality}.encoder" for modality in MODALITIES)
+HEAD, DISTANCES = "fusion/", "distances/"
+"""A client's fusion head in the state, and its distances in an update, are named by its id."""
+
+
+@dataclass(frozen=True)
+class HarmonyFusion(TrainingPhase):
+    """The audiovisual clients train their own audiovisual networks; no network is the same for all."""
+
+    name: ClassVar[str] = "harmony/fusion"
+    stream: ClassVar[str] = "phase2"
+    networks: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def sources(self) -> tuple[Role, ...]:
+        """The unimodal encoders."""
+        return Role(Unimodal.name, "audio"), Role(Unimodal.name, "video")
+
+    def settings(self) -> dict[str, Any]:
+        """Those of every training phase; SCAFFOLD does not enter."""
+        return super().settings() | {"local": local_settings(replace(self.local, scaffold=False))}
+
+    def trains(self, client: ClientData) -> tuple[str, ...]:
+        """The audiovisual network, on audiovisual clients only."""
+        return ("av",) if "video" in client.modalities else ()
+
+    def init(self, federation: Federation, sources: Mapping[Role, Arrays]) -> ServerState:
+        """The same fresh fusion head for every audiovisual client."""
+        fresh = self._fresh("fusion", federation)
+        heads = {f"{HEAD}{client.id}": fresh.copy() for client in federation.clients if self.trains(client)}
+        return ServerState(heads | server_memory(self.server, heads))
+
+    def material(self, sources: Mapping[Role, Arrays]) -> Arrays:
+        """Phase 1's encoders."""
+        return {part: array for arrays in sources.values() for part, array in arrays.items() if part in ENCODERS}
+
+    def client_update(self, context: RoundContext, client: ClientData) -> ClientUpdate:
+        """Train the client's network; its encoders stay with it, its head and its distances go to the server."""
+        own = f"client/{client.id}/"
+        start = {part: context.params.get(own + part, context.material[part]) for part in ENCODERS}
+        head = f"{HEAD}{client.id}"
+        begun = replace(context, params={**start, "fusion": context.params[head]})
+        net = flat_network("av", self.model, context.shapes, context.device)
+        local = replace(self.local, scaffold=False)
+        update = train_local(net, begun, client, local, lambda o, b: self.loss(o, b, begun, client), self.stream)
+        trained = net.parts(net.params)
+        distances = np.array([cosine_distance(trained[part], context.material[part]) for part in ENCODERS], np.float32)
+        sent = {head: update.sums["fusion"], f"{DISTANCES}{client.id}": distances}
+        kept = {own + part: trained[part] for part in ENCODERS}
+        return ClientUpdate({head: update.weights["fusion"]}, sent | kept, update.metrics)
+
+    def server_update(self, state: ServerState, total: ClientUpdate) -> ServerState:
+        """Each head of the round moves by the mean change of its cluster, as the server's optimiser says."""
+        heads = sorted(total.weights)
+        moved = server_step(self.server, state.tensors, _by_cluster(heads, total), heads) if heads else {}
+        return ServerState({**state.tensors, **moved, **kept_by_clients(total)}, state.meta)
+
+    def traffic(self, federation: Federation, client: ClientData) -> tuple[int, int]:
+        """The fusion head down; it and a distance per modality up."""
+        head = FLOAT_BYTES * part_size("fusion", self.model, federation.shapes)
+        return head, head + FLOAT_BYTES * len(ENCODERS)
+
+
+def cosine_distance(one: np.ndarray, other: np.ndarray) -> float:
+    """1 - the cosine of two flat vectors, in double precision; at least 0."""
+    a, b = one.astype(np.float64), other.astype(np.float64)
+    return max(1 - float(a @ b) / float(np.linalg.norm(a) * np.linalg.norm(b)), 0.0)
+
+
+def _by_cluster(heads: list[str], total: ClientUpdate) -> ClientUpdate:
+    """The update in which every head of a round carries the sum over its cluster, taken in the order of the names."""
+    labels = clusters_of(np.stack([total.sums[DISTANCES + head.removeprefix(HEAD)] for head in heads]))
+    sums, weights = {}, {}
+    for head, label in zip(heads, labels, strict=True):
+        members = [other for other, its in zip(heads, labels, strict=True) if its == label]
+        sums[head] = np.sum([total.sums[member] for member in members], axis=0)
+        weights[head] = sum(total.weights[member] for member in members)
+    return ClientUpdate(weights, sums)
