@@ -7,6 +7,7 @@ import optuna
 from mm_ray.seeding import stream
 
 NUM_STARTUP_TRIALS = 5
+PHASE1_RATES = (0.01, 0.03, 0.1)
 DISTILLING = ("modality_mirror", "fedcmi", "mfcpl")
 WITH_PHASE2 = ("control", "control_all", "harmony")
 
@@ -45,9 +46,10 @@ class MethodSearch:
 def space_of(method: str, trial: optuna.Trial) -> dict[str, Any]:
     """Learning rate of phase 1 for all; of phase 2 where there is one; temperature and weight for those that distil.
 
-    Rounds are not searched: all methods have the same number.
+    Rounds are not searched: all methods have the same number. Phase 1's rate is one of a few, so that methods and trials
+    share phase 1.
     """
-    setting: dict[str, Any] = {"phase1.local.lr": trial.suggest_float("phase1.local.lr", 0.01, 0.1, log=True)}
+    setting: dict[str, Any] = {"phase1.local.lr": trial.suggest_categorical("phase1.local.lr", PHASE1_RATES)}
     if method in (*DISTILLING, *WITH_PHASE2):
         setting["phase2.local.lr"] = trial.suggest_float("phase2.local.lr", 0.003, 0.1, log=True)
     if method in DISTILLING:
