@@ -27,7 +27,7 @@ def outputs_of(
     network: Callable[[Batch], Output], gather: Callable[[np.ndarray], Batch], lengths_N: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Logits (N, C) and pooled features (N, H), float32, of N clips in evaluation mode; arguments as for `logits_of`."""
-    logits_NC, features_NH = _over_batches(network, gather, lengths_N)
+    logits_NC, features_NH = _over_batches(lambda batch: network(batch)[:2], gather, lengths_N)
     return logits_NC, features_NH
 
 
