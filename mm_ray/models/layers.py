@@ -99,6 +99,8 @@ class Output(NamedTuple):
     """The pooled representation that the classifier sees."""
     heads: Mapping[str, Tensor] | None = None
     """The logits (B, C) of each head by part, in a network that has several."""
+    sequences: Mapping[str, Sequence] | None = None
+    """What the encoders say, by modality."""
 
 
 class Head(nn.Module):

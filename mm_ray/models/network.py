@@ -69,7 +69,7 @@ class Network(nn.Module):
         *others, last = (part for part in PARTS[self.name] if not part.endswith(".encoder"))
         heads = {part: self._head(part, sequences[part.partition(".")[0]], generator) for part in others}
         output = self._head(last, _joined(list(sequences.values())), generator)
-        return output._replace(heads={part: its.logits_BC for part, its in heads.items()}) if heads else output
+        return output._replace(heads={part: its.logits_BC for part, its in heads.items()}, sequences=sequences)
 
     def _head(self, part: str, sequence: Sequence, generator: torch.Generator | None) -> Output:
         output: Output = self.parts[_key(part)](sequence, generator)
