@@ -20,20 +20,21 @@ def logits_of(network: Callable[[Batch], Output], gather: Callable[[np.ndarray],
         lengths_N: Length of each clip; clips of like length share a batch, so that little is padded.
 
     """
-    return _over_batches(lambda batch: (network(batch).logits_BC,), gather, lengths_N)[0]
+    return over_batches(lambda batch: (network(batch).logits_BC,), gather, lengths_N)[0]
 
 
 def outputs_of(
     network: Callable[[Batch], Output], gather: Callable[[np.ndarray], Batch], lengths_N: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Logits (N, C) and pooled features (N, H), float32, of N clips in evaluation mode; arguments as for `logits_of`."""
-    logits_NC, features_NH = _over_batches(network, gather, lengths_N)
+    logits_NC, features_NH = over_batches(lambda batch: network(batch)[:2], gather, lengths_N)
     return logits_NC, features_NH
 
 
-def _over_batches(
+def over_batches(
     network: Callable[[Batch], Sequence[torch.Tensor]], gather: Callable[[np.ndarray], Batch], lengths_N: np.ndarray
 ) -> list[np.ndarray]:
+    """Each of the tensors that the network gives, for N clips; arguments as for `logits_of`."""
     order_N = np.argsort(lengths_N, kind="stable")
     pieces = []
     with torch.inference_mode():

@@ -71,9 +71,9 @@ class TrainingPhase:
             UserError: It has none.
 
         """
-        trained = {network for client in federation.clients for network in self.trains(client)}
+        trained = self._trained_parts(federation)
         for network in self.networks:
-            if network not in trained:
+            if not trained.issuperset(PARTS[network]):
                 missing = federation.identity["partition"]["video_missing"]
                 raise bad_value(
                     "partition.video_missing",
@@ -101,9 +101,10 @@ class TrainingPhase:
         return functional.cross_entropy(output.logits_BC, batch.labels_B)
 
     def init(self, federation: Federation, sources: Mapping[Role, Arrays]) -> ServerState:
-        """Every part of the phase's networks, from its source or drawn anew, and what server and SCAFFOLD remember."""
+        """Every part of the phase's networks and of those that clients train, from its source or drawn anew, and memories."""
         given = {part: array for role in self.sources if role.network for part, array in sources[role].items()}
-        parts = dict.fromkeys(part for network in self.networks for part in PARTS[network])
+        named = [part for network in self.networks for part in PARTS[network]]
+        parts = dict.fromkeys([*named, *sorted(self._trained_parts(federation))])
         params = {p: given[p] if p in given else self._fresh(p, federation) for p in parts}
         memory = server_memory(self.server, params)
         if not self.local.scaffold:
@@ -113,6 +114,9 @@ class TrainingPhase:
 
     def _parts(self, client: ClientData) -> set[str]:
         return {part for network in self.trains(client) for part in PARTS[network]}
+
+    def _trained_parts(self, federation: Federation) -> set[str]:
+        return {part for client in federation.clients for part in self._parts(client)}
 
     def _fresh(self, part: str, federation: Federation) -> np.ndarray:
         return init_part(part, self.model, federation.shapes, torch_stream(federation.seed, "init", self.stream, part))

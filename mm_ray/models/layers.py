@@ -7,6 +7,7 @@ on what it is batched with. Dropout draws from the generator it is given; withou
 """
 
 import itertools
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -96,6 +97,10 @@ class Output(NamedTuple):
     logits_BC: Tensor
     features_BH: Tensor
     """The pooled representation that the classifier sees."""
+    heads: Mapping[str, Tensor] | None = None
+    """The logits (B, C) of each head by part, in a network that has several."""
+    sequences: Mapping[str, Sequence] | None = None
+    """What the encoders say, by modality."""
 
 
 class Head(nn.Module):

@@ -1,10 +1,11 @@
-"""The three networks and their parts.
+"""The networks and their parts. A network's last part makes its prediction.
 
 | network | parts | reads |
 |---|---|---|
 | `audio` | `audio.encoder`, `audio.head` | audio |
 | `video` | `video.encoder`, `video.head` | video |
 | `av` | `audio.encoder`, `video.encoder`, `fusion` | both, concatenated in time |
+| `cmi` | the parts of all three, and for each modality a second head, `audio.imitation` and `video.imitation` (FedCMI) | both |
 """
 
 import math
@@ -21,8 +22,17 @@ PARTS = {
     "audio": ("audio.encoder", "audio.head"),
     "video": ("video.encoder", "video.head"),
     "av": ("audio.encoder", "video.encoder", "fusion"),
+    "cmi": (
+        "audio.encoder",
+        "video.encoder",
+        "audio.head",
+        "audio.imitation",
+        "video.head",
+        "video.imitation",
+        "fusion",
+    ),
 }
-READS = {"audio": ("audio",), "video": ("video",), "av": ("audio", "video")}
+READS = {"audio": ("audio",), "video": ("video",), "av": ("audio", "video"), "cmi": ("audio", "video")}
 
 
 def build_part(part: str, model: ModelConfig, shapes: Shapes) -> nn.Module:
@@ -32,7 +42,7 @@ def build_part(part: str, model: ModelConfig, shapes: Shapes) -> nn.Module:
             return AudioEncoder(shapes.audio_bins, model.conv_channels, model.hidden, model.dropout)
         case "video.encoder":
             return VideoEncoder(shapes.video_features, model.hidden, model.dropout)
-        case "audio.head":
+        case "audio.head" | "audio.imitation":
             return _head(model, shapes, attention=model.audio_pooling == "attention")
         case _:
             return _head(model, shapes, attention=True)
@@ -46,7 +56,7 @@ def _head(model: ModelConfig, shapes: Shapes, attention: bool) -> Head:
 
 
 class Network(nn.Module):
-    """One of the three networks, as its parts in order."""
+    """One of the networks, as its parts in order."""
 
     def __init__(self, name: str, model: ModelConfig, shapes: Shapes) -> None:
         super().__init__()
@@ -55,15 +65,25 @@ class Network(nn.Module):
 
     def forward(self, batch: Batch, generator: torch.Generator | None = None) -> Output:
         """Logits (B, C) and pooled features of a batch; with a generator in training mode, without in evaluation mode."""
-        sequences = [self._encode(modality, batch, generator) for modality in READS[self.name]]
-        joined = Sequence(torch.cat([s.values_BTH for s in sequences], 1), torch.cat([s.mask_BT for s in sequences], 1))
-        return self.parts[_key(PARTS[self.name][-1])](joined, generator)
+        sequences = {modality: self._encode(modality, batch, generator) for modality in READS[self.name]}
+        *others, last = (part for part in PARTS[self.name] if not part.endswith(".encoder"))
+        heads = {part: self._head(part, sequences[part.partition(".")[0]], generator) for part in others}
+        output = self._head(last, _joined(list(sequences.values())), generator)
+        return output._replace(heads={part: its.logits_BC for part, its in heads.items()}, sequences=sequences)
+
+    def _head(self, part: str, sequence: Sequence, generator: torch.Generator | None) -> Output:
+        output: Output = self.parts[_key(part)](sequence, generator)
+        return output
 
     def _encode(self, modality: str, batch: Batch, generator: torch.Generator | None) -> Sequence:
         encoder = self.parts[_key(f"{modality}.encoder")]
         if modality == "audio":
             return encoder(batch.audio_BTF, batch.audio_lengths_B, generator)
         return encoder(batch.video_BSD, batch.video_lengths_B, generator)
+
+
+def _joined(sequences: list[Sequence]) -> Sequence:
+    return Sequence(torch.cat([s.values_BTH for s in sequences], 1), torch.cat([s.mask_BT for s in sequences], 1))
 
 
 def _key(part: str) -> str:

@@ -22,6 +22,14 @@ def finished(tmp_path, method, kind, **overrides):
     return Run(tmp_path, plan=two_client_plan(method, kind, overrides))
 
 
+def test_fedcmi_trains_all_heads_with_video_and_the_audio_network_without(tmp_path):
+    run = finished(tmp_path, "fedcmi", ONE_AUDIO_ONLY)
+    (audio,), (both,) = clients_of(run.plan)
+    (joint,) = run.plan.method.phases
+    assert check_rounds(run, joint) == {audio.id: set(PARTS["audio"]), both.id: set(PARTS["cmi"])}
+    assert run.result["test"].keys() == {"student", "teacher"}
+
+
 def moved(start, updates, part):
     """start + (sum of clips * change over the part's holders) / (their clips)."""
     holders = [update for update in updates.values() if part in update.sums]

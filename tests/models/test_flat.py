@@ -57,7 +57,9 @@ def test_training_steps_equal_those_of_a_plain_module(name):
     plain.load_state_dict(copy.deepcopy(flat.network.state_dict()))
     for _ in range(3):
         for network in (flat.network, plain):
-            functional.cross_entropy(network(batch).logits_BC, batch.labels_B).backward()
+            output = network(batch)
+            every_head = [output.logits_BC, *(output.heads or {}).values()]
+            sum(functional.cross_entropy(logits, batch.labels_B) for logits in every_head).backward()
         flat.params -= 0.1 * flat.grads
         flat.grads.zero_()
         with torch.no_grad():

@@ -1,0 +1,17 @@
+"""MFCPL (Le et al. 2024, arXiv 2401.13898): joint training with complete prototypes of both modalities.
+
+MultiFL's joint training with the terms of `fed/phases/mfcpl.py`. The source fills a missing video with zeros; here audio-only
+clients train the audio network (our choice, as in `multifl`), and without any of these one line says so. `phase2.loss_weight`
+is the weight of the terms (our choice); local training and server are phase 1's.
+"""
+
+from mm_ray.config import ExperimentConfig
+from mm_ray.fed.method import Method, total_rounds, training
+from mm_ray.fed.phase import Role
+from mm_ray.fed.phases.mfcpl import CrossPrototypes
+
+
+def build(config: ExperimentConfig) -> Method:
+    """Joint training with prototypes from the first round to the last."""
+    joint = CrossPrototypes(total_rounds(config), **training(config, config.phase1), weight=config.phase2.loss_weight)
+    return Method((joint,), student=Role(joint.name, "audio"), teacher=Role(joint.name, "av"))
