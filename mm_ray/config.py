@@ -31,8 +31,11 @@ class FeatureConfig:
         max_frames: At most so many audio frames per clip (T); the rest is cut off.
         fps: Video files are looked at so often, frames per second.
         max_video_frames: At most so many video frames per clip (S), then evenly spaced.
-        video_size: Video frames are scaled to a square of so many pixels a side.
-        video_color: Frames keep their brightness (`grey`, D = video_size squared) or colours (`rgb`, three times as many).
+        video: What frames become: `pixels`, `mobilenet_v2` (D = 1280; needs mm-ray[video] and weights), or `module:function` of
+            your own.
+        video_size: With `pixels`, frames are scaled to a square of so many pixels a side.
+        video_color: With `pixels`, frames keep their brightness (`grey`, D = video_size squared) or colours (`rgb`, three times
+            as many).
     """
 
     sample_rate: int = 16_000
@@ -42,6 +45,7 @@ class FeatureConfig:
     max_frames: int = 500
     fps: float = 1.0
     max_video_frames: int = 10
+    video: str = "pixels"
     video_size: int = 16
     video_color: Literal["grey", "rgb"] = "grey"
 
@@ -96,6 +100,7 @@ class DataConfig:
         root: Folder of the recordings, where the data set has one, or of the feature store.
         annotations: The data set's own lists (a file or folder), where they do not lie in `root` under their usual name.
         classes: Only these classes: names with commas between them, or a file with one a line. Empty: all.
+        video_weights: File of the weights of `features.video`, a path or URI. Empty: torchvision's cache.
         fold: Which of the data set's train/dev/test splits to use.
         features: How clips become features.
         synthetic: Dials of the `synthetic` data set.
@@ -105,6 +110,7 @@ class DataConfig:
     root: str = ""
     annotations: str = ""
     classes: str = ""
+    video_weights: str = ""
     fold: int = 0
     features: FeatureConfig = field(default_factory=FeatureConfig)
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)

@@ -20,6 +20,11 @@ def tone(hz, seconds, rate, loudness=0.5):
     return (loudness * np.sin(2 * np.pi * hz * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
 
 
+def brightness(frames):
+    """Video features of a user: one number a frame."""
+    return frames.reshape(len(frames), -1).mean(axis=1, keepdims=True)
+
+
 def colour_at(second):
     """The colour of the films below in a second: a different one each."""
     return ((40 * second) % 256, (200 - 30 * second) % 256, (90 * second) % 256)

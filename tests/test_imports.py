@@ -21,7 +21,14 @@ LAYERS = (
 RANKS = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 ENTRY_POINTS = ("train", "predict", "prepare", "compare", "cli")
 ENTRY_RANK = len(LAYERS)
-REGISTRIES = ("mm_ray/methods", "mm_ray/distill/losses", "mm_ray/data/manifests", "mm_ray/fed/phases", "tune_spaces")
+REGISTRIES = (
+    "mm_ray/methods",
+    "mm_ray/distill/losses",
+    "mm_ray/data/manifests",
+    "mm_ray/data/video",
+    "mm_ray/fed/phases",
+    "tune_spaces",
+)
 
 
 class Import(NamedTuple):

@@ -12,11 +12,12 @@ import numpy as np
 import torch
 
 from mm_ray.config import DataConfig
-from mm_ray.data.features import audio_features, frame_size, video_features
+from mm_ray.data.features import audio_features
 from mm_ray.data.manifest import Clip, ManifestModule, Rejected, own_load
 from mm_ray.data.media import Media, Wanted, read_media
 from mm_ray.data.places import join, leaves_root
 from mm_ray.data.reasons import BadMedia
+from mm_ray.data.video_features import frame_size, video_features
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +46,7 @@ def extract(module: ManifestModule, number: int, clip: Clip, data: DataConfig) -
     load = own_load(module)
     media = read_clip(clip, data) if load is None else load(clip, data)
     audio_TF = audio_features(media.waveform_N, media.sample_rate, data.features)
-    video_SD = None if media.frames is None else video_features(media.frames, data.features)
+    video_SD = None if media.frames is None else video_features(media.frames, data)
     seconds = len(media.waveform_N) / media.sample_rate if media.seconds is None else media.seconds
     flags = (*media.flags, *(("no_video",) if video_SD is None else ()))
     return Row(number, clip, audio_TF, video_SD, seconds, flags)
@@ -76,8 +77,7 @@ def read_clip(clip: Clip, data: DataConfig) -> Media:
 def wanted_of(clip: Clip, data: DataConfig) -> Wanted:
     """What the features want of a clip's recording."""
     features = data.features
-    size = frame_size(features)
-    return Wanted(clip.start_s, clip.end_s, features.audio_s, features.fps, features.max_video_frames, size)
+    return Wanted(clip.start_s, clip.end_s, features.audio_s, features.fps, features.max_video_frames, frame_size(data))
 
 
 def _place(name: str, data: DataConfig) -> str:

@@ -14,6 +14,7 @@ from mm_ray.data.places import is_folder, join
 from mm_ray.data.store import FORMAT_VERSION, settings_of, write_rejected, write_shard
 from mm_ray.data.store_reader import is_finished, read_store, refuse_other_features
 from mm_ray.data.table import FeatureTable
+from mm_ray.data.video_features import video_identity
 from mm_ray.errors import bad_value
 from mm_ray.names import modules_in
 
@@ -45,7 +46,7 @@ def load_data(data: DataConfig, cache: str | Path, progress: Progress | None = N
         raise bad_value("data.fold", data.fold, f"{data.name} has {manifest.num_folds} fold(s), counted from 0")
     store = store_path(module, manifest, data, cache)
     if not is_finished(store):
-        write_shard(store, settings_of(manifest, data.features), list(_rows(module, manifest, data, progress)))
+        write_shard(store, settings_of(manifest, data), list(_rows(module, manifest, data, progress)))
         write_rejected(store, [])
     return read_store(store, data.fold)
 
@@ -62,7 +63,7 @@ def store_path(module: ManifestModule, manifest: Manifest, data: DataConfig, cac
     """Where the features of a manifest are stored."""
     code = Path(str(module.__file__)).read_text()
     clips = [(asdict(clip), _stamp(clip.source, data), _stamp(clip.video_source, data)) for clip in manifest.clips]
-    identity = [FORMAT_VERSION, manifest.name, manifest.class_names, asdict(data.features), clips, code]
+    identity = [FORMAT_VERSION, manifest.name, manifest.class_names, asdict(data.features), video_identity(data), clips, code]
     digest = hashlib.blake2b(json.dumps(identity).encode(), digest_size=6).hexdigest()
     return Path(cache) / f"{manifest.name}-{digest}"
 

@@ -14,15 +14,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mm_ray.config import FeatureConfig
+from mm_ray.config import DataConfig, FeatureConfig
 from mm_ray.data.extract import Row
 from mm_ray.data.manifest import Manifest, Rejected
 from mm_ray.data.places import join, names_in, remove, write_whole
+from mm_ray.data.video_features import video_identity
+from mm_ray.errors import UserError
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Of the schema and of the feature code; a new number makes every store be computed anew."""
 REJECTED = "rejected.parquet"
 """Written last: a store without it is not finished."""
+OTHER_WIDTHS = "gives clips different numbers of features a frame"
 _PREFIX, _SUFFIX = "part-", ".parquet"
 
 
@@ -34,6 +37,8 @@ class Settings:
     class_names: tuple[str, ...]
     num_folds: int
     features: FeatureConfig
+    video_identity: str = ""
+    """What decides the video features beside the settings: weights, the user's own code."""
     format: int = FORMAT_VERSION
 
     def to_json(self) -> dict[str, Any]:
@@ -44,12 +49,18 @@ class Settings:
     def from_json(cls, content: dict[str, Any]) -> "Settings":
         """The settings in a shard's metadata."""
         features = FeatureConfig(**content["features"])
-        return cls(content["name"], tuple(content["class_names"]), content["num_folds"], features, content["format"])
+        names, folds = tuple(content["class_names"]), content["num_folds"]
+        return cls(content["name"], names, folds, features, content["video_identity"], content["format"])
 
 
-def settings_of(manifest: Manifest, features: FeatureConfig) -> Settings:
-    """The settings of a store of this manifest."""
-    return Settings(manifest.name, manifest.class_names, manifest.num_folds, features)
+def settings_of(manifest: Manifest, data: DataConfig) -> Settings:
+    """The settings of a store of this manifest.
+
+    Raises:
+        UserError: The video features lack what they need.
+
+    """
+    return Settings(manifest.name, manifest.class_names, manifest.num_folds, data.features, video_identity(data))
 
 
 def write_shard(store: str | Path, settings: Settings, rows: Sequence[Row]) -> str:
@@ -128,7 +139,10 @@ def _row_digest(row: Row) -> str:
 
 
 def _width(rows: Sequence[Row]) -> int:
-    return max((row.video_SD.shape[1] for row in rows if row.video_SD is not None), default=0)
+    widths = {row.video_SD.shape[1] for row in rows if row.video_SD is not None}
+    if len(widths) > 1:
+        raise UserError(f"data.features.video: {OTHER_WIDTHS}, {sorted(widths)}; each needs as many")
+    return max(widths, default=0)
 
 
 def _as_lists(clips: Sequence[np.ndarray | None]) -> pa.Array:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from mm_ray.config import FeatureConfig
 from mm_ray.data.places import is_folder, locate, names_in
-from mm_ray.data.store import FORMAT_VERSION, REJECTED, Settings, add_fingerprints, digest, shards
+from mm_ray.data.store import FORMAT_VERSION, OTHER_WIDTHS, REJECTED, Settings, add_fingerprints, digest, shards
 from mm_ray.data.table import SPLITS, FeatureTable
 from mm_ray.errors import UserError, bad_value
 
@@ -97,7 +97,10 @@ def read_header(places: Sequence[str]) -> Header:
             raise UserError(f"{place}: has other settings than its neighbours; prepare it anew in an empty folder")
     parts = add_fingerprints(content["fingerprint"] for content in described)
     whole = digest([json.dumps(settings.to_json()).encode(), parts.encode()])
-    return Header(settings, max(content["video_features"] for content in described), whole)
+    widths = {content["video_features"] for content in described} - {0}
+    if len(widths) > 1:
+        raise UserError(f"data.features.video: {OTHER_WIDTHS}, {sorted(widths)}; prepare an empty store")
+    return Header(settings, max(widths, default=0), whole)
 
 
 def read_columns(place: str, columns: Sequence[str]) -> pa.Table:

@@ -14,7 +14,7 @@ python -m mm_ray.prepare SOURCE ROOT --out STORE; then train with --data STORE. 
 a dotted name of your own module. The same command goes on where it was stopped, and prepares what came since. A recording that
 cannot be used never stops it: it is listed with its reason in STORE/rejected.parquet."""
 
-SHORT = {"classes": "data.classes", "annotations": "data.annotations"}
+SHORT = {"classes": "data.classes", "annotations": "data.annotations", "weights": "data.video_weights"}
 """`--classes X` stands for `--data.classes X`."""
 
 

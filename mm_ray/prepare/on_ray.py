@@ -9,6 +9,7 @@ from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 
 from mm_ray.data.extract import rejected
 from mm_ray.data.reasons import BadMedia
+from mm_ray.errors import UserError
 from mm_ray.prepare.work import Outcome, Task, Tick, run_task
 
 QUEUED = 1
@@ -54,7 +55,7 @@ def run_on_ray(tasks: Sequence[Task], num_workers: int, tick: Tick) -> Iterator[
             yield current.outcomes
         except RayError as error:
             if isinstance(error, RayTaskError) and not isinstance(error, OutOfMemoryError):
-                raise  # a mistake of ours or of the user's own code, not a process that died
+                raise _mistake(error) from error  # ours or of the user's own code, not a process that died
             del running[ready]
             tick(-len(current.outcomes))
             if _is_given_up(current):
@@ -67,6 +68,11 @@ def run_on_ray(tasks: Sequence[Task], num_workers: int, tick: Tick) -> Iterator[
 @ray.remote(num_cpus=1, num_returns="streaming", max_retries=0, scheduling_strategy="SPREAD")
 def _stream(task: Task) -> Iterator[Outcome]:
     yield from run_task(task)
+
+
+def _mistake(error: RayTaskError) -> BaseException:
+    """A user's mistake as the worker raised it, one line; anything else with the worker's traceback."""
+    return error.cause if isinstance(error.cause, UserError) else error
 
 
 def _is_given_up(dead: _Running) -> bool:

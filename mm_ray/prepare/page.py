@@ -65,7 +65,7 @@ def frames_side_by_side(video_SD: np.ndarray, contents: Contents) -> np.ndarray:
     """Pixel features as the frames that they are, other features as a strip a frame, (H, W, 3) uint8."""
     features = contents.settings.features
     side, channels = features.video_size, 3 if features.video_color == "rgb" else 1
-    if video_SD.shape[1] != side * side * channels:
+    if features.video != "pixels":
         return grey(video_SD)
     levels = _levels(video_SD).reshape(-1, side, side, channels)
     spaced = np.pad(levels, ((0, 0), (0, 0), (0, 1), (0, 0)), constant_values=255)

@@ -40,7 +40,7 @@ def make_plan(data: DataConfig, store: str) -> Plan:
 
     """
     manifest = read_manifest(data)
-    settings = settings_of(manifest, data.features)
+    settings = settings_of(manifest, data)
     stored = _stored_clips(store, settings)
     known = {clip.id: clip for clip in manifest.clips}
     for clip_id, fields in stored.items():

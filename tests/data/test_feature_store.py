@@ -48,7 +48,7 @@ def write_store(store, manifest, features, audio, video, shards=1):
     clips = zip(manifest.clips, audio, video, strict=True)
     rows = [Row(number, clip, *arrays, 1.5, ("no_video",)) for number, (clip, *arrays) in enumerate(clips)]
     for shard in range(shards):
-        write_shard(store, settings_of(manifest, features), rows[shard::shards])
+        write_shard(store, settings_of(manifest, DataConfig(features=features)), rows[shard::shards])
     write_rejected(store, [])
 
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from mm_ray.config import FeatureConfig
-from mm_ray.data.features import audio_features, log_mel, video_features
+from mm_ray.data.features import audio_features, log_mel
 
 FEATURES = FeatureConfig()
 
@@ -56,30 +56,3 @@ def test_no_global_rng_is_drawn_from():
     before = torch.get_rng_state()
     audio_features(sine(440), 16_000, FEATURES)
     assert torch.equal(before, torch.get_rng_state())
-
-
-def test_video_frames_are_evenly_spaced_small_and_standardised():
-    frames = np.repeat(np.arange(20, dtype=np.uint8), 32 * 32).reshape(20, 32, 32)
-    video_SD = video_features(frames, FEATURES).astype(np.float32)
-    assert video_SD.shape == (10, 256)
-    np.testing.assert_allclose(np.diff(video_SD[:, 0]), np.diff(video_SD[:, 0])[0], rtol=1e-2)
-    assert abs(video_SD.mean()) < 1e-3
-    assert abs(video_SD.std() - 1) < 1e-3
-
-
-def test_rgb_of_equal_channels_is_grey():
-    grey = np.random.default_rng(0).integers(0, 256, (3, 24, 40), dtype=np.uint8)
-    rgb = np.repeat(grey[..., None], 3, axis=-1)
-    np.testing.assert_allclose(video_features(rgb, FEATURES), video_features(grey, FEATURES), atol=2e-3)
-
-
-def test_black_frames_are_finite():
-    assert (video_features(np.zeros((2, 8, 8), np.uint8), FEATURES) == 0).all()
-
-
-def test_colour_frames_keep_their_colours():
-    frames = np.zeros((2, 8, 8, 3), np.uint8)
-    frames[0, ..., 0] = frames[1, ..., 2] = 255
-    video_SD = video_features(frames, FeatureConfig(video_size=2, video_color="rgb"))
-    low, high = video_SD.min(), video_SD.max()
-    assert video_SD.tolist() == [[high, low, low] * 4, [low, low, high] * 4]

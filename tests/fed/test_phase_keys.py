@@ -71,7 +71,7 @@ def test_a_setting_changes_the_keys_of_the_phases_that_it_reaches(field, value, 
 WITHOUT_RESULT = {"phase1.rounds", "phase1.fusion_frac", "phase2.rounds"} | {
     f"clients.num_{what}" for what in ("actors", "cpus", "gpus")
 }
-ELSEWHERE = {"data.name", "data.root", "data.fold", "data.annotations", "data.classes", "method"}
+ELSEWHERE = {"data.name", "data.root", "data.fold", "data.annotations", "data.classes", "data.video_weights", "method"}
 """Data enters by the fingerprint of what was read (below); methods share phases, so a method's name must not enter."""
 OTHER = {
     **{f"phase{n}.{name}": value for n in (1, 2) for name, value in {"local.prox_mu": 0.1, "server.optimizer": "adam"}.items()},
@@ -91,6 +91,7 @@ OTHER = {
     "partition.num_clients": 5,
     "partition.min_clips": 4,
     "data.features.sample_rate": 8_000,
+    "data.features.video": "media_files:brightness",
     "data.features.video_color": "rgb",
     "data.synthetic.label_noise": 0.5,
     "data.synthetic.num_groups": 9,

@@ -10,6 +10,7 @@ from media_files import tone, write_film, write_wav
 
 from mm_ray.config import DataConfig
 from mm_ray.data.load import load_data
+from mm_ray.errors import UserError
 from mm_ray.prepare.__main__ import main
 
 KILLER = """
@@ -40,6 +41,14 @@ def test_ray_and_one_process_write_the_same_store(tmp_path, local_ray):
     assert len(list((tmp_path / "ray").glob("part-*"))) > 2
     lines = [sorted(pq.read_table(tmp_path / name / "rejected.parquet").to_pylist(), key=str) for name in ("ray", "serial")]
     assert lines[0] == lines[1]
+
+
+def test_a_mistake_in_a_worker_is_one_line(tmp_path, local_ray):
+    write_film(tmp_path / "root" / "a" / "0.mp4", seconds=1)
+    flags = ["--out", str(tmp_path / "store"), "--data.features.video", "numpy:asarray"]
+    with pytest.raises(UserError, match=r"^data.features.video=numpy:asarray: returned shape \(1, 48, 64, 3\)") as caught:
+        main(["folder", str(tmp_path / "root"), *flags])
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.slow
