@@ -35,7 +35,7 @@ class Hosted:
     def trial(self, config: dict[str, Any], executor: RayExecutor) -> TrialRun:
         """The trial that the searcher suggested."""
         torch.set_num_threads(1)
-        return TrialRun(self.settings, config["overrides"], ray.get(self.table[0]), executor)
+        return TrialRun(self.settings, config["overrides"], ray.get(self.table[0]), executor, config.get("seeds", ()))
 
 
 def trainable(hosted: Hosted, host: str) -> Any:

@@ -6,7 +6,8 @@ resume from a durable storage and merges studies of one storage silently (docs/d
 
 import math
 import numbers
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,26 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from ray.tune import Callback
 from ray.tune.search.searcher import Searcher
 
-from mm_ray.tune.search_ask import adopt, ask, reattach
+from mm_ray.tune.schedulers import make_pruner
+from mm_ray.tune.search_ask import Asker, reattach
 from mm_ray.tune.search_journal import open_study
+from mm_ray.tune.searchers import check_searcher
 from mm_ray.tune.space import Space, load_space
 
-NUM_STARTUP_TRIALS = 8
-MAX_DUPLICATES = 20
-NOTES = ("rounds_computed", "rounds_reused", "seconds", "best_round")
+NOTES = ("rounds_computed", "rounds_reused", "seconds", "best_round", "seed_scores")
 """Keys of a result that are kept as user attributes of the trial, beside its `summary`."""
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """How a study is searched, and where it is kept."""
+
+    searcher: str = "tpe"
+    scheduler: str = "none"
+    storage: str = ""
+    """A database's URL or a journal file; empty: the run's own journal."""
+    experiment: str = ""
+    """Digest of the base config."""
 
 
 class StudySearch(Searcher):
@@ -33,23 +46,29 @@ class StudySearch(Searcher):
         name: Name of the run, the first half of a new study's name.
         seed: Trial number n draws from the stream (seed, "suggest", n), so that a resumed study suggests what an
             uninterrupted one would.
+        settings: Searcher, scheduler and storage.
 
     Raises:
         UserError: The journal belongs to another space (names both digests), or the space's code fails.
 
     """
 
-    def __init__(self, space: Space, run_dir: Path, name: str, seed: int = 0) -> None:
+    def __init__(self, space: Space, run_dir: Path, name: str, seed: int = 0, settings: SearchSettings | None = None) -> None:
         single = len(space.objectives) == 1
         metrics, modes = list(space.objectives), list(space.objectives.values())
         super().__init__(metric="score" if single else metrics, mode=modes[0] if single else modes)  # type: ignore[arg-type]
         self.space, self.run_dir, self.name, self.seed = space, Path(run_dir), name, seed
-        self.study = open_study(space, self.run_dir, name)
+        self.settings = settings or SearchSettings()
+        check_searcher(self.settings.searcher, space)
+        self._open()
         self._orphans = [trial.number for trial in self._stored((TrialState.RUNNING,))]
         self._numbers: dict[str, int] = {}
+        self._suggestions: dict[str, dict[str, Any]] = {}
         self._live: dict[str, Trial] = {}
         self._folders: dict[str, str] = {}
         self._interrupted = False
+        self.before_end: Callable[[Mapping[str, Any], str], None] = lambda suggestion, state: None
+        """Called with what `suggest` gave and the state before the study is told it."""
 
     def remaining(self, num_trials: int) -> int:
         """How many trials Tune must still run so that `num_trials` have ended; duplicates cost nothing and do not count."""
@@ -67,34 +86,51 @@ class StudySearch(Searcher):
         """Say where Tune keeps a trial's files, so that its error message can be found (see `Watch`)."""
         self._folders[trial_id] = folder
 
-    def suggest(self, trial_id: str) -> dict[str, Any]:
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]
         """The next trial: one that an earlier driver left open, else a new one.
 
         Returns:
-            `overrides` (for the config), `params` (Optuna's) and `number` (Optuna's).
+            `overrides` (for the config), `params` (Optuna's) and `number` (Optuna's); or `Searcher.FINISHED`, when a grid is
+            used up.
 
         """
-        trial, overrides = self._next()
+        suggestion = self._asker.adopt(self._orphans.pop(0)) if self._orphans else self._asker.ask()
+        if suggestion is None:
+            return Searcher.FINISHED
+        trial, overrides = suggestion
         self._numbers[trial_id], self._live[trial_id] = trial.number, trial
-        return {"overrides": overrides, "params": dict(trial.params), "number": trial.number}
+        self._suggestions[trial_id] = {"overrides": overrides, "params": dict(trial.params), "number": trial.number}
+        return self._suggestions[trial_id]
+
+    def report(self, trial_id: str, result: Mapping[str, Any]) -> bool:
+        """Report a result's `steps` to the study; True if the study's rule gives the trial up at one of them.
+
+        Steps count rounds of phase 2 (or seeds, see `TrialRun`), each with the score so far. Those that an earlier driver
+        reported are judged already, except the last: that driver may have died before it judged. Optuna knows no
+        intermediate values for several objectives: then nothing is reported.
+        """
+        trial = self._trial(trial_id)
+        if trial is None or len(self.space.objectives) > 1:
+            return False
+        judged = max(self._frozen(trial.number).intermediate_values, default=0)
+        for step, score in _steps(result):
+            if step > judged:
+                trial.report(score, step=step)
+            if step >= judged and self._gives_up(trial):
+                return True
+        return False
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
-        """Report `score`, the best value so far, at step `round`, counted over all phases.
-
-        Optuna knows no intermediate values for several objectives: then nothing is reported.
-        """
-        trial, score = self._trial(trial_id), result.get("score")
-        if trial is None or len(self.space.objectives) > 1 or not _is_number(score) or "round" not in result:
-            return
-        if int(result["round"]) not in self._frozen(trial.number).intermediate_values:
-            trial.report(float(score), step=int(result["round"]))  # type: ignore[arg-type]
+        """Report the result, for a Tune without `StudyScheduler`."""
+        self.report(trial_id, result)
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool | str = False) -> None:
         """Tell the study how a trial ended; a trial whose end is stored already is left as it is.
 
         Args:
             trial_id: Tune's.
-            result: The last result, as Tune flattens it: `score`, `finished` (it reached its own last round), `round`.
+            result: The last result, as Tune flattens it: `score`, `finished` (it reached its own last round), `steps`, the
+                objectives and the constraints' metrics by name.
             error: True, or the reason, if the trial failed.
 
         """
@@ -104,10 +140,11 @@ class StudySearch(Searcher):
         _note(trial, result)
         self.on_trial_result(trial_id, result)
         if error:
-            self._fail(trial, error if isinstance(error, str) else self._reason(trial_id))
+            self._fail(trial_id, trial, error if isinstance(error, str) else self._reason(trial_id))
         elif result.get("finished"):
-            self._complete(trial, result)
+            self._complete(trial_id, trial, result)
         elif not self._interrupted:
+            self.before_end(self._suggestions[trial_id], "PRUNED")
             self.study.tell(trial, state=TrialState.PRUNED)
         self._live.pop(trial_id)
 
@@ -118,28 +155,37 @@ class StudySearch(Searcher):
         """Nothing: the journal is the truth."""
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key not in ("study", "space", "_live")} | {
-            "space_name": self.space.name
-        }
+        return {
+            key: value for key, value in self.__dict__.items() if key not in ("study", "space", "_live", "_asker", "before_end")
+        } | {"space_name": self.space.name}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.space = load_space(state.pop("space_name"))
-        self.__dict__.update(state, _live={})
-        self.study = open_study(self.space, self.run_dir, self.name)
+        self.__dict__.update(state, _live={}, before_end=lambda suggestion, state: None)
+        self._open()
 
-    def _next(self) -> tuple[Trial, dict[str, Any]]:
-        if self._orphans:
-            return adopt(self.study, self.space, self.seed, self._orphans.pop(0))
-        return ask(self.study, self.space, self.seed)
+    def _open(self) -> None:
+        settings = self.settings
+        self.study = open_study(self.space, self.run_dir, self.name, settings.storage, settings.experiment)
+        self._pruner = make_pruner(settings.scheduler)
+        self._asker = Asker(self.study, self.space, self.seed, settings.searcher)
 
-    def _complete(self, trial: Trial, result: Mapping[str, Any]) -> None:
+    def _gives_up(self, trial: Trial) -> bool:
+        return self._pruner is not None and self._pruner.prune(self.study, self._frozen(trial.number))
+
+    def _complete(self, trial_id: str, trial: Trial, result: Mapping[str, Any]) -> None:
         values = [result.get(name) for name in ([self.metric] if isinstance(self.metric, str) else self.metric)]
+        for name, least in self.space.at_least.items():
+            if _is_number(result.get(name)):
+                trial.set_constraint(name, least - result[name])
         if all(map(_is_number, values)):
+            self.before_end(self._suggestions[trial_id], "COMPLETE")
             self.study.tell(trial, values)  # type: ignore[arg-type]
         else:
-            self._fail(trial, f"it ended with {self.metric} = {values}")
+            self._fail(trial_id, trial, f"it ended with {self.metric} = {values}")
 
-    def _fail(self, trial: Trial, reason: str) -> None:
+    def _fail(self, trial_id: str, trial: Trial, reason: str) -> None:
+        self.before_end(self._suggestions[trial_id], "FAIL")
         trial.set_user_attr("error", reason)
         self.study.tell(trial, state=TrialState.FAIL)
 
@@ -178,6 +224,11 @@ def _note(trial: Trial, result: Mapping[str, Any]) -> None:
     notes |= {key.removeprefix("summary/"): value for key, value in result.items() if key.startswith("summary/")}
     for key, value in notes.items():
         trial.set_user_attr(key, value)
+
+
+def _steps(result: Mapping[str, Any]) -> list[tuple[int, float]]:
+    steps = result.get("steps", [(result["round"], result.get("score"))] if "round" in result else [])
+    return [(int(step), float(score)) for step, score in steps if _is_number(score)]
 
 
 def _is_number(value: Any) -> bool:

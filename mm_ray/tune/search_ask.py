@@ -1,68 +1,87 @@
 """Asking a study for its next trial, so that the answer depends on the seed and on what is stored, and on nothing else."""
 
-import warnings
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from mm_ray.seeding import stream
+from mm_ray.tune.grid import grid_points
+from mm_ray.tune.searchers import make_sampler
 from mm_ray.tune.space import Space
 
-NUM_STARTUP_TRIALS = 8
 MAX_DUPLICATES = 20
 
 Suggestion = tuple[Trial, dict[str, Any]]
 
 
-def ask(study: optuna.Study, space: Space, seed: int) -> Suggestion:
-    """A new trial and its config overrides; enqueued trials come first.
+class Asker:
+    """Asks one study.
 
-    A trial with exactly the parameters of a complete one gets that one's values at once, and another is asked, at most
-    `MAX_DUPLICATES` times; then a duplicate is let run.
+    Args:
+        study: The study.
+        space: What is searched.
+        seed: Trial n is drawn from the stream (seed, "suggest", n).
+        searcher: Who suggests, one of `SEARCHERS`.
+
     """
-    for _ in range(MAX_DUPLICATES):
-        trial, overrides = _ask_once(study, space, seed)
-        twin = _twin(study, trial)
-        if twin is None:
-            return trial, overrides
-        trial.set_user_attr("same_as", twin.number)
-        study.tell(trial, twin.values)
-    return _ask_once(study, space, seed)
+
+    def __init__(self, study: optuna.Study, space: Space, seed: int, searcher: str = "tpe") -> None:
+        self.study, self.space, self.seed, self.searcher = study, space, seed, searcher
+        self._grid = grid_points(space, seed) if searcher == "grid" else []
+
+    def ask(self) -> Suggestion | None:
+        """A new trial and its config overrides; enqueued trials come first; None when a grid is used up.
+
+        A trial with exactly the parameters of a complete one gets that one's values at once, and another is asked, at most
+        `MAX_DUPLICATES` times; then a duplicate is let run.
+        """
+        for _ in range(MAX_DUPLICATES):
+            if self.searcher == "grid" and not self._lay_out():
+                return None
+            trial, overrides = self._ask_once()
+            twin = self._twin(trial)
+            if twin is None:
+                return trial, overrides
+            answer(self.study, trial, twin)
+        return self._ask_once()
+
+    def adopt(self, number: int) -> Suggestion:
+        """A trial that is stored as running, with its stored parameters; one that was never asked to the end is asked on."""
+        self.study.sampler = make_sampler(self.searcher, self.seed, number)
+        trial = reattach(self.study, self.study.get_trials(deepcopy=False)[number])
+        return trial, self.space.overrides(trial)
+
+    def _ask_once(self) -> Suggestion:
+        stored = self.study.get_trials(deepcopy=False)
+        waiting = [trial.number for trial in stored if trial.state == TrialState.WAITING]
+        self.study.sampler = make_sampler(self.searcher, self.seed, waiting[0] if waiting else len(stored))
+        trial = self.study.ask()
+        return trial, self.space.overrides(trial)
+
+    def _twin(self, trial: Trial) -> FrozenTrial | None:
+        complete = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        return next((other for other in complete if other.params == trial.params), None)
+
+    def _lay_out(self) -> bool:
+        """Enqueue the grid's next point, unless something waits already; False if no point is left."""
+        stored = self.study.get_trials(deepcopy=False)
+        if any(trial.state == TrialState.WAITING for trial in stored):
+            return True
+        asked = [trial.params for trial in stored]
+        point = next((point for point in self._grid if point not in asked), None)
+        if point is not None:
+            self.study.enqueue_trial(point)
+        return point is not None
 
 
-def adopt(study: optuna.Study, space: Space, seed: int, number: int) -> Suggestion:
-    """A trial that is stored as running, with its stored parameters; one that was never asked to the end is asked on."""
-    study.sampler = _sampler(seed, number)
-    trial = reattach(study, study.get_trials(deepcopy=False)[number])
-    return trial, space.overrides(trial)
+def answer(study: optuna.Study, trial: Trial, twin: FrozenTrial) -> None:
+    """Tell a trial the values of a complete one with the same parameters."""
+    trial.set_user_attr("same_as", twin.number)
+    for key, value in twin.constraints.items():
+        trial.set_constraint(key, value)
+    study.tell(trial, twin.values)
 
 
 def reattach(study: optuna.Study, frozen: FrozenTrial) -> Trial:
     """The live trial of a stored one."""
     return Trial(study, frozen._trial_id)
-
-
-def _ask_once(study: optuna.Study, space: Space, seed: int) -> Suggestion:
-    stored = study.get_trials(deepcopy=False)
-    waiting = [trial.number for trial in stored if trial.state == TrialState.WAITING]
-    study.sampler = _sampler(seed, waiting[0] if waiting else len(stored))
-    trial = study.ask()
-    return trial, space.overrides(trial)
-
-
-def _sampler(seed: int, number: int) -> optuna.samplers.TPESampler:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.samplers.TPESampler(
-            n_startup_trials=NUM_STARTUP_TRIALS,
-            multivariate=True,
-            group=True,
-            constant_liar=True,
-            seed=stream(seed, "suggest", number) % 2**32,
-        )
-
-
-def _twin(study: optuna.Study, trial: Trial) -> FrozenTrial | None:
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return next((other for other in complete if other.params == trial.params), None)

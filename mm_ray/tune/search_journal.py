@@ -1,42 +1,71 @@
-"""The journal of a study: one Optuna study on disk, which survives a killed driver and refuses another space."""
+"""Where a study is kept: one Optuna study in a journal file or a database, which survives a killed driver and refuses another
+space or experiment."""
 
+import re
 from pathlib import Path
 
 import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
 from mm_ray.errors import bad_value
 from mm_ray.tune.space import Space
 
+JOURNAL = "optuna.journal"
+STALE_LOCK_S = 5
+"""A driver that was killed while it wrote leaves its lock; the next one waits so long before it takes it away."""
 
-def open_study(space: Space, run_dir: Path, name: str) -> optuna.Study:
-    """The study of a run: `<run_dir>/optuna.journal`, made with the space's enqueued trials if it is new.
+
+def open_study(space: Space, run_dir: Path, name: str, storage: str = "", experiment: str = "") -> optuna.Study:
+    """The study of a run, made with the space's enqueued trials if it is new. It is called `NAME[-EXPERIMENT]-SPACE`.
+
+    Args:
+        space: What is searched; its digest ends the study's name.
+        run_dir: The run's folder, in which the journal lies.
+        name: The run's name.
+        storage: A database's URL (`sqlite:///study.db`) or a journal file elsewhere; empty: `<run_dir>/optuna.journal`.
+        experiment: Digest of the base config, which keeps runs of one name apart in a database that they share.
 
     Raises:
-        UserError: The journal holds a study of another space.
+        UserError: The storage cannot be opened, or holds a study of that name with another space or experiment.
 
     """
     run_dir.mkdir(parents=True, exist_ok=True)
-    path = run_dir / "optuna.journal"
-    _mend(path)
-    storage = JournalStorage(JournalFileBackend(str(path)))
-    names = optuna.get_all_study_names(storage)
-    if names:
-        study = optuna.load_study(study_name=names[0], storage=storage)
-        _check_same(study, space)
+    opened = _open(storage or str(run_dir / JOURNAL))
+    full_name = "-".join(part for part in (name, experiment, space.digest) if part)
+    names = optuna.get_all_study_names(opened)
+    if full_name in names:
+        study = optuna.load_study(study_name=full_name, storage=opened)
     else:
-        study = optuna.create_study(study_name=f"{name}-{space.digest}", storage=storage, directions=space.directions)
+        _refuse_another(names, name, space, experiment)
+        study = optuna.create_study(study_name=full_name, storage=opened, directions=space.directions)
     for params in space.enqueued:
         study.enqueue_trial(params, skip_if_exists=True)
     return study
 
 
-def _check_same(study: optuna.Study, space: Space) -> None:
-    digest = study.study_name.rpartition("-")[2]
-    if digest != space.digest:
-        remedy = f"its digest is {space.digest}, but this run was begun with {digest}; restore the space or use another --name"
-        raise bad_value("space", space.name, remedy)
+def _open(place: str) -> BaseStorage:
+    if "://" not in place:
+        path = Path(place).expanduser()
+        _mend(path)
+        lock = JournalFileSymlinkLock(str(path), grace_period=STALE_LOCK_S)
+        return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+    try:
+        return RDBStorage(place)
+    except Exception as error:  # SQLAlchemy's and the drivers' errors have no common parent
+        reason = " ".join(str(error).split())[:200]
+        remedy = f"cannot be opened ({type(error).__name__}: {reason}); give sqlite:///FILE, another URL, or leave it out"
+        raise bad_value("storage", place, remedy) from error
+
+
+def _refuse_another(names: list[str], name: str, space: Space, experiment: str) -> None:
+    pattern = re.compile(rf"{re.escape(name)}(?:-([0-9a-f]{{8}}))?-([0-9a-f]{{16}})")
+    for other in filter(None, map(pattern.fullmatch, names)):
+        if other[2] != space.digest:
+            remedy = f"its digest is {space.digest}, but this run was begun with {other[2]}"
+            raise bad_value("space", space.name, f"{remedy}; restore the space or use another --name")
+        begun = f"its digest is {experiment or 'unknown'}, but the storage has this study with {other[1] or 'unknown'}"
+        raise bad_value("name", name, f"the experiment is another ({begun}); use another --name")
 
 
 def _mend(path: Path) -> None:

@@ -1,11 +1,11 @@
-"""A search space: a Python file with `space(trial) -> overrides`, `OBJECTIVES` and `ENQUEUED` (see tune_spaces/)."""
+"""A search space: a Python file with `space(trial) -> overrides`, `OBJECTIVES`, `ENQUEUED`, `AT_LEAST` (see tune_spaces/)."""
 
 import hashlib
 import importlib.util
 import json
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,6 +21,9 @@ from mm_ray.tune.space_probe import probe_study
 
 NUM_PROBES = 32
 DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
+METRICS = ("dev/audio_top1", "dev/audio_uar", "dev/audio_macro_f1", "dev/gain_top1", "bytes", "compute_s", "rounds")
+"""What a trial ends with (mm_ray/tune/figures.py): the student on dev at its best round; what it is ahead of phase 1's audio
+network in top-1; bytes that a federation would send, seconds of computation and rounds, whether reused or not."""
 
 Function = Callable[[optuna.Trial], dict[str, Any]]
 
@@ -41,6 +44,8 @@ class Space:
     file: str = ""
     distributions: Mapping[str, BaseDistribution] = field(default_factory=dict)
     """What the probes saw suggested, by Optuna's parameter name."""
+    at_least: Mapping[str, float] = field(default_factory=dict)
+    """Constraints: a trial whose metric is below its bound is not chosen, and the searcher turns away from it."""
 
     @property
     def directions(self) -> list[StudyDirection]:
@@ -72,12 +77,12 @@ def load_space(name: str) -> Space:
     file = module.__file__ or ""
     if not callable(getattr(module, "space", None)):
         raise bad_value("space", name, "needs a function space(trial) that returns config overrides")
-    objectives, enqueued = _declared(name, module)
-    draft = Space(name, module.space, objectives, enqueued, digest="", file=file)
+    draft = _declared(name, module, file)
     seen, distributions = _probe(draft)
     _check_enqueued(draft, distributions)
-    digest = hashlib.sha256(json.dumps([seen, dict(objectives)], sort_keys=True, default=str).encode()).hexdigest()[:16]
-    return Space(name, module.space, objectives, enqueued, digest, file, distributions)
+    behaviour = [seen, dict(draft.objectives), *([dict(draft.at_least)] if draft.at_least else [])]
+    digest = hashlib.sha256(json.dumps(behaviour, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    return replace(draft, digest=digest, distributions=distributions)
 
 
 def _module(name: str) -> ModuleType:
@@ -94,12 +99,22 @@ def _module(name: str) -> ModuleType:
     return module
 
 
-def _declared(name: str, module: ModuleType) -> tuple[dict[str, str], tuple[dict[str, Any], ...]]:
+def _declared(name: str, module: ModuleType, file: str) -> Space:
     objectives = dict(getattr(module, "OBJECTIVES", {"dev/audio_top1": "max"}))
     wrong = [way for way in objectives.values() if way not in DIRECTIONS]
     if wrong or not objectives:
         raise bad_value("space", name, f"OBJECTIVES maps metrics to 'max' or 'min', not {objectives}")
-    return objectives, tuple(dict(params) for params in getattr(module, "ENQUEUED", []))
+    at_least = {metric: float(bound) for metric, bound in getattr(module, "AT_LEAST", {}).items()}
+    for field_name, metrics in (("OBJECTIVES", objectives), ("AT_LEAST", at_least)):
+        unknown = [metric for metric in metrics if metric not in METRICS]
+        if unknown:
+            raise bad_value("space", name, f"{field_name} names {', '.join(unknown)}; metrics are: {', '.join(METRICS)}")
+    first, way = next(iter(objectives.items()))
+    if not first.startswith("dev/audio_") or way != "max":
+        remedy = "the first of OBJECTIVES chooses the best trial: dev/audio_top1, dev/audio_uar or dev/audio_macro_f1, 'max'"
+        raise bad_value("space", name, f"{remedy}, not {first}: {way!r}")
+    enqueued = tuple(dict(params) for params in getattr(module, "ENQUEUED", []))
+    return Space(name, module.space, objectives, enqueued, digest="", file=file, at_least=at_least)
 
 
 def _probe(space: Space) -> tuple[list[Any], dict[str, BaseDistribution]]:

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import optuna
 import ray
 from ray import tune
-from ray.tune.schedulers import ASHAScheduler
 
 from mm_ray.config import ExperimentConfig, with_overrides
 from mm_ray.data.table import FeatureTable
@@ -23,18 +21,19 @@ from mm_ray.runtime.drive import drive
 from mm_ray.runtime.placement import most_trials, place_trial
 from mm_ray.runtime.progress import RunProgress
 from mm_ray.runtime.run_folder import RoundLog, config_yaml, write_results, write_text
+from mm_ray.tune.choice import ranking
 from mm_ray.tune.hosts import Hosted, trainable
 from mm_ray.tune.hparams import write_experiment
 from mm_ray.tune.live import LiveTable
 from mm_ray.tune.report import write_report
-from mm_ray.tune.search import StudySearch, Watch
+from mm_ray.tune.schedulers import StudyScheduler, check_scheduler
+from mm_ray.tune.search import SearchSettings, StudySearch, Watch
+from mm_ray.tune.searchers import check_searcher
 from mm_ray.tune.space import Space
 from mm_ray.tune.study_log import StudyLog, read_trials
 from mm_ray.tune.trial import TrialSettings
 
 TRIAL_RETRIES = 2
-SCHEDULERS = ("none", "asha")
-HOSTS = ("actor", "train")
 
 
 @dataclass(frozen=True)
@@ -46,48 +45,55 @@ class Study:
     folder: Path
     phases: str
     trials: int
-    scheduler: str
     host: str
+    search: SearchSettings
+    num_seeds: int = 1
+
+
+def check_study(space: Space, searcher: str, scheduler: str, num_seeds: int = 1) -> None:
+    """Refuse settings that do not go together, before anything starts.
+
+    Raises:
+        UserError: See `check_searcher` and `check_scheduler`.
+
+    """
+    check_searcher(searcher, space)
+    check_scheduler(scheduler, space, num_seeds)
 
 
 def run_trials(study: Study, table: FeatureTable, cluster: Cluster) -> StudySearch:
     """Run the trials that are still missing; returns the searcher with the finished study."""
     clients = study.base.clients
     placement = place_trial(clients, cluster, study.host)
-    search = StudySearch(study.space, study.folder, study.folder.name, study.base.seed)
+    search = StudySearch(study.space, study.folder, study.folder.name, study.base.seed, study.search)
     remaining = search.remaining(study.trials)
     if not remaining:
         return search
     write_experiment(study.folder / "tensorboard", study.space.distributions, study.space.objectives)
-    hosted = Hosted(TrialSettings(study.base, study.phases), [ray.put(table)], placement)
+    objective = next(iter(study.space.objectives))
+    hosted = Hosted(TrialSettings(study.base, study.phases, objective, study.num_seeds), [ray.put(table)], placement)
     with _quiet_tune(), LiveTable(study.trials) as live:
+        log = StudyLog(study.folder, live)
+        search.before_end = log.end
         tune.Tuner(
             trainable(hosted, study.host),
             tune_config=tune.TuneConfig(
                 num_samples=remaining,
                 search_alg=search,
-                scheduler=_scheduler(study.scheduler),
-                metric="score",
-                mode="max",
+                scheduler=StudyScheduler(search),
                 reuse_actors=study.host == "actor",
                 max_concurrent_trials=most_trials(placement, clients, cluster),
             ),
             run_config=tune.RunConfig(
                 name="tune",
                 storage_path=str((study.folder / "ray").absolute()),
-                callbacks=[Watch(search), StudyLog(study.folder, live)],
+                callbacks=[Watch(search), log],
                 failure_config=tune.FailureConfig(max_failures=TRIAL_RETRIES),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 verbose=0,
             ),
         ).fit()
     return search
-
-
-def _scheduler(name: str) -> Any:
-    if name == "none":
-        return None
-    return ASHAScheduler(time_attr="phase2_round", grace_period=5, reduction_factor=3)
 
 
 @contextmanager
@@ -119,12 +125,10 @@ def conclude(study: Study, search: StudySearch, table: FeatureTable) -> dict[str
 
 
 def _best_trial(study: Study, search: StudySearch) -> dict[str, Any]:
-    complete = search.study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
-    if not complete:
+    done = ranking(search.study)
+    if not done:
         raise UserError(f"no trial of {study.folder} reached its end; see trials.jsonl there, and run more --trials")
-    best = max(complete, key=lambda trial: (trial.value, -trial.number))
-    rows = {row["number"]: row for row in read_trials(study.folder)}
-    return rows[best.user_attrs.get("same_as", best.number)]
+    return next(row for row in read_trials(study.folder) if row["number"] == done[0].number)
 
 
 def _headline(study: Study, best: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:

@@ -1,15 +1,19 @@
 """What a study leaves while it runs: `trials.jsonl`, TensorBoard, the live table. A Tune callback in the driver."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ray.tune import Callback
 
+from mm_ray.runtime.run_folder import write_text
 from mm_ray.runtime.tensorboard import TrialWriter
 from mm_ray.tune.live import LiveTable
+from mm_ray.tune.space import METRICS
 
-ROW_KEYS = ("score", "best_round", "rounds_computed", "rounds_reused", "seconds")
+ROW_KEYS = ("score", "seed_scores", "best_round", "rounds_computed", "rounds_reused", "seconds")
+STATUS = {"COMPLETE": "SUCCESS", "PRUNED": "SUCCESS", "FAIL": "FAILURE"}
 
 
 class StudyLog(Callback):
@@ -26,6 +30,7 @@ class StudyLog(Callback):
         self._writers: dict[int, TrialWriter] = {}
         self._results: dict[int, dict[str, Any]] = {}
         self._curves: dict[int, list[dict[str, Any]]] = {}
+        _tidy(folder)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its callbacks for a restore that we do not use: the journal is what a study resumes from
@@ -40,33 +45,45 @@ class StudyLog(Callback):
         self._table.begin(number, params)
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
-        """A trial reports: its new rounds go to TensorBoard."""
+        """A trial reports: its new rounds go to TensorBoard, those of its first seed where it has several."""
         number = trial.config["number"]
         self._results[number] = result
         for report in result["reports"]:
-            self._writers[number].add_round(report)
             self._curves[number].append(report)
+            if report["seed"] == self._curves[number][0]["seed"]:
+                self._writers[number].add_round(report)
         self._table.update(number, result)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial reached its last round, or a scheduler stopped it."""
-        finished = self._results.get(trial.config["number"], {}).get("finished")
-        self._end(trial, "COMPLETE" if finished else "PRUNED", "SUCCESS")
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial failed for good."""
-        self._end(trial, "FAIL", "FAILURE")
-
-    def _end(self, trial: Any, state: str, status: str) -> None:
+        """Tune lets go of a trial; one that has not ended (the study is interrupted) goes on when the study does."""
         number = trial.config["number"]
+        if number in self._writers:
+            self._writers.pop(number).finish("RUNNING")
+
+    def end(self, suggestion: Mapping[str, Any], state: str) -> None:
+        """A trial is about to be told to the study as COMPLETE, PRUNED or FAIL.
+
+        Its row is written before, so that a driver killed between the two loses nothing: the trial is ended once more when the
+        study goes on, and of two rows the last one counts.
+        """
+        number = suggestion["number"]
         result = self._results.get(number, {})
-        row = {"number": number, "state": state, "params": trial.config["params"], "overrides": trial.config["overrides"]}
+        row = {"number": number, "state": state, "params": suggestion["params"], "overrides": suggestion["overrides"]}
         row |= {key: result.get(key) for key in ROW_KEYS}
+        row |= {"metrics": {name: result[name] for name in METRICS if name in result}}
         with (self._folder / "trials.jsonl").open("a") as file:
             file.write(json.dumps(row | {"curve": self._curves.get(number, [])}) + "\n")
         score = {"dev/audio_top1": result["score"]} if "score" in result else {}
-        self._writers.pop(number).finish(status, score)
+        if number in self._writers:
+            self._writers.pop(number).finish(STATUS[state], score)
         self._table.end(number, state)
+
+
+def _tidy(folder: Path) -> None:
+    """Leave one whole line a trial: a killed driver can leave a torn or a second one."""
+    rows = read_trials(folder)
+    if rows:
+        write_text(folder / "trials.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def read_trials(folder: Path) -> list[dict[str, Any]]:

@@ -1,16 +1,17 @@
-"""A trial: the generator of an experiment's rounds, cut into the steps that Tune sees."""
+"""A trial: the generators of its experiments' rounds, one a seed, cut into the steps that Tune sees."""
 
 import time
-from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Any
 
 from mm_ray.config import ExperimentConfig, with_overrides
 from mm_ray.data.table import FeatureTable
 from mm_ray.fed.executor import Executor
 from mm_ray.fed.experiment import Finished, plan_experiment, run_rounds
-from mm_ray.fed.loop import dev_top1
 from mm_ray.fed.phase_store import PhaseStore
+from mm_ray.tune.figures import Figures
 from mm_ray.types import RoundReport
 
 REPORT_EVERY_S = 2.0
@@ -23,53 +24,92 @@ class TrialSettings:
 
     base: ExperimentConfig
     phases: str
+    objective: str = "dev/audio_top1"
+    num_seeds: int = 1
+    """Every configuration runs with the seeds `base.seed`, `base.seed` + 1, ...: the same partitions and cohorts for all."""
 
 
 class TrialRun:
-    """One trial's rounds. `step` returns at each round of phase 2, or after a while in the phases before it.
+    """One trial's rounds, seed after seed. `step` returns at each round of phase 2, or after a while in the phases before it.
 
-    Each result has `score` (the best dev top-1 so far, of phase 1's audio network until phase 2 begins), `round` (over all
-    phases), `phase2_round`, `best_round`, `finished`, `rounds_computed`, `rounds_reused`, `seconds` and `reports`, the
-    reports since the result before.
+    Each result has `score` (the objective so far; of phase 1's audio network until phase 2 begins; with several seeds the mean
+    over those that are done), `seed_scores`, `steps` (what the study's scheduler judges: the step and its score; rounds of
+    phase 2, or with several seeds the seeds, counted from 1), `round` (over all phases), `phase2_round`, `best_round`,
+    `finished`, `rounds_computed`, `rounds_reused`, `seconds`, the metrics of `mm_ray.tune.space.METRICS` by name, and
+    `reports`, the reports since the result before, each with its `seed`.
+
+    Args:
+        settings: The study's.
+        overrides: The trial's.
+        table: The features.
+        executor: Plays the clients.
+        seeds: Other seeds than the study's.
+
     """
 
-    def __init__(self, settings: TrialSettings, overrides: Mapping[str, Any], table: FeatureTable, executor: Executor) -> None:
-        plan = plan_experiment(with_overrides(settings.base, overrides), table)
-        self._main, self._last = plan.method.main, plan.method.phases[-1]
-        self._rounds: Generator[RoundReport, None, Finished] = run_rounds(plan, PhaseStore(settings.phases), executor)
-        self._best: dict[str, float] = {}
-        self._state: dict[str, Any] = {
-            "score": 0.0, "round": 0, "phase2_round": 0, "best_round": 0, "rounds_computed": 0, "rounds_reused": 0,
-            "finished": False, "seconds": 0.0,
-        }  # fmt: skip
+    def __init__(
+        self,
+        settings: TrialSettings,
+        overrides: Mapping[str, Any],
+        table: FeatureTable,
+        executor: Executor,
+        seeds: Sequence[int] = (),
+    ) -> None:
+        config = with_overrides(settings.base, overrides)
+        self._seeds = [*(seeds or range(config.seed, config.seed + settings.num_seeds))]
+        self._config, self._table, self._executor = config, table, executor
+        self._settings, self._store = settings, PhaseStore(settings.phases)
+        self._done: list[Figures] = []
+        self._seconds = 0.0
+        self._begin()
 
     def step(self) -> dict[str, Any]:
         """Run to the next result; `finished` tells that it is the last."""
-        started, reports = time.perf_counter(), []
+        started, reports, fresh = time.perf_counter(), list[dict[str, Any]](), len(self._figures.steps)
         while time.perf_counter() - started < REPORT_EVERY_S:
             report = next(self._rounds, None)
-            if report is None:
-                self._state["finished"] = True
+            if report is not None:
+                reports.append(report.to_json() | {"seed": self._seeds[len(self._done)]})
+                self._figures.add(report)
+            if report is None or self._is_last(report):
+                self._rounds.close()
+                self._done.append(self._figures)
                 break
-            reports.append(report.to_json())
-            self._note(report)
             if report.phase == self._last.name and not report.reused:
-                self._state["finished"] = report.round == self._last.rounds
                 break
-        self._state["seconds"] += time.perf_counter() - started
-        return self._state | {"reports": reports}
+        self._seconds += time.perf_counter() - started
+        result = self._result(self._figures.steps[fresh:]) | {"reports": reports}
+        if len(self._done) < len(self._seeds) and self._figures in self._done:
+            self._begin()
+        return result
 
     def close(self) -> None:
         """End the trial where it stands; its last round is kept, and the next trial that needs it goes on from there."""
         self._rounds.close()
 
-    def _note(self, report: RoundReport) -> None:
-        state = self._state
-        state["round"] += 1
-        state["rounds_reused" if report.reused else "rounds_computed"] += 1
-        score = report.metrics.get(dev_top1(str(self._main.network)))
-        if report.phase == self._last.name:
-            state["phase2_round"] = report.round
-        if score is not None and score > self._best.get(report.phase, -1.0):
-            self._best[report.phase] = score
-            state |= {"score": score, "best_round": report.round}
+    def _begin(self) -> None:
+        config = replace(self._config, seed=self._seeds[len(self._done)])
+        plan = plan_experiment(config, self._table)
+        self._last = plan.method.phases[-1]
+        self._figures = Figures(plan.method, self._settings.objective)
+        self._rounds: Generator[RoundReport, None, Finished] = run_rounds(plan, self._store, self._executor)
+
+    def _is_last(self, report: RoundReport) -> bool:
+        return report.phase == self._last.name and report.round == self._last.rounds
+
+    def _result(self, steps: list[tuple[int, float]]) -> dict[str, Any]:
+        runs = self._done if self._figures in self._done else [*self._done, self._figures]
+        judged = self._done or runs
+        several, scores = len(self._seeds) > 1, [run.score for run in self._done]
+        names = set.intersection(*(set(run.values()) for run in judged))
+        counts = ("rounds_computed", "rounds_reused")
+        return {
+            **{name: fmean(run.values()[name] for run in judged) for name in sorted(names)},
+            **self._figures.position,
+            **{name: sum(run.position[name] for run in runs) for name in counts},
+            "score": fmean(run.score for run in judged),
+            "seed_scores": scores,
+            "steps": [*enumerate(scores, 1)] if several else steps,
+            "finished": len(self._done) == len(self._seeds),
+            "seconds": self._seconds,
+        }

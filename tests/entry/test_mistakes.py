@@ -129,6 +129,9 @@ STUDY = {
     "no study to go on with": (["--resume=nothing"], "resume=nothing: no study in runs/nothing"),
     "an unknown scheduler": (["--scheduler=fifo"], "scheduler ... fifo"),
     "no number of trials": (["--trials=many"], "trials ... many"),
+    "an unknown searcher": (["--searcher=bayes"], "searcher ... bayes"),
+    "a scheduler with nothing to compare": (["--scheduler=wilcoxon"], "scheduler=wilcoxon: compares seeds; give --seeds"),
+    "a storage that is not there": (["--storage=sqlite:////no/where/study.db"], "storage=sqlite:////no/where/study.db: cannot"),
 }
 
 

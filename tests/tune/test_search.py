@@ -282,12 +282,6 @@ def test_several_objectives(tmp_path, make_space):
     assert states(search)[-1] == TrialState.PRUNED
 
 
-def test_minimise(tmp_path, make_space):
-    search = StudySearch(make_space(TINY + '\n    OBJECTIVES = {"dev/loss": "min"}\n'), tmp_path / "run", "run")
-    assert (search.metric, search.mode) == ("score", "min")
-    assert search.study.direction.name == "MINIMIZE"
-
-
 @pytest.mark.slow
 def test_under_ray_tune_with_asha(tmp_path, make_space, local_ray):
     from ray import tune

@@ -108,6 +108,11 @@ def test_enqueued_parameter_that_is_never_suggested(tmp_path):
 def test_no_function_and_wrong_objective(tmp_path):
     assert "needs a function space(trial)" in refused(tmp_path, "x = 1\n")
     assert "'max' or 'min'" in refused(tmp_path, textwrap.dedent(GOOD) + "OBJECTIVES = {'a': 'maximize'}\n")
+    assert "OBJECTIVES names dev/top1; metrics are: dev/audio_top1" in refused(
+        tmp_path, textwrap.dedent(GOOD) + "OBJECTIVES = {'dev/top1': 'max'}\n"
+    )
+    assert "not bytes: 'min'" in refused(tmp_path, textwrap.dedent(GOOD) + "OBJECTIVES = {'bytes': 'min'}\n")
+    assert "AT_LEAST names gain" in refused(tmp_path, textwrap.dedent(GOOD) + "AT_LEAST = {'gain': 0}\n")
 
 
 def test_returns_no_dict(tmp_path):

@@ -1,0 +1,54 @@
+"""The flags of a study, and how they come back when it goes on."""
+
+import json
+from pathlib import Path
+
+from jsonargparse import ArgumentParser, Namespace
+
+from mm_ray.errors import bad_value
+from mm_ray.runtime.run_folder import write_text
+from mm_ray.tune.schedulers import SCHEDULERS
+from mm_ray.tune.searchers import SEARCHERS
+
+KEPT = ("space", "trials", "searcher", "scheduler", "storage", "host")
+"""Flags that `--resume` gives again, unless the command line does."""
+HOSTS = ("actor", "train")
+
+
+def add_study_flags(parser: ArgumentParser) -> None:
+    """What is searched, by whom, and for how long."""
+    add = parser.add_argument
+    add("--space", type=str, default="distill", help="A space of tune_spaces/, a .py file, or a dotted name")
+    add("--trials", type=int, default=12, help="Trials in all (default: 12)")
+    add("--searcher", choices=SEARCHERS, default="tpe", help="Who suggests trials (default: tpe)")
+    add("--scheduler", choices=SCHEDULERS, default="none", help="Who stops hopeless trials (default: none)")
+    add(
+        "--storage", type=str, default="",
+        help="Where Optuna keeps the study: sqlite:///FILE or another database's URL (default: a journal in the run's folder)",
+    )  # fmt: skip
+    add("--host", choices=HOSTS, default="actor", help="What runs a trial: an actor, or a Ray Train job")
+    add("--resume", type=str, default="", help="Go on with the study of this name, as it was configured")
+
+
+def keep_flags(folder: Path, flags: Namespace) -> None:
+    """Write `study.json`; a space's file by its full path, so that the study goes on from any folder."""
+    kept = {name: flags[name] for name in KEPT}
+    if kept["space"].endswith(".py"):
+        kept["space"] = str(Path(kept["space"]).expanduser().absolute())
+    write_text(folder / "study.json", json.dumps(kept, indent=2))
+
+
+def resumed(name: str | None, runs: str | None) -> list[str]:
+    """The flags of the study to go on with; none without a name.
+
+    Raises:
+        UserError: There is no such study.
+
+    """
+    if name is None:
+        return []
+    folder = Path(runs or "runs").expanduser() / name
+    if not (folder / "study.json").exists():
+        raise bad_value("resume", name, f"no study in {folder}; see --runs, or start it with --name")
+    kept = json.loads((folder / "study.json").read_text())
+    return [f"--config={folder / 'config.yaml'}", *(f"--{name}={value}" for name, value in kept.items())]

@@ -1,0 +1,109 @@
+"""Who stops hopeless trials: rules over the stored learning curves, asked by a scheduler of Tune.
+
+A rule reads the study and nothing else, so a resumed study stops what an uninterrupted one would; Tune's own schedulers forget
+their rungs with the driver.
+"""
+
+import warnings
+from typing import Any
+
+import optuna
+from optuna.pruners import BasePruner
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+from mm_ray.errors import bad_value
+from mm_ray.tune.space import Space
+
+SCHEDULERS = ("none", "asha", "hyperband", "median", "wilcoxon")
+GRACE_ROUNDS = 5
+"""No trial is stopped before so many rounds of phase 2."""
+REDUCTION = 3
+BRACKETS = 3
+MEDIAN_STARTUP_TRIALS = 5
+WILCOXON_P = 0.15
+"""Three seeds that are all worse than the best trial's have p = 1/8: the first that can stop a trial is the third."""
+
+
+def make_pruner(name: str) -> BasePruner | None:
+    """The rule of a scheduler's name; None lets every trial run."""
+    match name:
+        case "asha":
+            return Halving(GRACE_ROUNDS, REDUCTION)
+        case "hyperband":
+            return Halving(GRACE_ROUNDS, REDUCTION, BRACKETS)
+        case "median":
+            return optuna.pruners.MedianPruner(MEDIAN_STARTUP_TRIALS, n_warmup_steps=GRACE_ROUNDS)
+        case "wilcoxon":
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                return optuna.pruners.WilcoxonPruner(p_threshold=WILCOXON_P)
+    return None
+
+
+def check_scheduler(name: str, space: Space, num_seeds: int) -> None:
+    """Refuse a scheduler that has nothing to compare.
+
+    Raises:
+        UserError: Stopping with several objectives, by rounds with several seeds, or by seeds with one.
+
+    """
+    if name == "none":
+        return
+    if len(space.objectives) > 1:
+        raise bad_value("scheduler", name, f"compares one objective, the space {space.name} has several; use none")
+    if num_seeds > 1 and name != "wilcoxon":
+        raise bad_value("scheduler", name, f"compares rounds, but a trial of {num_seeds} seeds is judged by them; use wilcoxon")
+    if num_seeds == 1 and name == "wilcoxon":
+        raise bad_value("scheduler", name, "compares seeds; give --seeds 4 or more")
+
+
+class Halving(BasePruner):
+    """Asynchronous successive halving (Li et al. 2020) as a function of the stored curves.
+
+    At each rung (`grace`, `grace * factor`, ... rounds) a trial goes on if it is among the best 1/`factor` of those that have
+    reached the rung so far, or the best while they are fewer. With several brackets, trial n begins at rung n modulo
+    `brackets`: Hyperband's hedge against late bloomers, with as many trials in each bracket. Optuna's own pruners write a rung
+    down before they decide, so a driver killed in between would decide otherwise when it comes back.
+    """
+
+    def __init__(self, grace: int, factor: int, brackets: int = 1) -> None:
+        self.grace, self.factor, self.brackets = grace, factor, brackets
+
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        """Whether the trial stops at its last step."""
+        step = trial.last_step
+        if step is None or not self._is_rung(step, trial.number % self.brackets):
+            return False
+        sign = 1 if study.direction == StudyDirection.MAXIMIZE else -1
+        peers = [
+            sign * other.intermediate_values[step]
+            for other in study.get_trials(deepcopy=False)
+            if step in other.intermediate_values and other.number % self.brackets == trial.number % self.brackets
+        ]
+        worst_kept = sorted(peers, reverse=True)[max(len(peers) // self.factor, 1) - 1]
+        return bool(sign * trial.intermediate_values[step] < worst_kept)
+
+    def _is_rung(self, step: int, bracket: int) -> bool:
+        rung = self.grace * self.factor**bracket
+        while rung < step:
+            rung *= self.factor
+        return rung == step
+
+
+class StudyScheduler(FIFOScheduler):
+    """Tune's scheduler: first come, first served; it stops a trial when the study's rule gives it up.
+
+    Args:
+        search: The searcher, which holds the study and its rule.
+
+    """
+
+    def __init__(self, search: Any) -> None:
+        super().__init__()
+        self._search = search
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Stop or go on."""
+        return TrialScheduler.STOP if self._search.report(trial.trial_id, result) else TrialScheduler.CONTINUE

@@ -1,0 +1,53 @@
+"""Where studies are kept: names with both digests, databases, and what does not belong."""
+
+import optuna
+import pytest
+from tune.spaces import PLAIN, play, space_of
+
+from mm_ray.errors import UserError
+from mm_ray.tune.search import SearchSettings, StudySearch
+from mm_ray.tune.search_journal import open_study
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def test_a_study_in_sqlite_goes_on(tmp_path):
+    space, settings = space_of(tmp_path), SearchSettings("tpe", "asha", f"sqlite:///{tmp_path}/study.db", "a" * 8)
+    play(StudySearch(space, tmp_path / "run", "run", 5, settings), 0, 3, lambda params: 0.5, rounds=6)
+    again = StudySearch(space, tmp_path / "run", "run", 5, settings)
+    assert again.remaining(5) == 2
+    assert again.study.study_name == f"run-{'a' * 8}-{space.digest}"
+    assert not (tmp_path / "run" / "optuna.journal").exists()
+
+
+def test_two_runs_share_a_database_and_no_trials(tmp_path):
+    space, storage = space_of(tmp_path), f"sqlite:///{tmp_path}/study.db"
+    one = open_study(space, tmp_path / "one", "one", storage, "a" * 8)
+    two = open_study(space, tmp_path / "two", "two", storage, "b" * 8)
+    one.ask()
+    assert (len(one.trials), len(two.trials)) == (1, 0)
+
+
+def test_another_space_or_experiment_is_refused_with_both_digests(tmp_path):
+    space, storage = space_of(tmp_path), f"sqlite:///{tmp_path}/study.db"
+    open_study(space, tmp_path / "run", "run", storage, "a" * 8)
+    with pytest.raises(UserError, match=f"its digest is {'b' * 8}, but the storage has this study with {'a' * 8}"):
+        open_study(space, tmp_path / "elsewhere", "run", storage, "b" * 8)
+    other = space_of(tmp_path, PLAIN.replace("20", "10"))
+    with pytest.raises(UserError, match=f"its digest is {other.digest}, but this run was begun with {space.digest}"):
+        open_study(other, tmp_path / "run", "run", storage, "a" * 8)
+
+
+@pytest.mark.parametrize("url", ["nothing://here", "sqlite:////nowhere/at/all/study.db"])
+def test_a_storage_that_cannot_be_opened(tmp_path, url):
+    with pytest.raises(UserError, match=r"storage=.*cannot be opened") as caught:
+        open_study(space_of(tmp_path), tmp_path / "run", "run", url)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_journal_elsewhere(tmp_path):
+    open_study(space_of(tmp_path), tmp_path / "run", "run", str(tmp_path / "my.journal"))
+    assert (tmp_path / "my.journal").exists()
