@@ -8,8 +8,8 @@ from mm_ray.seeding import stream
 
 NUM_STARTUP_TRIALS = 5
 PHASE1_RATES = (0.01, 0.03, 0.1)
-DISTILLING = ("modality_mirror", "fedcmi", "mfcpl")
-WITH_PHASE2 = ("control", "control_all", "harmony")
+WITH_PHASE2 = ("modality_mirror", "control", "control_all", "harmony")
+WEIGHTED = ("modality_mirror", "fedcmi", "mfcpl")
 
 
 class MethodSearch:
@@ -44,17 +44,18 @@ class MethodSearch:
 
 
 def space_of(method: str, trial: optuna.Trial) -> dict[str, Any]:
-    """Learning rate of phase 1 for all; of phase 2 where there is one; temperature and weight for those that distil.
+    """Learning rate of phase 1 for all, of phase 2 where there is one; the weight of a method's own loss; the temperature.
 
     Rounds are not searched: all methods have the same number. Phase 1's rate is one of a few, so that methods and trials
     share phase 1.
     """
     setting: dict[str, Any] = {"phase1.local.lr": trial.suggest_categorical("phase1.local.lr", PHASE1_RATES)}
-    if method in (*DISTILLING, *WITH_PHASE2):
+    if method in WITH_PHASE2:
         setting["phase2.local.lr"] = trial.suggest_float("phase2.local.lr", 0.003, 0.1, log=True)
-    if method in DISTILLING:
-        setting["phase2.temperature"] = trial.suggest_float("phase2.temperature", 1.0, 20.0, log=True)
+    if method in WEIGHTED:
         setting["phase2.loss_weight"] = trial.suggest_float("phase2.loss_weight", 0.1, 1.0)
+    if method == "modality_mirror":
+        setting["phase2.temperature"] = trial.suggest_float("phase2.temperature", 1.0, 20.0, log=True)
     return setting
 
 

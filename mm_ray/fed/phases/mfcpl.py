@@ -65,7 +65,7 @@ class CrossPrototypes(Joint):
         contrasts = [contrast(own, labels_B, table) for own in features.values() for table in tables.values()]
         terms = torch.stack(contrasts).mean() + shared_distance(list(features.values()), labels_B, tables)
         if len(features) > 1:
-            terms = terms + functional.mse_loss(*features.values())
+            terms = terms + functional.mse_loss(features["audio"], features["video"])
         return terms
 
     def client_update(self, context: RoundContext, client: ClientData) -> ClientUpdate:
