@@ -33,6 +33,7 @@ def run_cells(comparison: Comparison, cells: Sequence[Cell], title: str) -> list
 
     Raises:
         UserError: A cell failed; the others are kept, and the same command tries it again.
+        KeyboardInterrupt: ^C while Tune was running.
 
     """
     results = CellResults(comparison.folder, comparison.base)
@@ -42,6 +43,8 @@ def run_cells(comparison: Comparison, cells: Sequence[Cell], title: str) -> list
         first = min(failed)
         what = f"{len(failed)} of {len(cells)} cells failed, the first is {_describe(missing[first])}: {failed[first]}"
         raise UserError(f"{what}; the same command tries them again")
+    if results.missing(cells):  # at ^C Tune ends its runs and returns
+        raise KeyboardInterrupt
     return [results.read(cell) for cell in cells]
 
 
