@@ -55,7 +55,7 @@ class CrossPrototypes(Joint):
         return ServerState({**state.tensors, **tables}, state.meta)
 
     def loss(self, output: Output, batch: Batch, context: RoundContext, client: ClientData) -> Tensor:
-        """Cross-entropy and the three terms; with weight 0 it is MultiFL's, to the last bit."""
+        """Cross-entropy and the three terms; with weight 0 it is MultiFL's."""
         cross_entropy = super().loss(output, batch, context, client)
         return cross_entropy + self.weight * self._terms(output, batch, context) if self.weight else cross_entropy
 
@@ -65,7 +65,7 @@ class CrossPrototypes(Joint):
         contrasts = [contrast(own, labels_B, table) for own in features.values() for table in tables.values()]
         terms = torch.stack(contrasts).mean() + shared_distance(list(features.values()), labels_B, tables)
         if len(features) > 1:
-            terms = terms + functional.mse_loss(*features.values())
+            terms = terms + functional.mse_loss(features["audio"], features["video"])
         return terms
 
     def client_update(self, context: RoundContext, client: ClientData) -> ClientUpdate:
