@@ -28,13 +28,13 @@ def test_contrast_is_cross_entropy_of_cosines():
 
 def test_a_class_without_prototype_does_not_count():
     features = torch.tensor([[6.0, 8.0], [1.0, 1.0]], requires_grad=True)
-    assert float(contrast(features, torch.tensor([0, 1]), ONE)) == 0  # nothing to tell class 0 from, nothing for class 1
+    assert contrast(features, torch.tensor([0, 1]), ONE).item() == 0  # nothing to tell class 0 from, nothing for class 1
     for table in (NONE, ONE):
         value = contrast(features, torch.tensor([1, 1]), table) + shared_distance(
             [features], torch.tensor([1, 1]), {"audio": table}
         )
         value.backward()
-        assert float(value) == 0
+        assert value.item() == 0
     assert features.grad.tolist() == [[0, 0], [0, 0]]
 
 

@@ -55,7 +55,7 @@ class CrossPrototypes(Joint):
         return ServerState({**state.tensors, **tables}, state.meta)
 
     def loss(self, output: Output, batch: Batch, context: RoundContext, client: ClientData) -> Tensor:
-        """Cross-entropy and the three terms; with weight 0 it is MultiFL's, to the last bit."""
+        """Cross-entropy and the three terms; with weight 0 it is MultiFL's."""
         cross_entropy = super().loss(output, batch, context, client)
         return cross_entropy + self.weight * self._terms(output, batch, context) if self.weight else cross_entropy
 
