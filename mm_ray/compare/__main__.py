@@ -26,7 +26,7 @@ DESCRIPTION = """Compare methods on equal terms: same clients, cohorts, batches 
 Methods share the phases that are the same. Every cell's result is kept, so the same command goes on where it was stopped.
 Writes compare.csv (a row a cell) and compare.html below RUNS/NAME."""
 
-METHODS = "modality_mirror,control,control_all,harmony,multifl,unifl"
+METHODS = "modality_mirror,control,control_all,harmony,multifl,unifl,fedcmi,mfcpl"
 
 
 def main(argv: Sequence[str]) -> None:
