@@ -2,10 +2,14 @@
 
 import json
 from dataclasses import fields, replace
+from functools import cached_property, reduce
+from operator import add
 
 import numpy as np
 import pytest
 from fed.tiny import state_digest, tiny_config, tiny_plan
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mm_ray.config import FeatureConfig
 from mm_ray.fed.cohort import chunks_of
@@ -44,6 +48,10 @@ class Setting:
 
     def updates(self):
         return [self.phase.client_update(self.context(), client) for client in self.phase.plan(self.federation, 1)]
+
+    @cached_property
+    def sent(self):
+        return self.updates()
 
 
 @pytest.fixture(params=sorted(PHASES), scope="module")
@@ -139,6 +147,19 @@ def test_a_chunk_is_the_sum_of_its_clients_in_order(at):
     for update in at.updates():
         total += update
     assert bits(run_chunk(one_by_one(at.phase), at.context(), chunk)) == bits(total)
+
+
+@settings(max_examples=8, deadline=None)
+@given(data=st.data())
+def test_the_next_state_does_not_depend_on_order_or_chunks(at, data):
+    updates = at.sent
+    order = data.draw(st.permutations(range(len(updates))))
+    size = data.draw(st.integers(1, len(updates)))
+    chunks = [reduce(add, (updates[i] for i in chunk)) for chunk in chunks_of(order, size)]
+    after, expected = (at.phase.server_update(at.state(), reduce(add, some)).tensors for some in (chunks, updates))
+    assert after.keys() == expected.keys()
+    for name in after:  # float32 sums: up to the order in which they are rounded
+        np.testing.assert_allclose(after[name], expected[name], rtol=1e-4, atol=1e-5)
 
 
 def one_by_one(phase):

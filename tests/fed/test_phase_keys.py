@@ -166,3 +166,23 @@ def test_settings_name_no_number_of_rounds():
     for phase in tiny_plan().method.phases:
         assert "rounds" not in phase.settings()
         assert dataclasses.replace(phase, rounds=99).settings() == phase.settings()
+
+
+@pytest.mark.parametrize(
+    ("method", "field", "phases"),
+    [
+        ("harmony", "phase1.local.lr", {UNIMODAL, "harmony/fusion"}),
+        ("harmony", "phase2.local.lr", {"harmony/fusion"}),
+        ("harmony", "phase2.server.lr", {"harmony/fusion"}),
+        ("harmony", "phase2.loss_weight", set()),
+        ("fedcmi", "phase1.local.lr", {"fedcmi/joint"}),
+        ("fedcmi", "phase2.loss_weight", {"fedcmi/joint"}),
+        ("fedcmi", "phase2.local.lr", set()),
+        ("mfcpl", "phase1.local.lr", {"mfcpl/joint"}),
+        ("mfcpl", "phase2.loss_weight", {"mfcpl/joint"}),
+        ("mfcpl", "phase2.temperature", set()),
+    ],
+)
+def test_a_setting_enters_the_keys_of_the_baselines_that_read_it(method, field, phases):
+    before, after = (keys_of(tiny_plan(SMALL | {"method": method} | own)) for own in ({}, {field: 0.123}))
+    assert {name for name in before if before[name] != after[name]} == phases
