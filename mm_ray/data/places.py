@@ -11,6 +11,9 @@ from pyarrow import fs
 
 from mm_ray.errors import bad_value
 
+_OBJECT_STORES = ("s3", "gcs", "abfs")
+"""They have no folders, and show an object only when it is complete."""
+
 
 def join(root: str | Path, name: str) -> str:
     """The place of a name below a root; an absolute name stays what it is."""
@@ -105,16 +108,17 @@ def write_whole(place: str | Path, write: Any) -> None:
     """
     filesystem, path = locate(place)
     folder, base = posixpath.split(path)
-    if not isinstance(filesystem, fs.LocalFileSystem):  # an object store shows an object only when it is complete
+    if filesystem.type_name in _OBJECT_STORES:
         write(path, filesystem)
         return
     filesystem.create_dir(folder, recursive=True)
     unfinished = posixpath.join(folder, f".{base}.{uuid.uuid4().hex}")
     try:
         write(unfinished, filesystem)
-        os.replace(unfinished, path)
+        filesystem.move(unfinished, path)
     finally:
-        Path(unfinished).unlink(missing_ok=True)
+        if filesystem.get_file_info(unfinished).type == fs.FileType.File:
+            filesystem.delete_file(unfinished)
 
 
 def remove(place: str | Path) -> None:

@@ -192,7 +192,9 @@ def test_without_torchvision_only_mobilenet_is_refused(stand_in, monkeypatch):
 def test_the_network_itself(tmp_path):
     models = pytest.importorskip("torchvision.models", reason="the extra mm-ray[video] is not installed")
     torch.manual_seed(0)
-    network = models.mobilenet_v2(weights=None).eval()
+    network = models.mobilenet_v2(weights=None)
+    network(torch.randn(4, 3, 224, 224))  # its norms settle, else all comes out near zero
+    network.eval()
     torch.save(network.state_dict(), tmp_path / "w.pth")
     mobilenet_v2._network.cache_clear()
     frames = np.random.default_rng(0).integers(0, 256, (2, 256, 256, 3), dtype=np.uint8)
@@ -201,5 +203,5 @@ def test_the_network_itself(tmp_path):
     middle = (torch.from_numpy(frames[:, 16:240, 16:240]) / 255 - standardise[0]) / standardise[1]
     network.classifier = torch.nn.Identity()
     expected = network(middle.permute(0, 3, 1, 2)).detach().numpy()
-    assert expected.shape == (2, 1280)
+    assert (expected.shape, expected.max() > 0.1) == ((2, 1280), True)
     np.testing.assert_allclose(video_features(frames, data), expected, rtol=2e-3, atol=1e-4)
