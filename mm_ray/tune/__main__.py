@@ -1,5 +1,6 @@
 """`python -m mm_ray.tune`: a study."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,14 @@ from mm_ray.fed.experiment import plan_experiment
 from mm_ray.runtime.cluster import connect
 from mm_ray.runtime.run_folder import default_name, open_folder, phases_place
 from mm_ray.train import load_with_progress
+from mm_ray.tune.budget import Limits, seconds_of
+from mm_ray.tune.conclude import conclude, report_so_far
 from mm_ray.tune.flags import add_study_flags, keep_flags, resumed
 from mm_ray.tune.live import describe
 from mm_ray.tune.search import SearchSettings
 from mm_ray.tune.space import load_space
-from mm_ray.tune.study import Study, check_study, conclude, run_trials
+from mm_ray.tune.study import Runner, Study, check_study
+from mm_ray.tune.study_log import read_trials
 
 DESCRIPTION = """Search a space of configurations for the best audio student: Ray Tune runs the trials, Optuna suggests them,
 and trials share the phases that are the same. The best configuration is tested once, beside the cross-entropy control. The same
@@ -31,19 +35,31 @@ def main(argv: Sequence[str]) -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     config, flags = parse(parser, [*resumed(value_of("--resume", argv), value_of("--runs", argv)), *argv])
     torch.set_num_threads(1)
-    space = load_space(flags.space)
-    check_study(space, flags.searcher, flags.scheduler)
+    space, name = load_space(flags.space), default_name(config)
+    search = SearchSettings(flags.searcher, flags.scheduler, flags.storage, experiment=name.rpartition("-")[2])
+    limits = Limits(seconds_of(flags.time), flags.rounds, flags.patience)
+    check_study(space, search, 1)
     cluster = connect(flags.address)
     table = load_with_progress(config.data, flags.runs)
     plan_experiment(config, table)
-    name = default_name(config)
     folder = open_folder(flags.runs, flags.resume or flags.name or f"study-{Path(space.name).stem}-{name}", config)
     keep_flags(folder, flags)
-    settings = SearchSettings(flags.searcher, flags.scheduler, flags.storage, experiment=name.rpartition("-")[2])
-    study = Study(config, space, folder, phases_place(flags.phases, flags.runs), flags.trials, flags.host, settings)
+    study = Study(config, space, folder, phases_place(flags.phases, flags.runs), flags.trials, flags.host, search, limits)
     print(f"study {folder}: {study.trials} trials of the space {space.name} on {cluster.name} ({cluster.num_cpus:g} CPUs)")
-    search = run_trials(study, table, cluster)
-    _print_best(conclude(study, search, table), study)
+    _run(Runner(study, table, cluster), flags.runs)
+
+
+def _run(runner: Runner, runs: str) -> None:
+    study = runner.study
+    search, budget = runner.run()
+    again = f"python -m mm_ray.tune --resume {study.folder.name}" + ("" if runs == "runs" else f" --runs {runs}")
+    if budget.interrupted:
+        report_so_far(study, search)
+        print(f"stopped; go on with: {again}\nreport so far: {study.folder / 'report.html'}", flush=True)
+        sys.exit(130)
+    if budget.reason:
+        print(f"the study ends early: {budget.reason}; more: {again} with a larger limit")
+    _print_best(conclude(study, search, runner.table), study)
 
 
 ROLE_LABELS = {
@@ -56,7 +72,7 @@ ROLE_LABELS = {
 
 def _print_best(best: dict[str, Any], study: Study) -> None:
     test = best["result"]["test"]
-    print(f"\nbest of {study.trials} trials: number {best['number']}, dev audio top-1 {best['score']:.3f}")
+    print(f"\nbest of {len(read_trials(study.folder))} trials: number {best['number']}, dev audio top-1 {best['score']:.3f}")
     print(f"  {describe(best['params'])}")
     print("audio accuracy on the test set")
     for role, label in ROLE_LABELS.items():

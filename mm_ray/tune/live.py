@@ -1,6 +1,7 @@
-"""The live table of a study: its trials, their rounds, the best so far."""
+"""The live table of a study: its trials, their rounds, the best so far, and how long it still takes."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -8,17 +9,26 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from mm_ray.tune.estimate import duration
+
 SHOWN_ROWS = 20
 
 
 class LiveTable:
-    """A table that moves on a terminal; elsewhere one line when a trial begins and ends."""
+    """A table that moves on a terminal; elsewhere one line when a trial begins and ends.
 
-    def __init__(self, num_trials: int) -> None:
+    Args:
+        num_trials: Trials that are still to run.
+        left_s: Seconds left of the study's time, or None.
+
+    """
+
+    def __init__(self, num_trials: int, left_s: Callable[[], float | None] = lambda: None) -> None:
         self._console = Console(width=None)
         self._live = Live(console=self._console, refresh_per_second=4, transient=False)
         self._rows: dict[int, dict[str, Any]] = {}
-        self._num_trials = num_trials
+        self._num_trials, self._left_s = num_trials, left_s
+        self._begun = time.monotonic()
 
     def begin(self, number: int, params: Mapping[str, Any]) -> None:
         """A trial begins."""
@@ -54,11 +64,24 @@ class LiveTable:
         elif line:
             self._console.print(line, soft_wrap=True, highlight=False)
 
+    def title(self) -> str:
+        """Trials, best so far, rounds reused, time left."""
+        rows = self._rows.values()
+        ended = sum(row["state"] != "RUNNING" for row in rows)
+        best = max((row["score"] for row in rows if row["state"] == "COMPLETE"), default=None)
+        computed, reused = (sum(row.get(key, 0) for row in rows) for key in ("rounds_computed", "rounds_reused"))
+        parts = [f"{ended} of {self._num_trials} trials"]
+        parts += [f"best dev audio top-1 {best:.3f}"] if best is not None else []
+        parts += [f"{reused} of {computed + reused} rounds reused"] if computed + reused else []
+        left = [self._left_s(), self._rest_s(ended)]
+        known = [value for value in left if value is not None]
+        return ", ".join([*parts, f"about {duration(max(min(known), 0))} left"] if known else parts)
+
+    def _rest_s(self, ended: int) -> float | None:
+        return (time.monotonic() - self._begun) / ended * (self._num_trials - ended) if ended else None
+
     def _table(self) -> Table:
-        ended = sum(row["state"] != "RUNNING" for row in self._rows.values())
-        best = max((row["score"] for row in self._rows.values() if row["state"] == "COMPLETE"), default=None)
-        title = f"{ended} of {self._num_trials} trials" + ("" if best is None else f", best dev audio top-1 {best:.3f}")
-        table = Table(title=title, title_justify="left")
+        table = Table(title=self.title(), title_justify="left")
         for column in ("trial", "state", "configuration", "phase", "round", "dev audio top-1", "computed", "reused"):
             table.add_column(column, justify="left" if column in ("state", "configuration", "phase") else "right")
         for number, row in sorted(self._rows.items())[-SHOWN_ROWS:]:

@@ -44,6 +44,17 @@ def open_study(space: Space, run_dir: Path, name: str, storage: str = "", experi
     return study
 
 
+def check_storage(storage: str) -> None:
+    """Open a database before anything else is begun.
+
+    Raises:
+        UserError: It cannot be opened.
+
+    """
+    if "://" in storage:
+        _open(storage)
+
+
 def _open(place: str) -> BaseStorage:
     if "://" not in place:
         path = Path(place).expanduser()

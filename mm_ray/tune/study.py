@@ -1,39 +1,35 @@
-"""A study from start to end: trials under Tune, the best configuration, its test beside the control, the report."""
+"""A study's trials under Tune."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray import tune
 
-from mm_ray.config import ExperimentConfig, with_overrides
+from mm_ray.config import ExperimentConfig
 from mm_ray.data.table import FeatureTable
-from mm_ray.errors import UserError
-from mm_ray.fed.executor import SerialExecutor
-from mm_ray.fed.experiment import plan_experiment, run_experiment
-from mm_ray.fed.phase_store import PhaseStore
+from mm_ray.fed.experiment import plan_experiment
 from mm_ray.runtime.cluster import Cluster
-from mm_ray.runtime.drive import drive
 from mm_ray.runtime.placement import most_trials, place_trial
-from mm_ray.runtime.progress import RunProgress
-from mm_ray.runtime.run_folder import RoundLog, config_yaml, write_results, write_text
-from mm_ray.tune.choice import ranking
+from mm_ray.tune.budget import Budget, Limits, stops_on_signals
+from mm_ray.tune.estimate import estimate
 from mm_ray.tune.hosts import Hosted, trainable
 from mm_ray.tune.hparams import write_experiment
 from mm_ray.tune.live import LiveTable
-from mm_ray.tune.report import write_report
 from mm_ray.tune.schedulers import StudyScheduler, check_scheduler
 from mm_ray.tune.search import SearchSettings, StudySearch, Watch
+from mm_ray.tune.search_journal import check_storage
 from mm_ray.tune.searchers import check_searcher
 from mm_ray.tune.space import Space
-from mm_ray.tune.study_log import StudyLog, read_trials
+from mm_ray.tune.study_log import StudyLog
 from mm_ray.tune.trial import TrialSettings
 
-TRIAL_RETRIES = 2
+TRIAL_RETRIES = 3
+"""A trial whose process died goes on from its last stored round, so often; then it is told as failed."""
 
 
 @dataclass(frozen=True)
@@ -45,99 +41,97 @@ class Study:
     folder: Path
     phases: str
     trials: int
-    host: str
-    search: SearchSettings
+    host: str = "actor"
+    search: SearchSettings = field(default_factory=SearchSettings)
+    limits: Limits = field(default_factory=Limits)
     num_seeds: int = 1
 
 
-def check_study(space: Space, searcher: str, scheduler: str, num_seeds: int = 1) -> None:
+def check_study(space: Space, search: SearchSettings, num_seeds: int) -> None:
     """Refuse settings that do not go together, before anything starts.
 
     Raises:
-        UserError: See `check_searcher` and `check_scheduler`.
+        UserError: See `check_searcher`, `check_scheduler` and `check_storage`.
 
     """
-    check_searcher(searcher, space)
-    check_scheduler(scheduler, space, num_seeds)
+    check_searcher(search.searcher, space)
+    check_scheduler(search.scheduler, space, num_seeds)
+    check_storage(search.storage)
 
 
-def run_trials(study: Study, table: FeatureTable, cluster: Cluster) -> StudySearch:
-    """Run the trials that are still missing; returns the searcher with the finished study."""
-    clients = study.base.clients
-    placement = place_trial(clients, cluster, study.host)
-    search = StudySearch(study.space, study.folder, study.folder.name, study.base.seed, study.search)
-    remaining = search.remaining(study.trials)
-    if not remaining:
-        return search
-    write_experiment(study.folder / "tensorboard", study.space.distributions, study.space.objectives)
-    objective = next(iter(study.space.objectives))
-    hosted = Hosted(TrialSettings(study.base, study.phases, objective, study.num_seeds), [ray.put(table)], placement)
-    with _quiet_tune(), LiveTable(study.trials) as live:
-        log = StudyLog(study.folder, live)
-        search.before_end = log.end
-        tune.Tuner(
-            trainable(hosted, study.host),
-            tune_config=tune.TuneConfig(
-                num_samples=remaining,
-                search_alg=search,
-                scheduler=StudyScheduler(search),
-                reuse_actors=study.host == "actor",
-                max_concurrent_trials=most_trials(placement, clients, cluster),
-            ),
-            run_config=tune.RunConfig(
-                name="tune",
-                storage_path=str((study.folder / "ray").absolute()),
-                callbacks=[Watch(search), log],
-                failure_config=tune.FailureConfig(max_failures=TRIAL_RETRIES),
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                verbose=0,
-            ),
-        ).fit()
-    return search
+@dataclass(frozen=True)
+class Runner:
+    """Runs trials on a cluster.
+
+    Args:
+        study: The study.
+        table: The features.
+        cluster: The cluster.
+
+    """
+
+    study: Study
+    table: FeatureTable
+    cluster: Cluster
+
+    def run(self) -> tuple[StudySearch, Budget]:
+        """Run the trials that are still missing, as far as the budget goes; the study, and whether it was spent."""
+        study = self.study
+        search = StudySearch(study.space, study.folder, study.folder.name, study.base.seed, study.search)
+        remaining, budget = search.remaining(study.trials), Budget(search, study.limits)
+        if remaining and not budget.stop_all():
+            self._tell_estimate()
+            write_experiment(study.folder / "tensorboard", study.space.distributions, study.space.objectives)
+            with LiveTable(remaining, lambda: budget.left_s) as live, stops_on_signals(budget):
+                log = StudyLog(study.folder, live)
+                search.before_end = log.end
+                self._tune(search, remaining, budget, [Watch(search), log])
+        return search, budget
+
+    def _tell_estimate(self) -> None:
+        study, placement = self.study, place_trial(self.study.base.clients, self.cluster, self.study.host)
+        plan = plan_experiment(study.base, self.table)
+        at_once = most_trials(placement, study.base.clients, self.cluster)
+        guess = estimate(plan, study.space, study.phases, study.trials, study.num_seeds, at_once, placement.num_actors)
+        print(guess.line(at_once), flush=True)
+
+    def _tune(self, search: StudySearch, remaining: int, budget: Budget, callbacks: Sequence[Any]) -> None:
+        study = self.study
+        clients = study.base.clients
+        placement = place_trial(clients, self.cluster, study.host)
+        objective = next(iter(study.space.objectives))
+        settings = TrialSettings(study.base, study.phases, objective, study.num_seeds)
+        with _quiet_tune():
+            tune.Tuner(
+                trainable(Hosted(settings, [ray.put(self.table)], placement), study.host),
+                tune_config=tune.TuneConfig(
+                    num_samples=remaining,
+                    search_alg=search,
+                    scheduler=StudyScheduler(search),
+                    reuse_actors=study.host == "actor",
+                    max_concurrent_trials=most_trials(placement, clients, self.cluster),
+                ),
+                run_config=tune.RunConfig(
+                    name="tune",
+                    storage_path=str((study.folder / "ray").absolute()),
+                    callbacks=list(callbacks),
+                    stop=budget,
+                    failure_config=tune.FailureConfig(max_failures=TRIAL_RETRIES),
+                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                    verbose=0,
+                ),
+            ).fit()
+
+
+QUIET = {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "TUNE_DISABLE_SIGINT_HANDLER": "1"}
+"""Tune's own loggers would write every round a second time, under other names; signals are ours (`stops_on_signals`)."""
 
 
 @contextmanager
 def _quiet_tune() -> Iterator[None]:
-    """Tune's own loggers would write every round a second time, under other names."""
-    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    os.environ |= QUIET
     try:
         yield
     finally:
-        del os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"]
-
-
-def conclude(study: Study, search: StudySearch, table: FeatureTable) -> dict[str, Any]:
-    """Test the best configuration once, beside its control; write `best.yaml`, the student, the result and the report.
-
-    Raises:
-        UserError: No trial reached its end.
-
-    """
-    best = _best_trial(study, search)
-    config = with_overrides(study.base, best["overrides"])
-    write_text(study.folder / "best.yaml", config_yaml(config))
-    plan, store = plan_experiment(config, table), PhaseStore(study.phases)
-    with RunProgress(plan, control=True, only_computed=True) as progress, RoundLog(study.folder, "best") as log:
-        finished, result = drive(run_experiment(plan, store, SerialExecutor(), control=True), log.add, progress.add)
-    write_results(study.folder, finished, result, store, table)
-    write_report(study.folder / "report.html", search.study, read_trials(study.folder), _headline(study, best, result))
-    return best | {"result": result}
-
-
-def _best_trial(study: Study, search: StudySearch) -> dict[str, Any]:
-    done = ranking(search.study)
-    if not done:
-        raise UserError(f"no trial of {study.folder} reached its end; see trials.jsonl there, and run more --trials")
-    return next(row for row in read_trials(study.folder) if row["number"] == done[0].number)
-
-
-def _headline(study: Study, best: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "number": best["number"],
-        "params": best["params"],
-        "score": best["score"],
-        "control": result["dev"]["control"]["top1"],
-        "phase1": result["dev"].get("phase1_audio", {}).get("top1"),
-        "test": result["test"],
-        "command": f"python -m mm_ray.train --config {study.folder / 'best.yaml'} --seed {study.base.seed + 1} --control",
-    }
+        for name in QUIET:
+            del os.environ[name]
