@@ -1,0 +1,1 @@
+"""Speed and accuracy scripts with their stored results; never imported by mm_ray."""

@@ -1,0 +1,129 @@
+"""The workloads of the comparison, and their inputs on disk: written once by the harness, read by every system."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mm_ray.config import FeatureConfig, LocalConfig, ModelConfig, ServerConfig
+from mm_ray.data.table import FeatureTable
+from mm_ray.fed.cohort import sample_cohort
+from mm_ray.fed.federation import Federation
+from mm_ray.fed.phases.unifl import UniFLAudio
+from mm_ray.models.network import PARTS, init_part
+from mm_ray.seeding import torch_stream
+from mm_ray.types import ClientData, Shapes
+
+ROUNDS = 2000
+DEV_CLIPS = 500
+SEED = 0
+NET = ModelConfig()
+SMALL_NET = ModelConfig(conv_channels=(16, 16, 32), hidden=32, classifier_hidden=32)
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Clients of equal size, trained on synthetic frames of fixed length."""
+
+    name: str
+    clients: int
+    clips: int
+    cohort: int
+    frames: int
+    bins: int
+    model: ModelConfig
+    chunk_size: int
+    """Of mm_ray; the others have no such thing."""
+    classes: int = 10
+    lr: float = 0.05
+
+    @property
+    def local(self) -> LocalConfig:
+        """FedMultimodal's local training with one epoch."""
+        return LocalConfig(lr=self.lr, momentum=0.9, weight_decay=1e-5, clip_norm=10.0, epochs=1, batch_size=16)
+
+    @property
+    def shapes(self) -> Shapes:
+        """Of the data."""
+        return Shapes(self.bins, 0, self.classes)
+
+
+WORKLOADS = {
+    "w1": Workload("w1", 100, 40, 10, 200, 80, NET, 5),
+    "w2": Workload("w2", 10_000, 10, 1_000, 16, 80, SMALL_NET, 50),
+    "w2-1000": Workload("w2-1000", 1_000, 10, 100, 16, 80, SMALL_NET, 50),
+    "tiny": Workload("tiny", 100, 4, 10, 64, 96, NET, 5),
+}
+"""W1 and W2 of the issue; `w2-1000` is W2 with a tenth of the clients; `tiny` has the shape of an earlier comparison's CNN."""
+
+
+def clients_of(work: Workload) -> tuple[ClientData, ...]:
+    """Client i holds the clips from i * clips on."""
+    return tuple(ClientData(i, ("audio",), np.arange(i * work.clips, (i + 1) * work.clips)) for i in range(work.clients))
+
+
+def phase_of(work: Workload, vectorize: bool = True) -> UniFLAudio:
+    """FedAvg of the audio network."""
+    frac = work.cohort / work.clients
+    return UniFLAudio(10**9, work.model, work.local, frac, work.chunk_size, server=ServerConfig(), vectorize=vectorize)
+
+
+def write_inputs(work: Workload, folder: Path, processes: int) -> None:
+    """Clips in float32 for the peers and float16 for mm_ray, labels, first parameters, cohorts, settings."""
+    rng = np.random.default_rng(SEED)
+    total = work.clients * work.clips + DEV_CLIPS
+    labels_N = rng.integers(0, work.classes, total)
+    signs_CF = rng.standard_normal((work.classes, work.bins), np.float32)
+    clips_NTF = rng.standard_normal((total, work.frames, work.bins), np.float32)
+    clips_NTF += 0.25 * signs_CF[labels_N][:, None]
+    half_NTF = clips_NTF.astype(np.float16)
+    np.save(folder / "clips_f16.npy", half_NTF)
+    np.save(folder / "clips_f32.npy", half_NTF.astype(np.float32))
+    np.save(folder / "labels.npy", labels_N)
+    parts = [init_part(part, work.model, work.shapes, torch_stream(SEED, "init", "phase1", part)) for part in PARTS["audio"]]
+    np.save(folder / "start.npy", np.concatenate(parts))
+    clients = clients_of(work)
+    rounds = range(1, min(ROUNDS, 1_000_000 // work.cohort) + 1)
+    cohorts = [[c.id for c in sample_cohort(clients, work.cohort / work.clients, SEED, "phase1", r)] for r in rounds]
+    np.save(folder / "cohorts.npy", np.array(cohorts))
+    local, model = asdict(work.local), work.model
+    settings = {name: local[name] for name in ("lr", "momentum", "weight_decay", "clip_norm", "batch_size")} | {
+        "audio_bins": work.bins,
+        "channels": model.conv_channels,
+        "hidden": model.hidden,
+        "classifier_hidden": model.classifier_hidden,
+        "num_classes": work.classes,
+        "dropout": model.dropout,
+        "clips": work.clips,
+        "clients": work.clients,
+        "processes": processes,
+    }
+    (folder / "inputs.json").write_text(json.dumps(settings))
+
+
+def read_table(work: Workload, folder: Path, dev_clips: int) -> FeatureTable:
+    """The feature table of a folder; the clips are mapped, not read."""
+    clips_NTF = np.load(folder / "clips_f16.npy", mmap_mode="r")
+    total = work.clients * work.clips + dev_clips
+    splits_N = np.zeros(total, np.int8)
+    splits_N[work.clients * work.clips :] = 1
+    return FeatureTable(
+        audio_flat_XF=clips_NTF.reshape(-1, work.bins)[: total * work.frames],
+        audio_offsets_N1=np.arange(total + 1) * work.frames,
+        video_flat_XD=None,
+        video_offsets_N1=np.zeros(total + 1, np.int64),
+        labels_N=np.load(folder / "labels.npy")[:total],
+        groups_N=np.zeros(total, np.int64),
+        group_names=("all",),
+        splits_N=splits_N,
+        clip_ids_N=np.arange(total).astype("U9"),
+        class_names=tuple(map(str, range(work.classes))),
+        features=FeatureConfig(),
+        fingerprint=work.name,
+    )
+
+
+def federation_of(work: Workload, table: FeatureTable) -> Federation:
+    """The federation."""
+    return Federation(clients_of(work), table, table.shapes, SEED, {"data": work.name})
