@@ -10,8 +10,13 @@ import ray
 from mm_ray.errors import bad_value
 
 CONNECT_TIMEOUT_S = 10.0
-NOISY_LOGGERS = ("ray._private.authentication.authentication_token_setup", "ray.tune.analysis.experiment_analysis")
-"""They tell at each start that tokens are on, and miss the files of Tune's own loggers, which we switch off."""
+NOISY_LOGGERS = (
+    "ray._private.authentication.authentication_token_setup",
+    "ray.tune.analysis.experiment_analysis",
+    "ray.tune.tune",
+)
+"""They tell at each start that tokens are on, miss the files of Tune's own loggers, which we switch off, and advise after ^C to
+restore Tune's state, where our own commands go on by themselves."""
 
 
 @dataclass(frozen=True)
