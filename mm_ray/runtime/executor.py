@@ -17,23 +17,22 @@ from mm_ray.types import Arrays, ClientUpdate
 
 
 class RayExecutor:
-    """Plays the clients on actors in bundles of a placement group.
+    """Plays the clients on actors.
 
     Args:
         table_ref: The feature table in the object store.
         placement: How many actors, of which size.
-        group: The placement group.
-        first_bundle: The group's bundle of the first actor; the others follow.
+        group: A placement group in which each has its bundle; None: wherever there is room.
 
     """
 
-    def __init__(self, table_ref: Any, placement: Placement, group: PlacementGroup, first_bundle: int) -> None:
+    def __init__(self, table_ref: Any, placement: Placement, group: PlacementGroup | None = None) -> None:
         actors = [
             ClientActor.options(  # type: ignore[attr-defined]
                 num_cpus=placement.num_cpus,
                 num_gpus=placement.num_gpus,
                 max_restarts=-1,
-                scheduling_strategy=PlacementGroupSchedulingStrategy(group, first_bundle + i),
+                scheduling_strategy=PlacementGroupSchedulingStrategy(group, i) if group else "DEFAULT",
             ).remote(table_ref)
             for i in range(placement.num_actors)
         ]

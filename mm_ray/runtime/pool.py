@@ -34,6 +34,9 @@ class ActorPool:
         self._running: dict[Any, tuple[int, int]] = {}
         self._returning: dict[Any, int] = {}
         self._away: set[int] = set()
+        # An actor gets calls when it has answered once: one whose bundle lies on a lost node may never start.
+        for actor in range(len(self.actors)):
+            self._call_back(actor)
 
     def run(self, submit: Submit, count: int, deadline_s: float = 0.0) -> dict[int, Any]:
         """The results of the calls 0 to `count` - 1 by number.
@@ -74,7 +77,7 @@ class ActorPool:
         patience = min(LOOK_S, left) if left > 0 else LOOK_S
         done, _ = ray.wait([*self._running, *self._returning], num_returns=1, timeout=patience)
         if not done and len(self._away) == len(self.actors):
-            log.warning("all %d client actors are lost; waiting until Ray finds room to start one again", len(self.actors))
+            log.warning("none of %d client actors is up; waiting until Ray finds room to start one", len(self.actors))
         return list(done)
 
     def _take(self, ref: Any, waiting: deque[int], results: dict[int, Any], losses: Counter[int]) -> None:

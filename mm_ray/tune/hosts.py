@@ -30,7 +30,7 @@ class Hosted:
     def executor(self, group: PlacementGroup | None) -> RayExecutor:
         """Client actors in the trial's placement group."""
         assert group is not None
-        return RayExecutor(self.table[0], self.placement, group, first_bundle=0)
+        return RayExecutor(self.table[0], self.placement, group)
 
     def trial(self, config: dict[str, Any], executor: RayExecutor) -> TrialRun:
         """The trial that the searcher suggested."""

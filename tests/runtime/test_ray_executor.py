@@ -13,7 +13,7 @@ import pytest
 import ray
 from fed.tiny import Run, table_of, tiny_config, tiny_plan
 from ray import cloudpickle
-from ray.util.placement_group import remove_placement_group
+from ray.util.placement_group import placement_group, remove_placement_group
 
 from mm_ray.errors import UserError
 from mm_ray.fed.phases.unimodal import Unimodal
@@ -21,7 +21,7 @@ from mm_ray.runtime import train_job
 from mm_ray.runtime.cluster import connect
 from mm_ray.runtime.executor import RayExecutor
 from mm_ray.runtime.placement import Placement, place_run
-from mm_ray.runtime.train_job import reserve
+from mm_ray.runtime.train_job import wait_for_room
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the actors cannot import this file
 CLIPS = {"phase1.rounds": 5, "clients.chunk_size": 1}
@@ -35,11 +35,9 @@ def table_ref(local_ray):
 
 @contextmanager
 def actors(table_ref, count, cpus=0.25, gpus=0.0):
-    group = reserve(Placement(count, cpus, gpus).bundles())
-    executor = RayExecutor(table_ref, Placement(count, cpus, gpus), group, first_bundle=0)
+    executor = RayExecutor(table_ref, Placement(count, cpus, gpus))
     yield executor
     executor.close()
-    remove_placement_group(group)
 
 
 @pytest.fixture(scope="module")
@@ -139,17 +137,18 @@ def test_four_actors_of_half_a_gpu_hold_two_gpus_and_give_them_back(tmp_path, lo
     placement = place_run(wanted, cluster)
     before = free()
     assert before["GPU"] == 2
-    group = reserve(placement.bundles())
+    wait_for_room(placement.bundles())
+    group = placement_group(placement.bundles(), strategy="PACK")  # what a trial of a study has
     try:
         assert eventually(lambda: free()["GPU"] == 0)
         assert free()["CPU"] == pytest.approx(before["CPU"] - 4 * placement.num_cpus)
-        executor = RayExecutor(table_ref, placement, group, first_bundle=0)
+        executor = RayExecutor(table_ref, placement, group)
         ids = [set(map(str, ids)) for ids in ray.get([gpu_ids_of(actor) for actor in executor.actors])]
         assert sorted(map(sorted, ids)) == [["0"], ["0"], ["1"], ["1"]]
         assert Run(tmp_path / "ray", CLIPS, executor).bits() == Run(tmp_path / "serial", CLIPS).bits()
         monkeypatch.setattr(train_job, "PLACEMENT_TIMEOUT_S", 0.5)
         with pytest.raises(UserError, match=r"^clients\.num_actors=1: no room for \{'CPU': 0\.25, 'GPU': 0\.5\} each"):
-            reserve(Placement(1, 0.25, 0.5).bundles())
+            wait_for_room(Placement(1, 0.25, 0.5).bundles())
         executor.close()
     finally:
         remove_placement_group(group)
