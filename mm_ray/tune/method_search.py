@@ -44,7 +44,8 @@ class MethodSearch:
 
 
 def space_of(method: str, trial: optuna.Trial) -> dict[str, Any]:
-    """Learning rate of phase 1 for all, of phase 2 where there is one; the weight of a method's own loss; the temperature.
+    """Learning rate of phase 1 for all, of phase 2 where there is one; the weight of a method's own loss; for
+    ModalityMirror its temperature, and whether audio-only clients go on with cross-entropy (as in `control_all`).
 
     Rounds are not searched: all methods have the same number. Phase 1's rate is one of a few, so that methods and trials
     share phase 1.
@@ -56,10 +57,17 @@ def space_of(method: str, trial: optuna.Trial) -> dict[str, Any]:
         setting["phase2.loss_weight"] = trial.suggest_float("phase2.loss_weight", 0.1, 1.0)
     if method == "modality_mirror":
         setting["phase2.temperature"] = trial.suggest_float("phase2.temperature", 1.0, 20.0, log=True)
+        setting["phase2.audio_clients"] = trial.suggest_categorical("phase2.audio_clients", ("idle", "train"))
     return setting
 
 
 def default_of(method: str) -> dict[str, Any]:
     """The defaults of the space."""
-    fixed = {"phase1.local.lr": 0.03, "phase2.local.lr": 0.03, "phase2.temperature": 4.0, "phase2.loss_weight": 0.5}
+    fixed = {
+        "phase1.local.lr": 0.03,
+        "phase2.local.lr": 0.03,
+        "phase2.loss_weight": 0.5,
+        "phase2.temperature": 4.0,
+        "phase2.audio_clients": "idle",
+    }
     return dict(space_of(method, optuna.trial.FixedTrial(fixed)))  # type: ignore[arg-type]

@@ -86,7 +86,7 @@ def test_the_first_trial_is_the_default_and_a_method_is_asked_only_for_what_it_h
     cells = cells_of(["modality_mirror", "control", "unifl"], [Setting(0.5, 1.0)], [0], [0])
     tuned_settings(FakeComparison(), cells, 1)
     assert [cell.tuned for cell in asked[0]] == [default_of(cell.method) for cell in cells]
-    assert [len(cell.tuned) for cell in asked[0]] == [4, 2, 1]
+    assert [len(cell.tuned) for cell in asked[0]] == [5, 2, 1]
 
 
 def test_tuning_asks_the_same_again_when_it_is_done_again(monkeypatch):

@@ -7,6 +7,8 @@ import pytest
 from entry.test_jobs import python_m
 from fed.tiny import Run, tiny_flags
 
+from mm_ray.tune.method_search import default_of
+
 pytestmark = pytest.mark.slow
 
 
@@ -62,7 +64,7 @@ def test_tuning_chooses_on_dev_and_says_so(tmp_path):
     assert (process.returncode, process.stderr) == (0, "")
     rows = rows_of(tmp_path)
     assert {row["method"]: set(json.loads(row["tuned"])) for row in rows} == {
-        "modality_mirror": {"phase1.local.lr", "phase2.local.lr", "phase2.temperature", "phase2.loss_weight"},
+        "modality_mirror": set(default_of("modality_mirror")),
         "control": {"phase1.local.lr", "phase2.local.lr"},
     }
     assert len({row["tuned"] for row in rows}) == 2
