@@ -9,13 +9,16 @@ import optuna
 import torch
 
 from mm_ray.cli import add_run_flags, experiment_parser, parse, run_main, value_of
+from mm_ray.errors import bad_value
 from mm_ray.fed.experiment import plan_experiment
 from mm_ray.runtime.cluster import connect
 from mm_ray.runtime.run_folder import default_name, open_folder, phases_place
 from mm_ray.train import load_with_progress
-from mm_ray.tune.budget import Limits, seconds_of
+from mm_ray.tune.budget import Interrupted, Limits, seconds_of
+from mm_ray.tune.choice import ranking
 from mm_ray.tune.conclude import conclude, report_so_far
-from mm_ray.tune.flags import add_study_flags, keep_flags, resumed
+from mm_ray.tune.finals import run_finals
+from mm_ray.tune.flags import add_study_flags, keep_flags, resumed, scheduler_of
 from mm_ray.tune.live import describe
 from mm_ray.tune.search import SearchSettings
 from mm_ray.tune.space import load_space
@@ -36,30 +39,37 @@ def main(argv: Sequence[str]) -> None:
     config, flags = parse(parser, [*resumed(value_of("--resume", argv), value_of("--runs", argv)), *argv])
     torch.set_num_threads(1)
     space, name = load_space(flags.space), default_name(config)
-    search = SearchSettings(flags.searcher, flags.scheduler, flags.storage, experiment=name.rpartition("-")[2])
+    if flags.seeds < 1:
+        raise bad_value("seeds", flags.seeds, "needs at least 1")
+    search = SearchSettings(flags.searcher, scheduler_of(flags), flags.storage, experiment=name.rpartition("-")[2])
     limits = Limits(seconds_of(flags.time), flags.rounds, flags.patience)
-    check_study(space, search, 1)
+    check_study(space, search, flags.seeds)
     cluster = connect(flags.address)
     table = load_with_progress(config.data, flags.runs)
     plan_experiment(config, table)
     folder = open_folder(flags.runs, flags.resume or flags.name or f"study-{Path(space.name).stem}-{name}", config)
     keep_flags(folder, flags)
-    study = Study(config, space, folder, phases_place(flags.phases, flags.runs), flags.trials, flags.host, search, limits)
+    phases = phases_place(flags.phases, flags.runs)
+    study = Study(config, space, folder, phases, flags.trials, flags.host, search, limits, flags.seeds)
     print(f"study {folder}: {study.trials} trials of the space {space.name} on {cluster.name} ({cluster.num_cpus:g} CPUs)")
     _run(Runner(study, table, cluster), flags.runs)
 
 
 def _run(runner: Runner, runs: str) -> None:
     study = runner.study
-    search, budget = runner.run()
     again = f"python -m mm_ray.tune --resume {study.folder.name}" + ("" if runs == "runs" else f" --runs {runs}")
-    if budget.interrupted:
-        report_so_far(study, search)
+    try:
+        search, budget = runner.run()
+        if budget.reason:
+            print(f"the study ends early: {budget.reason}; more: {again} with a larger limit")
+        finals = run_finals(runner, search) if study.num_seeds > 1 and ranking(search.study) else None
+    except Interrupted:
+        report_so_far(study)
         print(f"stopped; go on with: {again}\nreport so far: {study.folder / 'report.html'}", flush=True)
         sys.exit(130)
-    if budget.reason:
-        print(f"the study ends early: {budget.reason}; more: {again} with a larger limit")
-    _print_best(conclude(study, search, runner.table), study)
+    _print_best(conclude(study, search, runner.table, finals), study)
+    for line in finals.words() if finals else []:
+        print(f"  {line}")
 
 
 ROLE_LABELS = {

@@ -29,6 +29,10 @@ class Limits:
     """Ended trials in a row that are no better than the best before them."""
 
 
+class Interrupted(Exception):
+    """Somebody asked the study to end; what is done lies on disk."""
+
+
 def seconds_of(text: str) -> float:
     """A time such as `90`, `90s`, `30m` or `1h30m` in seconds; empty is 0.
 

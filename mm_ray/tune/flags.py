@@ -10,9 +10,17 @@ from mm_ray.runtime.run_folder import write_text
 from mm_ray.tune.schedulers import SCHEDULERS
 from mm_ray.tune.searchers import SEARCHERS
 
-KEPT = ("space", "trials", "rounds", "patience", "searcher", "scheduler", "storage", "host")
+KEPT = ("space", "trials", "rounds", "patience", "seeds", "searcher", "scheduler", "storage", "host")
 """Flags that `--resume` gives again, unless the command line does."""
 HOSTS = ("actor", "train")
+AUTO = "auto"
+
+
+def scheduler_of(flags: Namespace) -> str:
+    """The scheduler's name."""
+    if flags.scheduler != AUTO:
+        return str(flags.scheduler)
+    return "wilcoxon" if flags.seeds > 1 else "none"
 
 
 def add_study_flags(parser: ArgumentParser) -> None:
@@ -20,11 +28,17 @@ def add_study_flags(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add("--space", type=str, default="distill", help="A space of tune_spaces/, a .py file, or a dotted name")
     add("--trials", type=int, default=12, help="Trials in all (default: 12)")
+    add("--seeds", type=int, default=1, help="Seeds of each trial; with more than one the best run again with fresh ones")
     add("--time", type=str, default="", help="Stop after this time, such as 90s, 30m or 1h30m; begins anew with --resume")
     add("--rounds", type=int, default=0, help="Stop when so many rounds are computed in all trials (default: no limit)")
     add("--patience", type=int, default=0, help="Stop when so many trials in a row were no better (default: no limit)")
     add("--searcher", choices=SEARCHERS, default="tpe", help="Who suggests trials (default: tpe)")
-    add("--scheduler", choices=SCHEDULERS, default="none", help="Who stops hopeless trials (default: none)")
+    add(
+        "--scheduler",
+        choices=SCHEDULERS,
+        default="none",
+        help="Who stops hopeless trials (default: none; with seeds: wilcoxon)",
+    )
     add(
         "--storage", type=str, default="",
         help="Where Optuna keeps the study: sqlite:///FILE or another database's URL (default: a journal in the run's folder)",

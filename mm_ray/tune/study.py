@@ -9,13 +9,14 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.tune.search.searcher import Searcher
 
 from mm_ray.config import ExperimentConfig
 from mm_ray.data.table import FeatureTable
 from mm_ray.fed.experiment import plan_experiment
 from mm_ray.runtime.cluster import Cluster
 from mm_ray.runtime.placement import most_trials, place_trial
-from mm_ray.tune.budget import Budget, Limits, stops_on_signals
+from mm_ray.tune.budget import Budget, Interrupted, Limits, stops_on_signals
 from mm_ray.tune.estimate import estimate
 from mm_ray.tune.hosts import Hosted, trainable
 from mm_ray.tune.hparams import write_experiment
@@ -46,6 +47,10 @@ class Study:
     limits: Limits = field(default_factory=Limits)
     num_seeds: int = 1
 
+    def open_search(self) -> StudySearch:
+        """The searcher, with all that is stored."""
+        return StudySearch(self.space, self.folder, self.folder.name, self.base.seed, self.search)
+
 
 def check_study(space: Space, search: SearchSettings, num_seeds: int) -> None:
     """Refuse settings that do not go together, before anything starts.
@@ -75,9 +80,14 @@ class Runner:
     cluster: Cluster
 
     def run(self) -> tuple[StudySearch, Budget]:
-        """Run the trials that are still missing, as far as the budget goes; the study, and whether it was spent."""
+        """Run the trials that are still missing, as far as the budget goes; the study, and whether the budget was spent.
+
+        Raises:
+            Interrupted: Somebody ended it.
+
+        """
         study = self.study
-        search = StudySearch(study.space, study.folder, study.folder.name, study.base.seed, study.search)
+        search = study.open_search()
         remaining, budget = search.remaining(study.trials), Budget(search, study.limits)
         if remaining and not budget.stop_all():
             self._tell_estimate()
@@ -85,7 +95,9 @@ class Runner:
             with LiveTable(remaining, lambda: budget.left_s) as live, stops_on_signals(budget):
                 log = StudyLog(study.folder, live)
                 search.before_end = log.end
-                self._tune(search, remaining, budget, [Watch(search), log])
+                self.fit(search, remaining, budget, [Watch(search), log], StudyScheduler(search))
+        if budget.interrupted:
+            raise Interrupted
         return search, budget
 
     def _tell_estimate(self) -> None:
@@ -95,19 +107,20 @@ class Runner:
         guess = estimate(plan, study.space, study.phases, study.trials, study.num_seeds, at_once, placement.num_actors)
         print(guess.line(at_once), flush=True)
 
-    def _tune(self, search: StudySearch, remaining: int, budget: Budget, callbacks: Sequence[Any]) -> None:
-        study = self.study
-        clients = study.base.clients
+    def fit(
+        self, searcher: Searcher, count: int, budget: Budget, callbacks: Sequence[Any] = (), scheduler: Any = None
+    ) -> tune.ResultGrid:
+        """Run trials that a searcher suggests, until the budget ends them."""
+        study, clients = self.study, self.study.base.clients
         placement = place_trial(clients, self.cluster, study.host)
-        objective = next(iter(study.space.objectives))
-        settings = TrialSettings(study.base, study.phases, objective, study.num_seeds)
+        settings = TrialSettings(study.base, study.phases, next(iter(study.space.objectives)), study.num_seeds)
         with _quiet_tune():
-            tune.Tuner(
+            return tune.Tuner(
                 trainable(Hosted(settings, [ray.put(self.table)], placement), study.host),
                 tune_config=tune.TuneConfig(
-                    num_samples=remaining,
-                    search_alg=search,
-                    scheduler=StudyScheduler(search),
+                    num_samples=count,
+                    search_alg=searcher,
+                    scheduler=scheduler,
                     reuse_actors=study.host == "actor",
                     max_concurrent_trials=most_trials(placement, clients, self.cluster),
                 ),
