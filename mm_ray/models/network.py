@@ -9,6 +9,7 @@
 """
 
 import math
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -95,6 +96,7 @@ def part_of(network: Network, part: str) -> nn.Module:
     return network.parts[_key(part)]
 
 
+@lru_cache(maxsize=256)
 def part_size(part: str, model: ModelConfig, shapes: Shapes) -> int:
     """Number of parameters of a part."""
     with torch.device("meta"):
