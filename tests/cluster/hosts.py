@@ -42,7 +42,7 @@ class Hosts:
     def up(self, wheels: Path) -> None:
         """Start them; a machine that cannot is a reason to skip."""
         made = subprocess.run(
-            [SCRIPT, "up"], env=self._settings | {"WHEELS": str(wheels)}, capture_output=True, text=True, timeout=60
+            [SCRIPT, "up"], env=self._settings | {"WHEELS": str(wheels)}, capture_output=True, text=True, timeout=200
         )
         if made.returncode:
             self.down()
@@ -50,7 +50,7 @@ class Hosts:
 
     def down(self) -> None:
         """End all that runs in them."""
-        subprocess.run([SCRIPT, "down"], env=self._settings, check=True, timeout=60)
+        subprocess.run([SCRIPT, "down"], env=self._settings, check=True, timeout=200)
 
     def home(self, host: str) -> Path:
         """A host's home folder."""
@@ -68,7 +68,7 @@ class Hosts:
             [*inside, "env", "-i", *pairs, "bash", "-c", command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
 
-    def run(self, host: str, command: str, timeout: float = 60, **environment: str) -> str:
+    def run(self, host: str, command: str, timeout: float = 200, **environment: str) -> str:
         """Run a shell command on a host; what it wrote, if it ended well."""
         process = self.start(host, command, **environment)
         try:
@@ -94,7 +94,7 @@ def hosts_in(folder: Path) -> Iterator[Hosts]:
         pytest.skip(missing())
     wheels = folder / "wheels"
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--dest", str(wheels), "hatchling", "editables"]
-    if subprocess.run(pip, capture_output=True, timeout=120).returncode:
+    if subprocess.run(pip, capture_output=True, timeout=300).returncode:
         pytest.skip("no package index answers: the hosts' setup commands need the build backend, hatchling")
     hosts = Hosts(folder, f"mm{os.getpid() % 100_000}")
     hosts.up(wheels)

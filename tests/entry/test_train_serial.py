@@ -19,8 +19,8 @@ from mm_ray.models.student import load_student
 
 TRAIN = "mm_ray.train"
 # Long enough to be killed in the middle of a phase: 54 modality-wise rounds take two seconds.
-LONG = {"phase1.rounds": 60, "phase1.fusion_frac": 0.1, "phase2.rounds": 6}
-LONG_ROUNDS = 67
+LONG = {"phase1.rounds": 200, "phase1.fusion_frac": 0.1, "phase2.rounds": 6}
+LONG_ROUNDS = 207
 
 
 def flags(name, overrides=()):

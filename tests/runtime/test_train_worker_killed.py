@@ -12,7 +12,7 @@ import pytest
 
 SMALL = (
     "--data.synthetic.num_classes=4", "--data.synthetic.clips_per_class=30", "--data.synthetic.num_groups=10",
-    "--partition.num_clients=6", "--phase1.rounds=60", "--phase2.rounds=4",
+    "--partition.num_clients=6", "--phase1.rounds=200", "--phase2.rounds=4",
 )  # fmt: skip
 
 
@@ -39,16 +39,18 @@ def train_workers_of(driver: int) -> list[int]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(700)
 def test_a_killed_train_worker_goes_on_to_the_same_student(tmp_path):
     subprocess.run(train(tmp_path / "serial", "--serial"), check=True, stdout=subprocess.DEVNULL)
     rounds = tmp_path / "ray" / "run" / "rounds.jsonl"
     driver = subprocess.Popen(train(tmp_path / "ray"), stdout=subprocess.DEVNULL, start_new_session=True)
-    deadline = time.monotonic() + 120
-    while not (rounds.exists() and rounds.read_text().count("\n") >= 8) and time.monotonic() < deadline:
+    deadline = time.monotonic() + 300
+    while not (rounds.exists() and rounds.read_text().count("\n") >= 8):
+        assert time.monotonic() < deadline, "no rounds"
         time.sleep(0.05)
     (worker,) = train_workers_of(driver.pid)
     os.kill(worker, signal.SIGKILL)
-    assert driver.wait(180) == 0
+    assert driver.wait(300) == 0
     ours, reference = result_of(tmp_path / "ray"), result_of(tmp_path / "serial")
     assert ours["params_digest"] == reference["params_digest"]
     assert ours["rounds_reused"] >= 5, "the second worker took the first one's rounds from the store"
