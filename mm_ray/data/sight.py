@@ -32,6 +32,7 @@ class Sight:
     def __init__(self, stream: VideoStream, times_S: Sequence[float], size: Size) -> None:
         self.index, self._codec, self._size = stream.index, stream.codec_context, size
         self._codec.thread_count = 1
+        self._unit_s = float(stream.time_base or 0)  # a float once: a fraction for each packet takes as long as its decoding
         self._times_S = list(times_S)
         self.frames: list[np.ndarray] = []
         self.num_packets = self.bad_packets = self.num_decoded = 0
@@ -67,7 +68,7 @@ class Sight:
             self._end()
             return
         self.num_packets += 1
-        time_s = _time_of(packet)
+        time_s = self._time_of(packet)
         self._remember(packet, time_s)
         if packet.is_keyframe and not self._passed(time_s):
             self._rest()
@@ -135,8 +136,12 @@ class Sight:
         while not self.done and self._last:
             self._pick(None)
 
+    def _time_of(self, packet: Packet) -> float:
+        stamp = packet.dts if packet.pts is None else packet.pts
+        return float("-inf") if stamp is None else stamp * self._unit_s
+
     def _remember(self, packet: Packet, time_s: float) -> None:
-        self.last_s = max(self.last_s, time_s + _length_of(packet))
+        self.last_s = max(self.last_s, time_s + (packet.duration or 0) * self._unit_s)
         if len(self.packet_times) < _MOST_STEPS:
             self.packet_times.append(time_s)
 
@@ -174,12 +179,3 @@ def varies(times: Sequence[float]) -> bool:
         return False
     middle = float(np.median(steps))
     return bool(np.abs(steps - middle).max() > max(0.2 * middle, 0.002))
-
-
-def _time_of(packet: Packet) -> float:
-    stamp = packet.dts if packet.pts is None else packet.pts
-    return float("-inf") if stamp is None or packet.time_base is None else float(stamp * packet.time_base)
-
-
-def _length_of(packet: Packet) -> float:
-    return 0.0 if packet.duration is None or packet.time_base is None else float(packet.duration * packet.time_base)

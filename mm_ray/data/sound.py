@@ -12,6 +12,8 @@ from mm_ray.data.span import begin_of
 
 PREROLL_S = 0.2
 """Decoded before the span and thrown away: lossy codecs need a few frames to settle after a jump."""
+_MOST_UNMIXED = 100
+"""Pieces kept with all channels."""
 
 
 class Sound:
@@ -28,8 +30,10 @@ class Sound:
         self.index, self._codec = stream.index, stream.codec_context
         self._start_s, self._seconds = start_s, seconds
         self._begin_s = begin_of(stream) if start_s is None else start_s
+        self._unit_s = float(stream.time_base or 0)
         self._to_float = av.AudioResampler(format="fltp")
         self._pieces: list[np.ndarray] = []
+        self._unmixed: list[np.ndarray] = []
         self._samples = 0
         self.num_channels = 0
         self.sample_rate = int(stream.rate or 0)
@@ -65,22 +69,30 @@ class Sound:
 
     def waveform_N(self) -> np.ndarray:
         """What was collected, (N,) float32 in [-1, 1]; the channels are mixed down by their mean."""
+        self._mix()
         whole = np.concatenate(self._pieces) if self._pieces else np.zeros(0, np.float32)
         limit = self._seconds * self.sample_rate
         return whole if limit >= len(whole) else whole[: round(limit)]
 
     def _is_early(self, packet: Packet) -> bool:
-        if self._start_s is None or packet.pts is None or packet.time_base is None:
+        if self._start_s is None or packet.pts is None:
             return False
-        return float((packet.pts + (packet.duration or 0)) * packet.time_base) < self._start_s - PREROLL_S
+        return (packet.pts + (packet.duration or 0)) * self._unit_s < self._start_s - PREROLL_S
 
     def _add(self, frame: av.AudioFrame) -> None:
         early = 0
         if self._start_s is not None and frame.time is not None:
             early = max(round((self._start_s - frame.time) * frame.sample_rate), 0)
         for piece in self._to_float.resample(frame):
-            samples_CN = piece.to_ndarray()
+            samples_CN = piece.to_ndarray()[:, early:]
+            if len(samples_CN) != self.num_channels or len(self._unmixed) == _MOST_UNMIXED:
+                self._mix()
             self.num_channels, self.sample_rate = len(samples_CN), piece.sample_rate
-            mono_N = samples_CN.mean(axis=0, dtype=np.float32)[early:]
-            self._pieces.append(mono_N)
-            self._samples += len(mono_N)
+            self._unmixed.append(samples_CN)
+            self._samples += samples_CN.shape[1]
+
+    def _mix(self) -> None:
+        """Mix many pieces at once: one by one it takes as long as decoding them."""
+        if self._unmixed:
+            self._pieces.append(np.concatenate(self._unmixed, axis=1).mean(axis=0, dtype=np.float32))
+            self._unmixed = []
