@@ -6,6 +6,7 @@ from mm_ray.config import with_overrides
 from mm_ray.data.table import FeatureTable
 from mm_ray.errors import UserError
 from mm_ray.runtime.run_folder import config_yaml, write_text
+from mm_ray.tune.board_images import write_images
 from mm_ray.tune.choice import ranking
 from mm_ray.tune.chosen import Chosen, recall, tested
 from mm_ray.tune.finals import Finals
@@ -25,6 +26,8 @@ def conclude(study: Study, search: StudySearch, table: FeatureTable, finals: Fin
     row = _chosen_row(study, search, finals)
     write_text(study.folder / "best.yaml", config_yaml(with_overrides(study.base, row["overrides"])))
     chosen = tested(study, row, table)
+    if "student" in chosen.confusions:
+        write_images(study.folder / "tensorboard" / "chosen", chosen.confusions["student"], table)
     rows = read_trials(study.folder)
     write_report(study.folder / "report.html", search.study, rows, _headline(study, chosen, finals))
     return chosen

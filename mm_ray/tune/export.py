@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from mm_ray.config import flatten, to_dict
+from mm_ray.errors import bad_value
 from mm_ray.models.onnx_file import write_onnx
 from mm_ray.models.student import load_student
 from mm_ray.tune.chosen import Chosen, recall
@@ -24,7 +25,14 @@ def export(folder: Path, chosen: Chosen) -> Path:
     """Write `export/` below the study's folder; returns it.
 
     The card is Hugging Face's kind: YAML between dashes, then Markdown. Its licence is left open, since it hangs on the data's.
+
+    Raises:
+        UserError: The method has no student.
+
     """
+    if "student" not in chosen.confusions:
+        config = chosen.finished.plan.config
+        raise bad_value("method", config.method, "has no student to export; leave out --export")
     target = folder / "export"
     target.mkdir(exist_ok=True)
     for name in FILES:
