@@ -1,7 +1,8 @@
 """Search both phases: rounds and client learning rates of each, and where the student starts.
 
 Use it when nothing is settled yet, and give it more trials than `distill` (50 and up). Trials that differ only in
-`phase1.rounds` share the rounds they have in common; a new `phase1.local.lr` costs a whole phase 1.
+`phase1.rounds` share the rounds they have in common; a new `phase1.local.lr` costs a whole phase 1. A trial counts only if its
+student is not below its own phase-1 audio network.
 """
 
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import optuna
 
 OBJECTIVES: dict[str, str] = {"dev/audio_top1": "max"}
+AT_LEAST: dict[str, float] = {"dev/gain_top1": 0.0}
 
 _DEFAULT: dict[str, Any] = {
     "phase1.rounds": 60,

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import optuna
 import torch
@@ -16,7 +15,9 @@ from mm_ray.runtime.run_folder import default_name, open_folder, phases_place
 from mm_ray.train import load_with_progress
 from mm_ray.tune.budget import Interrupted, Limits, seconds_of
 from mm_ray.tune.choice import ranking
+from mm_ray.tune.chosen import Chosen
 from mm_ray.tune.conclude import conclude, report_so_far
+from mm_ray.tune.export import ROLE_LABELS, export
 from mm_ray.tune.finals import run_finals
 from mm_ray.tune.flags import add_study_flags, keep_flags, resumed, scheduler_of
 from mm_ray.tune.live import describe
@@ -52,10 +53,10 @@ def main(argv: Sequence[str]) -> None:
     phases = phases_place(flags.phases, flags.runs)
     study = Study(config, space, folder, phases, flags.trials, flags.host, search, limits, flags.seeds)
     print(f"study {folder}: {study.trials} trials of the space {space.name} on {cluster.name} ({cluster.num_cpus:g} CPUs)")
-    _run(Runner(study, table, cluster), flags.runs)
+    _run(Runner(study, table, cluster), flags.runs, flags.export)
 
 
-def _run(runner: Runner, runs: str) -> None:
+def _run(runner: Runner, runs: str, wants_export: bool) -> None:
     study = runner.study
     again = f"python -m mm_ray.tune --resume {study.folder.name}" + ("" if runs == "runs" else f" --runs {runs}")
     try:
@@ -67,21 +68,16 @@ def _run(runner: Runner, runs: str) -> None:
         report_so_far(study)
         print(f"stopped; go on with: {again}\nreport so far: {study.folder / 'report.html'}", flush=True)
         sys.exit(130)
-    _print_best(conclude(study, search, runner.table, finals), study)
+    chosen = conclude(study, search, runner.table, finals)
+    _print_best(chosen, study)
     for line in finals.words() if finals else []:
         print(f"  {line}")
+    if wants_export:
+        print(f"exported:            {export(study.folder, chosen)}")
 
 
-ROLE_LABELS = {
-    "student": "distilled student",
-    "control": "control (cross-entropy)",
-    "phase1_audio": "phase 1, un-distilled",
-    "teacher": "audiovisual teacher",
-}
-
-
-def _print_best(best: dict[str, Any], study: Study) -> None:
-    test = best["result"]["test"]
+def _print_best(chosen: Chosen, study: Study) -> None:
+    best, test = chosen.row, chosen.result["test"]
     print(f"\nbest of {len(read_trials(study.folder))} trials: number {best['number']}, dev audio top-1 {best['score']:.3f}")
     print(f"  {describe(best['params'])}")
     print("audio accuracy on the test set")

@@ -1,17 +1,14 @@
-"""The end of a study: the best configuration, its one test beside the control, its files, the report."""
+"""The end of a study: the chosen configuration, its one test beside the control, its files, the report."""
 
 from typing import Any
 
 from mm_ray.config import with_overrides
 from mm_ray.data.table import FeatureTable
 from mm_ray.errors import UserError
-from mm_ray.fed.executor import SerialExecutor
-from mm_ray.fed.experiment import plan_experiment, run_experiment
-from mm_ray.fed.phase_store import PhaseStore
-from mm_ray.runtime.drive import drive
-from mm_ray.runtime.progress import RunProgress
-from mm_ray.runtime.run_folder import RoundLog, config_yaml, write_results, write_text
+from mm_ray.runtime.run_folder import config_yaml, write_text
+from mm_ray.tune.board_images import write_images
 from mm_ray.tune.choice import ranking
+from mm_ray.tune.chosen import Chosen, recall, tested
 from mm_ray.tune.finals import Finals
 from mm_ray.tune.report import write_report
 from mm_ray.tune.search import StudySearch
@@ -19,22 +16,21 @@ from mm_ray.tune.study import Study
 from mm_ray.tune.study_log import read_trials
 
 
-def conclude(study: Study, search: StudySearch, table: FeatureTable, finals: Finals | None) -> dict[str, Any]:
+def conclude(study: Study, search: StudySearch, table: FeatureTable, finals: Finals | None) -> Chosen:
     """Test the chosen configuration once, beside its control; write `best.yaml`, the student, the result and the report.
 
     Raises:
         UserError: No trial reached its end.
 
     """
-    best = _chosen_trial(study, search, finals)
-    config = with_overrides(study.base, best["overrides"])
-    write_text(study.folder / "best.yaml", config_yaml(config))
-    plan, store = plan_experiment(config, table), PhaseStore(study.phases)
-    with RunProgress(plan, control=True, only_computed=True) as progress, RoundLog(study.folder, "best") as log:
-        finished, result = drive(run_experiment(plan, store, SerialExecutor(), control=True), log.add, progress.add)
-    write_results(study.folder, finished, result, store, table)
-    write_report(study.folder / "report.html", search.study, read_trials(study.folder), _headline(study, best, result, finals))
-    return best | {"result": result}
+    row = _chosen_row(study, search, finals)
+    write_text(study.folder / "best.yaml", config_yaml(with_overrides(study.base, row["overrides"])))
+    chosen = tested(study, row, table)
+    if "student" in chosen.confusions:
+        write_images(study.folder / "tensorboard" / "chosen", chosen.confusions["student"], table)
+    rows = read_trials(study.folder)
+    write_report(study.folder / "report.html", search.study, rows, _headline(study, chosen, finals))
+    return chosen
 
 
 def report_so_far(study: Study) -> None:
@@ -46,7 +42,7 @@ def report_so_far(study: Study) -> None:
     write_report(study.folder / "report.html", search.study, rows, shown)
 
 
-def _chosen_trial(study: Study, search: StudySearch, finals: Finals | None) -> dict[str, Any]:
+def _chosen_row(study: Study, search: StudySearch, finals: Finals | None) -> dict[str, Any]:
     done = ranking(search.study)
     if not done:
         raise UserError(f"no trial of {study.folder} reached its end; see trials.jsonl there, and run more --trials")
@@ -54,14 +50,18 @@ def _chosen_trial(study: Study, search: StudySearch, finals: Finals | None) -> d
     return next(row for row in read_trials(study.folder) if row["number"] == number)
 
 
-def _headline(study: Study, best: dict[str, Any], result: dict[str, Any], finals: Finals | None) -> dict[str, Any]:
+def _headline(study: Study, chosen: Chosen, finals: Finals | None) -> dict[str, Any]:
+    row, result = chosen.row, chosen.result
     return {
-        "number": best["number"],
-        "params": best["params"],
-        "score": best["score"],
+        "number": row["number"],
+        "params": row["params"],
+        "score": row["score"],
+        "metric": next(iter(study.space.objectives)),
         "control": result["dev"]["control"]["top1"],
         "phase1": result["dev"].get("phase1_audio", {}).get("top1"),
         "test": result["test"],
         "finals": finals.words() if finals else [],
+        "classes": chosen.finished.plan.federation.table.class_names,
+        "recall": {name: recall(confusion_CC) for name, confusion_CC in chosen.confusions.items()},
         "command": f"python -m mm_ray.train --config {study.folder / 'best.yaml'} --seed {study.base.seed + 7} --control",
     }

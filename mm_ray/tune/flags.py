@@ -44,6 +44,7 @@ def add_study_flags(parser: ArgumentParser) -> None:
         help="Where Optuna keeps the study: sqlite:///FILE or another database's URL (default: a journal in the run's folder)",
     )  # fmt: skip
     add("--host", choices=HOSTS, default="actor", help="What runs a trial: an actor, or a Ray Train job")
+    add("--export", action="store_true", help="Write the student as safetensors and ONNX with a model card into export/")
     add("--resume", type=str, default="", help="Go on with the study of this name, as it was configured")
 
 

@@ -3,13 +3,15 @@
 import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import stdev
 from typing import Any
 
 import optuna
 from plotly.offline import get_plotlyjs
 
 from mm_ray.tune.report_curves import learning_curves
-from mm_ray.tune.report_plots import WEIGHT, Figure, contour, history, importances, quietly, slices
+from mm_ray.tune.report_gains import class_gains, pareto
+from mm_ray.tune.report_plots import WEIGHT, Figure, contour, history, importances, parallel, quietly, slices
 from mm_ray.tune.report_style import CSS
 
 Row = Mapping[str, Any]
@@ -17,6 +19,7 @@ COLUMNS = {
     "number": "trial",
     "state": "state",
     "score": "best dev",
+    "spread": "sd over seeds",
     "best_round": "best round",
     "rounds_computed": "computed",
     "rounds_reused": "reused",
@@ -31,10 +34,12 @@ def write_report(path: Path, study: optuna.Study, trials: list[dict[str, Any]], 
         path: The html file, in the run's folder.
         study: The Optuna study.
         trials: One row a trial: `number`, `state`, `params`, `score`, `best_round`, `rounds_computed`, `rounds_reused`,
-            `seconds` and `curve`, a list of `{"phase", "round", "reused", "metrics"}`. Unknown values are None.
+            `seconds` and `curve`, a list of `{"phase", "round", "reused", "metrics"}`; `metrics` and `seed_scores`, where
+            there are some. Unknown values are None.
         best: `number`, `params` and `score` of the best trial, empty if there is none yet; and optionally `metric`,
             `command` (retrains it), `phase1` and `control` (the score of phase 1's audio model and of the control, else
-            read from the trials), and `test`, the scores on the test set by role (as in `result.json`).
+            read from the trials), `test`, the scores on the test set by role (as in `result.json`), `classes` and `recall` by
+            role for the gain by class, and `finals`, sentences on the finalists.
 
     """
     path = Path(path)
@@ -45,7 +50,10 @@ def write_report(path: Path, study: optuna.Study, trials: list[dict[str, Any]], 
         ("Optimisation history", HISTORY, quietly(history, study, metric)),
         ("Parameter importance", IMPORTANCE, quietly(importances, study, metric)),
         ("Temperature and loss weight", CONTOUR, quietly(contour, study, metric)),
+        ("All parameters together", PARALLEL, quietly(parallel, study, metric)),
         ("Each parameter alone", SLICES, quietly(slices, study, metric)),
+        ("Accuracy and traffic", PARETO, pareto(trials, metric, best.get("number"))),
+        ("Gain by class", CLASSES, class_gains(best.get("classes", ()), best.get("recall", {}))),
     ]
     body = [_headline(path, study, trials, best, metric), *(_panel(*panel) for panel in panels), _table(trials, best)]
     path.write_text(_page(f"Study {path.resolve().parent.name}", "\n".join(body)), encoding="utf-8")
@@ -55,6 +63,9 @@ CURVES = "Dotted with open markers: rounds taken from the store, which cost noth
 HISTORY = "Complete trials only; a trial that was stopped early is in the table."
 IMPORTANCE = "PED-ANOVA: what sets the best tenth of the trials apart. A rough guide below about 50 trials."
 CONTOUR = "Dots are trials; the colours between them are interpolated."
+PARALLEL = "One line a complete trial. Drag along an axis to keep only some of the lines."
+PARETO = "Complete trials; on the line no other trial has both more accuracy and less traffic."
+CLASSES = "Test set: recall of the distilled student minus that of the control."
 SLICES = "Complete trials; darker is later."
 
 
@@ -74,7 +85,7 @@ def _headline(path: Path, study: optuna.Study, trials: Sequence[Row], best: Row,
         f"<p>{_counts(trials)} Scores are <code>{_text(metric)}</code> at each trial's best round.</p>"
         f'<div class="cards">{"".join(_card(*figure) for figure in figures)}</div>'
         f"{_test(best.get('test', {}))}"
-        f'<p class="note">The best of many trials looks better than it is: retrain it with fresh seeds before a claim.</p>'
+        f"{_finals(best.get('finals', []))}"
         f"<h2>Best configuration</h2>{_params(best['params'])}<h3>Retrain it</h3><pre>{_text(command)}</pre>"
     )
 
@@ -90,6 +101,15 @@ TEST_LABELS = {
 def _test(test: Mapping[str, Mapping[str, float]]) -> str:
     cards = "".join(_card(label, test[role]["top1"]) for role, label in TEST_LABELS.items() if role in test)
     return f'<h3>On the test set, once, top-1</h3><div class="cards">{cards}</div>' if cards else ""
+
+
+def _finals(words: Sequence[str]) -> str:
+    if not words:
+        return (
+            '<p class="note">The best of many trials looks better than it is: retrain it with fresh seeds before a claim.</p>'
+        )
+    lines = "".join(f"<li>{_text(line)}</li>" for line in words)
+    return f"<h3>The best again, with fresh seeds</h3><ul>{lines}</ul>"
 
 
 def _counts(trials: Sequence[Row]) -> str:
@@ -124,6 +144,8 @@ def _table(trials: Sequence[Row], best: Row) -> str:
 
 
 def _table_row(row: Row, names: Sequence[str], is_best: bool) -> str:
+    scores = row.get("seed_scores") or []
+    row = {**row, "spread": stdev(scores) if len(scores) > 1 else None}
     cells = [row.get(key) for key in COLUMNS] + [row["params"].get(name) for name in names]
     marked = ' class="best"' if is_best else ""
     return f"<tr{marked}>{''.join(f'<td>{_number(cell)}</td>' for cell in cells)}</tr>"

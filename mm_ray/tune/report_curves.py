@@ -11,7 +11,7 @@ BEST, CONTROL, OTHER = "#0b6e4f", "#c8553d", "#9aa5b1"
 
 
 def learning_curves(trials: Sequence[Mapping[str, Any]], metric: str, best: int | None, control: int | None) -> Figure:
-    """One line a trial over the rounds of all its phases; the best trial and the control stand out.
+    """One line a trial over the rounds of all its phases, of its first seed; the best trial and the control stand out.
 
     Args:
         trials: Rows of the report, whose `curve` is a list of `{"phase", "round", "reused", "metrics"}`.
@@ -21,6 +21,7 @@ def learning_curves(trials: Sequence[Mapping[str, Any]], metric: str, best: int 
 
     """
     figure = go.Figure()
+    trials = [{**trial, "curve": _first_seed(trial["curve"])} for trial in trials]
     for trial in sorted(trials, key=lambda row: (row["number"] == best, row["number"] == control)):
         for reused in (True, False):
             _add_line(figure, trial, metric, reused, {best: BEST, control: CONTROL}.get(trial["number"], OTHER))
@@ -33,6 +34,10 @@ def learning_curves(trials: Sequence[Mapping[str, Any]], metric: str, best: int 
         xaxis_title="round, counted over all phases", yaxis_title=metric, legend={"orientation": "h", "y": -0.2}
     )
     return figure
+
+
+def _first_seed(curve: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [report for report in curve if report.get("seed") == curve[0].get("seed")]
 
 
 def _add_line(figure: go.Figure, trial: Mapping[str, Any], metric: str, reused: bool, color: str) -> None:

@@ -19,11 +19,9 @@ COLOR = "#2f6690"
 
 
 def history(study: optuna.Study, metric: str) -> Figure:
-    """Each complete trial's value, and the best so far; the Pareto front where there are several objectives."""
+    """Each complete trial's value of the first objective, and the best so far."""
     if not complete(study):
         return needs("The optimisation history", 1, 0)
-    if len(study.directions) in (2, 3):
-        return _styled(visualization.plot_pareto_front(study))
     return _styled(visualization.plot_optimization_history(study, target=_target(study), target_name=metric))
 
 
@@ -59,6 +57,17 @@ def contour(study: optuna.Study, metric: str) -> Figure:
     if len(points) < MIN_FOR_CONTOUR or min(spread) < 2:
         return needs(f"The map of {TEMPERATURE} and {WEIGHT}", MIN_FOR_CONTOUR, len(points), "that differ in both")
     return _styled(visualization.plot_contour(study, params=[TEMPERATURE, WEIGHT], target=_target(study), target_name=metric))
+
+
+def parallel(study: optuna.Study, metric: str) -> Figure:
+    """One line a complete trial through all the parameters that every one of them has."""
+    trials = complete(study)
+    shared = set.intersection(*(set(trial.params) for trial in trials)) if trials else set()
+    if len(trials) < 2 or len(shared) < 2:
+        return needs("Parallel coordinates", 2, len(trials), "with two parameters in common")
+    names = [name for name in trials[0].params if name in shared]
+    figure = visualization.plot_parallel_coordinate(study, params=names, target=_target(study), target_name=metric)
+    return _styled(figure).update_layout(margin={"t": 60, "r": 60, "b": 40, "l": 70})
 
 
 def complete(study: optuna.Study) -> list[FrozenTrial]:

@@ -1,9 +1,12 @@
 """Every space of tune_spaces/ obeys the contract of a space; a new file there is tested from the day it exists."""
 
+from dataclasses import replace
+
 import optuna
 import pytest
 
 from mm_ray.config import ExperimentConfig, flatten, to_dict, with_overrides
+from mm_ray.distill.terms import parse_loss
 from mm_ray.names import modules_in, resolve
 from mm_ray.tune.space import load_space
 from mm_ray.tune.space_probe import probe_study
@@ -20,7 +23,7 @@ def play(space, params):
 
 
 def test_the_shipped_spaces_are_there():
-    assert {"distill", "two_phase", "smoke"} <= set(SPACES)
+    assert {"distill", "two_phase", "losses", "optimizers", "pareto", "smoke"} <= set(SPACES)
 
 
 @pytest.mark.parametrize("name", SPACES)
@@ -52,7 +55,7 @@ def test_enqueued_trials_lie_in_the_space_and_hold_default_control_and_pure_kd(n
     assert weights[:3] == [0.5, 0.0, 1.0]
 
 
-@pytest.mark.parametrize("name", ["distill", "two_phase"])
+@pytest.mark.parametrize("name", [name for name in SPACES if name != "smoke"])
 def test_the_first_trial_is_the_default_config(name):
     space = load_space(name)
     _, overrides = play(space, space.enqueued[0])
@@ -66,3 +69,26 @@ def test_a_random_student_has_its_own_learning_rates():
         fresh = overrides["phase2.student_init"] == "random"
         assert ("phase2.local.lr@random" in trial.params) == fresh
         assert ("phase2.local.lr" in trial.params) != fresh
+
+
+def test_a_loss_comes_with_its_own_parameters_and_no_others():
+    space, seen = load_space("losses"), set()
+    for trial in probe_study(200):
+        overrides = space.overrides(trial)
+        terms = {term.name for term in parse_loss(overrides["phase2.loss"])}
+        own = {"dkd": "phase2.losses.dkd_beta", "c2kd": "phase2.losses.c2kd_min_tau", "crd": "phase2.losses.crd_tau"}
+        assert all((field in overrides) == (name in terms) for name, field in own.items())
+        assert ("phase2.temperature" in overrides) == bool({"kd", "dkd", "c2kd"} & terms)
+        seen |= terms
+    assert seen == {"kd", "dkd", "c2kd", "mse_logits", "fitnets", "rkd", "crd"}
+
+
+def test_both_phases_step_alike():
+    space, seen = load_space("optimizers"), set()
+    for trial in probe_study(60):
+        config = with_overrides(ExperimentConfig(), space.overrides(trial))
+        assert config.phase1.server == config.phase2.server
+        assert replace(config.phase1.local, lr=config.phase2.local.lr) == config.phase2.local
+        assert not (config.phase1.local.scaffold and config.phase1.local.prox_mu)
+        seen.add(config.phase1.server.optimizer)
+    assert seen == {"fedavg", "sgd", "adam", "yogi"}

@@ -9,6 +9,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState, create_trial
 
 from mm_ray.tune.report import write_report
+from mm_ray.tune.report_curves import learning_curves
+from mm_ray.tune.report_gains import class_gains, pareto
 
 METRIC = "dev/audio_top1"
 SPACE = {
@@ -66,6 +68,7 @@ def row_of(number, state, params, score):
         "rounds_computed": 20,
         "rounds_reused": 40 if number else 0,
         "seconds": None if failed else 12.345,
+        "metrics": {} if failed else {"bytes": 1e6 * (number + 1)},
         "curve": [] if failed else curve_of(number, score),
     }
 
@@ -82,11 +85,12 @@ def quiet():
 
 def test_a_finished_study(tmp_path):
     study, rows = make_study(40)
-    best = best_of(rows)
+    recall = {"student": [0.9, 0.4], "control": [0.5, 0.6], "teacher": [1.0, 1.0]}
+    best = best_of(rows) | {"classes": ["dog", "<cat>"], "recall": recall}
     write_report(tmp_path / "report.html", study, rows, best)
     page = (tmp_path / "report.html").read_text()
     text = page.split("</head>")[1]
-    assert text.count("plotly-graph-div") == 5
+    assert text.count("plotly-graph-div") == 8
     assert page.count("<script src") == 0
     assert len(re.findall("plotly.js v", page)) == 1
     assert f"best trial ({best['number']})" in text
@@ -137,4 +141,42 @@ def test_a_study_of_equal_scores_and_one_without_the_usual_parameters(tmp_path):
 def test_several_objectives(tmp_path):
     study, rows = make_study(20, ("maximize", "minimize"))
     write_report(tmp_path / "report.html", study, rows, best_of(rows))
-    assert (tmp_path / "report.html").read_text().split("</head>")[1].count("plotly-graph-div") == 5
+    assert (tmp_path / "report.html").read_text().split("</head>")[1].count("plotly-graph-div") == 7
+
+
+def test_the_front_is_what_no_trial_beats_in_both():
+    rows = [
+        {"number": n, "state": "COMPLETE", "score": score, "metrics": {"bytes": sent * 1e6}}
+        for n, (sent, score) in enumerate([(3, 0.6), (1, 0.5), (2, 0.5), (4, 0.9), (4, 0.8)])
+    ]
+    line, on_front, beaten = pareto(rows, METRIC, 3).data
+    assert list(zip(line.x, line.y, strict=True)) == [(1, 0.5), (3, 0.6), (4, 0.9)]
+    assert list(on_front.text) == ["trial 1", "trial 0", "trial 3 (best)"]
+    assert list(beaten.text) == ["trial 2", "trial 4"]
+
+
+def test_the_class_that_gains_most_is_first():
+    (bars,) = class_gains(["a", "b", "c"], {"student": [0.5, 0.9, 0.2], "control": [0.5, 0.6, 0.4]}).data
+    assert list(bars.x) == ["b", "a", "c"]
+    assert list(bars.y) == pytest.approx([0.3, 0.0, -0.2])
+    assert bars.text[0] == "0.60 to 0.90"
+
+
+def test_finals_and_spread_are_told(tmp_path):
+    study, rows = make_study(4)
+    rows[2]["seed_scores"] = [0.5, 0.7]
+    write_report(tmp_path / "report.html", study, rows, best_of(rows) | {"finals": ["trial 2: mean <0.6>"]})
+    text = (tmp_path / "report.html").read_text().split("</head>")[1]
+    assert "<li>trial 2: mean &lt;0.6&gt;</li>" in text
+    assert "<td>0.1414</td>" in text
+    assert "looks better than it is" not in text
+
+
+def test_curves_are_those_of_the_first_seed():
+    curve = [
+        {"phase": "p", "round": r, "reused": False, "metrics": {METRIC: seed + r / 10}, "seed": seed}
+        for seed in (4, 5)
+        for r in (1, 2)
+    ]
+    figure = learning_curves([{"number": 0, "curve": curve}], METRIC, None, None)
+    assert list(figure.data[0].y) == [4.1, 4.2]
