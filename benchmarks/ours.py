@@ -43,6 +43,7 @@ class Unwrapping:
 
     def __init__(self, executor) -> None:
         self._executor, self.run_round = executor, executor.run_round
+        self.confusions, self.spent = executor.confusions, executor.spent
 
     def open(self, phase, *rest) -> None:
         self._executor.open(phase.phase, *rest)
