@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from benchmarks.peers.plain import Gate
-from benchmarks.workloads import WORKLOADS, federation_of, phase_of, read_table
+from benchmarks.workloads import WORKLOADS, dropout_of, federation_of, phase_of, read_table
 from mm_ray.fed.loop import run
 from mm_ray.fed.method import Method
 from mm_ray.fed.phase import Role
@@ -43,6 +43,7 @@ class Unwrapping:
 
     def __init__(self, executor) -> None:
         self._executor, self.run_round = executor, executor.run_round
+        self.confusions, self.spent = executor.confusions, executor.spent
 
     def open(self, phase, *rest) -> None:
         self._executor.open(phase.phase, *rest)
@@ -54,14 +55,13 @@ def main(name, folder, processes, dev_clips=1) -> None:
     from mm_ray.runtime.cluster import connect
     from mm_ray.runtime.executor import RayExecutor
     from mm_ray.runtime.placement import Placement
-    from mm_ray.runtime.train_job import reserve
 
     torch.set_num_threads(1)
-    gate, work = Gate(), WORKLOADS[name]
+    gate, work = Gate(), WORKLOADS[name].with_dropout(dropout_of(Path(folder)))
     connect("")
     placement = Placement(processes, 1.0, 0.0)
     table = read_table(work, Path(folder), dev_clips)
-    executor = RayExecutor(ray.put(table), placement, reserve(placement.bundles()), first_bundle=0)
+    executor = RayExecutor(ray.put(table), placement)
     federation = federation_of(work, table)
     watched = Watched(phase_of(work), np.load(Path(folder) / "start.npy"))
     method = Method((watched,), Role(watched.name, "audio"))

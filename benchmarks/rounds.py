@@ -8,7 +8,10 @@ have reached the same loss on common clips. All have the same model, first param
 """
 
 import argparse
+import os
+import signal
 import statistics
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
@@ -22,18 +25,19 @@ from torch.nn import functional
 
 from benchmarks.bars import judged
 from benchmarks.results import table_text, write_result
-from benchmarks.systems import NAMES, System, start
-from benchmarks.workloads import WORKLOADS, Workload, phase_of, read_table, write_inputs
+from benchmarks.systems import NAMES, System, missing_peers, start
+from benchmarks.workloads import WORKLOADS, Workload, phase_of, read_table, write_inputs, write_settings
 from mm_ray.data.batch import gather
 from mm_ray.models.flat import flat_network
 from mm_ray.models.network import PARTS, part_size
 
 PROCESSES = 2
-LOSS_ROUNDS = 6
-CYCLES = {"w1": 25, "w2": 7, "w2-1000": 10, "tiny": 40}
-STARTS = 3
+LOSS_ROUNDS = 4
+WARM_UP = 2
+CYCLES = {"w1": 21, "w2": 7, "w2-1000": 10, "tiny": 40}
+STARTS = 2
 SAMPLE_S = 0.05
-NOISE = 0.1
+NOISE = 0.02
 """Losses are the same if they differ by less than this part of what training has taken off the first loss."""
 
 
@@ -46,16 +50,21 @@ def main() -> None:
     parser.add_argument("--starts", type=int, default=STARTS, help="how often each system is started for its time to round 1")
     parser.add_argument("--write", default="rounds", help="name of the file in benchmarks/results; empty: print only")
     flags = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the systems are ended
     torch.set_num_threads(1)
-    found = {}
+    names = flags.systems.split(",")
+    if missing := set(missing_peers()) & set(names):
+        raise SystemExit(
+            f"{', '.join(sorted(missing))}: not installed here; `make bench` does it, or leave them out: --systems ours,floor"
+        )
+    found: dict[str, Any] = {}
     for name in flags.workloads.split(","):
-        found[name] = measure(WORKLOADS[name], flags.systems.split(","), flags.cycles or CYCLES[name], flags.starts)
+        found[name] = measure(WORKLOADS[name], names, flags.cycles or CYCLES[name], flags.starts)
         print(table_text(name, found[name]), flush=True)
-    content = {"processes": PROCESSES, "workloads": found, "bars": judged(found)}
-    for bar in content["bars"]:
+        if flags.write:  # after each, so that a run that is cut off leaves what it has
+            write_result(flags.write, {"processes": PROCESSES, "workloads": found, "bars": judged(found)})
+    for bar in judged(found):
         print(f"{'met    ' if bar['met'] else 'NOT MET'} {bar['text']}: {bar['value']:.3f}, bar {bar['limit']}")
-    if flags.write:
-        print(write_result(flags.write, content))
 
 
 def measure(work: Workload, names: Sequence[str], cycles: int, starts: int) -> dict[str, Any]:
@@ -63,20 +72,21 @@ def measure(work: Workload, names: Sequence[str], cycles: int, starts: int) -> d
     with tempfile.TemporaryDirectory(dir="/tmp") as place:
         folder = Path(place)
         write_inputs(work, folder, PROCESSES)
-        first = {name: [first_round(name, work, folder) for _ in range(starts)] for name in names} if starts else {}
+        losses = same_losses(work, folder, names)
+        first = {name: [first_round(name, work, folder) for _ in range(starts)] for name in names}
         systems = [start(name, work.name, folder, PROCESSES) for name in names]
         try:
-            losses = same_losses(work, folder, systems)
-            for system in systems:
-                system.rounds.clear()
-            for cycle in range(cycles):
+            for cycle in range(WARM_UP + cycles):
                 for offset in range(len(systems)):
                     systems[(cycle + offset) % len(systems)].play()
+            for system in systems:
+                del system.rounds[:WARM_UP]
             memory = {system.name: peak_memory(system) for system in systems}
         finally:
             for system in systems:
                 system.end()
     return {
+        "load": [round(value, 1) for value in os.getloadavg()],
         "parameters": sum(part_size(part, work.model, work.shapes) for part in PARTS["audio"]),
         "clients": work.clients,
         "cohort": work.cohort,
@@ -113,19 +123,25 @@ def summary(system: System, ours: System, peak_mb: float, first: list[tuple[floa
     }
 
 
-def same_losses(work: Workload, folder: Path, systems: Sequence[System]) -> dict[str, float]:
-    """Every system's loss on common clips after the same rounds.
+def same_losses(work: Workload, folder: Path, names: Sequence[str]) -> dict[str, float]:
+    """Every system's loss on common clips after the same rounds, without dropout: all else is the same to the last batch.
 
     Raises:
-        SystemExit: They differ by more than noise, or nothing was learnt.
+        SystemExit: They differ, or nothing was learnt.
 
     """
-    for _ in range(LOSS_ROUNDS):
-        for system in systems:
-            system.play()
+    write_settings(work.with_dropout(0.0), folder, PROCESSES)
     losses = {"start": loss_of(work, folder, np.load(folder / "start.npy"))}
-    losses |= {system.name: loss_of(work, folder, system.params()) for system in systems}
-    ends = [losses[system.name] for system in systems]
+    for name in names:
+        system = start(name, work.name, folder, PROCESSES)
+        try:
+            for _ in range(LOSS_ROUNDS):
+                system.play()
+            losses[name] = loss_of(work, folder, system.params())
+        finally:
+            system.end()
+    write_settings(work, folder, PROCESSES)
+    ends = [losses[name] for name in names]
     learnt = losses["start"] - statistics.median(ends)
     if learnt <= 0 or max(ends) - min(ends) > NOISE * learnt:
         raise SystemExit(f"{work.name}: the systems do not reach the same loss: {losses}")

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -28,7 +27,8 @@ def command_of(name: str, workload: str, folder: Path, processes: int) -> list[s
         case "ours":
             return [sys.executable, "-m", "benchmarks.ours", workload, str(folder), str(processes)]
         case "floor":
-            return [str(PEERS / "python"), "-m", "benchmarks.peers.floor", str(folder)]
+            # It needs torch alone, and gets the same one as we.
+            return [sys.executable, "-m", "benchmarks.peers.floor", str(folder)]
         case "flower":
             # As an imported module, so that its workers find the client's functions.
             return [str(PEERS / "python"), "-c", "from benchmarks.peers.flower import run; run()", str(folder)]
@@ -152,7 +152,7 @@ def _accept(listener: Listener, process: subprocess.Popen[bytes], log: Path) -> 
 
 def missing_peers() -> list[str]:
     """Peers that `make bench` has not installed."""
-    return [] if (PEERS / "python").exists() and shutil.which(str(PEERS / "python")) else ["floor", "pfl", "flower"]
+    return [] if (PEERS / "python").exists() else ["pfl", "flower"]
 
 
 def _pids() -> list[int]:

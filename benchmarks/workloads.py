@@ -1,7 +1,7 @@
 """The workloads of the comparison, and their inputs on disk: written once by the harness, read by every system."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +38,10 @@ class Workload:
     classes: int = 10
     lr: float = 0.05
 
+    def with_dropout(self, probability: float) -> "Workload":
+        """The same with another dropout."""
+        return replace(self, model=replace(self.model, dropout=probability))
+
     @property
     def local(self) -> LocalConfig:
         """FedMultimodal's local training with one epoch."""
@@ -69,6 +73,11 @@ def phase_of(work: Workload, vectorize: bool = True) -> UniFLAudio:
     return UniFLAudio(10**9, work.model, work.local, frac, work.chunk_size, server=ServerConfig(), vectorize=vectorize)
 
 
+def dropout_of(folder: Path) -> float:
+    """The dropout of a folder's inputs."""
+    return float(json.loads((folder / "inputs.json").read_text())["dropout"])
+
+
 def write_inputs(work: Workload, folder: Path, processes: int) -> None:
     """Clips in float32 for the peers and float16 for mm_ray, labels, first parameters, cohorts, settings."""
     rng = np.random.default_rng(SEED)
@@ -87,6 +96,11 @@ def write_inputs(work: Workload, folder: Path, processes: int) -> None:
     rounds = range(1, min(ROUNDS, 1_000_000 // work.cohort) + 1)
     cohorts = [[c.id for c in sample_cohort(clients, work.cohort / work.clients, SEED, "phase1", r)] for r in rounds]
     np.save(folder / "cohorts.npy", np.array(cohorts))
+    write_settings(work, folder, processes)
+
+
+def write_settings(work: Workload, folder: Path, processes: int) -> None:
+    """The model and the local training, for the peers."""
     local, model = asdict(work.local), work.model
     settings = {name: local[name] for name in ("lr", "momentum", "weight_decay", "clip_norm", "batch_size")} | {
         "audio_bins": work.bins,

@@ -162,6 +162,10 @@ class RoundReport:
     reused: bool = False
     key: str = ""
     """The phase's key in the phase store."""
+    busy_frac: float = 0.0
+    """Part of the round in which the client actors worked, the mean over them."""
+    moved_bytes: int = 0
+    """Bytes of arrays between the processes of the simulation; a serial run moves none."""
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able dictionary with the same keys."""

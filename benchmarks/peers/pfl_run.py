@@ -57,24 +57,18 @@ class AtTheGate(TrainingProcessCallback):
 
 
 class Cohorts:
-    """pfl's user sampler: the clients of the inputs' cohorts, one after the other."""
+    """pfl's user sampler: the clients of the inputs' cohorts, one after the other, each with its round."""
 
     def __init__(self, inputs: Inputs) -> None:
-        self._clients = iter(inputs.cohorts_RK.ravel().tolist())
+        self._clients = ((r + 1, int(client)) for r, cohort in enumerate(inputs.cohorts_RK) for client in cohort)
 
-    def __call__(self) -> int:
+    def __call__(self) -> tuple[int, int]:
         return next(self._clients)
 
 
 def dataset_of(inputs: Inputs) -> FederatedDataset:
-    """A user's clips, shuffled anew each time it is asked."""
-    seen: dict[int, int] = {}
-
-    def make(user: int) -> Dataset:
-        seen[user] = seen.get(user, 0) + 1
-        return Dataset(inputs.client(user, seen[user]), user_id=str(user))
-
-    return FederatedDataset(make, Cohorts(inputs))
+    """A user's clips, shuffled for the round."""
+    return FederatedDataset(lambda user: Dataset(inputs.client(user[1], user[0])), Cohorts(inputs))
 
 
 def main(folder: str) -> None:

@@ -5,6 +5,7 @@ starts all systems and what they end with is compared by one yardstick. B batch,
 """
 
 import itertools
+import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -53,10 +54,12 @@ class Inputs:
         self.cohorts_RK = np.load(self.folder / "cohorts.npy")
 
     def client(self, number: int, round_number: int) -> tuple[Tensor, Tensor]:
-        """A client's clips and labels, shuffled for the round."""
+        """A client's clips and labels, shuffled for the round by mm_ray's own stream, so that all systems see the same batches."""
         size = self.settings.clips
         own = slice(number * size, (number + 1) * size)
-        order = torch.from_numpy(np.random.default_rng((round_number, number)).permutation(size))
+        name = f"0/batches/phase1/{round_number}/{number}"
+        seed = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big") >> 1
+        order = torch.from_numpy(np.random.default_rng(seed).permutation(size))
         return self.clips_NTF[own][order], self.labels_N[own][order]
 
 

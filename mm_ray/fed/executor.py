@@ -1,15 +1,27 @@
 """Who plays the clients. The loop asks an executor for a round's chunks; the serial one plays them in this process."""
 
+import time
 from collections.abc import Iterable, Sequence
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from mm_ray.config import ModelConfig
 from mm_ray.fed.federation import Federation
 from mm_ray.fed.phase import Phase
+from mm_ray.fed.scoring import confusion_on
 from mm_ray.types import Arrays, ClientData, ClientUpdate, RoundContext
 
 Chunk = tuple[ClientData, ...]
+
+
+class Spent(NamedTuple):
+    """What an executor's work cost."""
+
+    busy_s: float
+    """Seconds that an actor worked, the mean over the actors."""
+    moved_bytes: int
+    """Bytes of arrays that went between driver and actors; a put into the object store counts once."""
 
 
 class Executor(Protocol):
@@ -21,6 +33,14 @@ class Executor(Protocol):
 
     def run_round(self, params: Arrays, round_number: int, chunks: Sequence[Chunk]) -> list[ClientUpdate]:
         """The sum of each chunk, in the order of the chunks."""
+        ...
+
+    def confusions(self, split: str, networks: Sequence[str], params: Arrays, model: ModelConfig) -> list[np.ndarray]:
+        """The confusion matrix (C, C) of each network on a split; the same whoever works it out."""
+        ...
+
+    def spent(self) -> Spent:
+        """What was spent since the last time."""
         ...
 
 
@@ -55,8 +75,15 @@ def added_up(updates: Iterable[ClientUpdate]) -> ClientUpdate:
     return total
 
 
+def num_bytes(arrays: Arrays) -> int:
+    """Bytes of some arrays."""
+    return sum(array.nbytes for array in arrays.values())
+
+
 class SerialExecutor:
     """Plays every chunk in this process; the reference for all others."""
+
+    _since = 0.0
 
     def open(self, phase: Phase, material: Arrays, federation: Federation) -> None:
         """Remember the phase."""
@@ -67,3 +94,12 @@ class SerialExecutor:
         federation = self._federation
         context = RoundContext(federation.seed, round_number, params, self._material, federation.table, federation.shapes)
         return [run_chunk(self._phase, context, chunk) for chunk in chunks]
+
+    def confusions(self, split: str, networks: Sequence[str], params: Arrays, model: ModelConfig) -> list[np.ndarray]:
+        """One network after the other."""
+        return [confusion_on(split, name, params, model, self._federation) for name in networks]
+
+    def spent(self) -> Spent:
+        """It works all the time, and nothing moves."""
+        before, self._since = self._since, time.perf_counter()
+        return Spent(self._since - before, 0)

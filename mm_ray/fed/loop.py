@@ -127,19 +127,29 @@ class _PhaseRun:
         return self.store.load(self.key, done) if done else self.phase.init(self.federation, sources)
 
     def _round(self, state: ServerState, number: int) -> tuple[ServerState, RoundReport]:
-        started = time.perf_counter()
+        started, _ = time.perf_counter(), self.executor.spent()
         cohort = self.phase.plan(self.federation, number)
         answering = [client for client in cohort if self.phase.answers(self.federation, number, client)]
         updates = self.executor.run_round(sent_to_clients(state), number, chunks_of(answering, self.chunk_size))
         total = reduce(add, updates, ClientUpdate())
         state = self.phase.server_update(state, total)
         metrics = train_metrics(total.metrics)
-        metrics |= dev_metrics(self.phase.networks, state.tensors, self.phase.model, self.federation)
+        networks = self.phase.networks
+        metrics |= dev_metrics(networks, self.executor.confusions("dev", networks, state.tensors, self.phase.model))
         down = sum(self.phase.traffic(self.federation, client)[0] for client in cohort)
         up = sum(self.phase.traffic(self.federation, client)[1] for client in answering)
-        seconds = time.perf_counter() - started
+        seconds, spent = time.perf_counter() - started, self.executor.spent()
         return state, RoundReport(
-            self.phase.name, number, metrics, len(answering), seconds, bytes_up=up, bytes_down=down, key=self.key
+            self.phase.name,
+            number,
+            metrics,
+            len(answering),
+            seconds,
+            bytes_up=up,
+            bytes_down=down,
+            key=self.key,
+            busy_frac=spent.busy_s / seconds,
+            moved_bytes=spent.moved_bytes,
         )
 
     def _worth_keeping(self, report: RoundReport) -> bool:

@@ -20,7 +20,7 @@ from mm_ray.fed.local import randomness, sgd_step
 from mm_ray.fed.scaffold import ControlVariate
 from mm_ray.models.dropout import StackedDropout
 from mm_ray.models.layers import Output
-from mm_ray.models.network import READS
+from mm_ray.models.network import PARTS, READS, part_size
 from mm_ray.models.stacked import StackedNetwork
 from mm_ray.types import Batch, ClientData, ClientUpdate, RoundContext, Shapes, StackedBatch
 
@@ -31,6 +31,8 @@ ClientLoss = Callable[[Output, Batch, ClientData], Tensor]
 """The loss of a batch of a client (scalar, mean over the batch)."""
 STACK_VALUES = 2_000_000
 """A stack takes so many clients that their batches' features hold about so many values: more only leaves the caches."""
+STACK_PARAMETERS = 20_000_000
+"""A stack's copies hold at most so many parameters in all; with gradients, momentum and start they take 16 bytes each."""
 MOST_CLIENTS = 64
 
 
@@ -127,7 +129,7 @@ def stacked_updates(phase: "TrainingPhase", context: RoundContext, clients: Sequ
     updates = [ClientUpdate() for _ in clients]
     for network in phase.networks:
         members = [i for i, client in enumerate(clients) if network in phase.trains(client)]
-        for some in _stacks(context, [clients[i] for i in members], network, phase.local.batch_size):
+        for some in _stacks(context, [clients[i] for i in members], network, phase):
             places, members = members[: len(some)], members[len(some) :]
             stack = Stack(network, phase.model, context, some, phase.local, phase.stream)
             trained = stack.train(lambda o, b, c: phase.loss(o, b, context, c), phase.joins)
@@ -136,14 +138,17 @@ def stacked_updates(phase: "TrainingPhase", context: RoundContext, clients: Sequ
     return updates
 
 
-def _stacks(context: RoundContext, clients: Sequence[ClientData], network: str, batch_size: int) -> Iterator[list[ClientData]]:
-    """The clients in their order, cut into stacks whose batches fit the caches."""
+def _stacks(
+    context: RoundContext, clients: Sequence[ClientData], network: str, phase: "TrainingPhase"
+) -> Iterator[list[ClientData]]:
+    """The clients in their order, cut into stacks whose batches fit the caches and whose copies fit the memory."""
     table, values = context.table, 1
     for client in clients:
         frames = table.audio_lengths(client.indices) if "audio" in READS[network] else table.video_lengths(client.indices)
-        values = max(values, int(frames.max()) * min(client.num_clips, batch_size))
+        values = max(values, int(frames.max()) * min(client.num_clips, phase.local.batch_size))
     width = context.shapes.audio_bins if "audio" in READS[network] else context.shapes.video_features
-    size = max(1, min(STACK_VALUES // (values * width), MOST_CLIENTS))
+    parameters = sum(part_size(part, phase.model, context.shapes) for part in PARTS[network])
+    size = max(1, min(STACK_VALUES // (values * width), STACK_PARAMETERS // parameters, MOST_CLIENTS))
     for start in range(0, len(clients), size):
         yield list(clients[start : start + size])
 

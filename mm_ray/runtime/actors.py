@@ -1,14 +1,31 @@
 """Ray actors that play the clients."""
 
 import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import ray
 import torch
 
-from mm_ray.fed.executor import Chunk, run_chunk
+from mm_ray.config import ModelConfig
+from mm_ray.fed.executor import run_chunk
 from mm_ray.fed.phase import Phase
-from mm_ray.types import Arrays, ClientUpdate, RoundContext, Shapes
+from mm_ray.fed.scoring import confusion_of
+from mm_ray.types import Arrays, ClientData, ClientUpdate, RoundContext, Shapes
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What every call of a phase needs; it lies in the object store once a phase, and actors keep what they took last."""
+
+    phase: Phase
+    shapes: Shapes
+    seed: int
+    material: Arrays
+    clients: Mapping[int, ClientData]
 
 
 @ray.remote
@@ -19,13 +36,38 @@ class ClientActor:
         torch.set_num_threads(1)
         self._table = table  # read-only arrays in the node's object store: no copy
         self._device = "cuda" if ray.get_gpu_ids() and torch.cuda.is_available() else "cpu"
+        self._ref: Any = None
 
     def run_chunk(
-        self, phase: Phase, shapes: Shapes, seed: int, material: Arrays, params: Arrays, round_number: int, chunk: Chunk
-    ) -> ClientUpdate:
-        """The sum of a chunk's updates."""
-        context = RoundContext(seed, round_number, params, material, self._table, shapes, self._device)
-        return run_chunk(phase, context, chunk)
+        self, opened: list[Any], params: Arrays, round_number: int, chunk: Sequence[int | ClientData]
+    ) -> tuple[ClientUpdate, float]:
+        """The sum of a chunk's updates, and the seconds that it took.
+
+        Args:
+            opened: The reference of the phase's `Opened`, in a list so that Ray passes it on and does not resolve it.
+            params: What the server sends.
+            round_number: The round.
+            chunk: Ids of clients of the federation; a client that is none of them as itself.
+
+        """
+        started, now = time.perf_counter(), self._taken(opened[0])
+        context = RoundContext(now.seed, round_number, params, now.material, self._table, now.shapes, self._device)
+        clients = tuple(now.clients[who] if isinstance(who, int) else who for who in chunk)
+        return run_chunk(now.phase, context, clients), time.perf_counter() - started
+
+    def score(
+        self, network: str, params: Arrays, model: ModelConfig, batches: Sequence[np.ndarray]
+    ) -> tuple[np.ndarray, float]:
+        """Confusion matrix (C, C) of a network on some batches of rows, and the seconds that it took."""
+        started = time.perf_counter()
+        matrix = confusion_of(network, params, model, self._table, batches, self._device)
+        return matrix, time.perf_counter() - started
+
+    def _taken(self, ref: Any) -> Opened:
+        if ref != self._ref:
+            self._ref, self._opened = ref, ray.get(ref)
+        opened: Opened = self._opened
+        return opened
 
     @ray.method(max_task_retries=-1)
     def pid(self) -> int:

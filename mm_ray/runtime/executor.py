@@ -1,19 +1,24 @@
 """The Ray executor: client actors pull chunks; what a lost one held is played by the others."""
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import ray
 from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from mm_ray.fed.executor import Chunk
+from mm_ray.config import ModelConfig
+from mm_ray.fed.executor import Chunk, Spent, num_bytes
 from mm_ray.fed.federation import Federation
 from mm_ray.fed.phase import Phase
-from mm_ray.runtime.actors import ClientActor
+from mm_ray.fed.scoring import batches_of, confusion_on
+from mm_ray.models.network import PARTS
+from mm_ray.runtime.actors import ClientActor, Opened
 from mm_ray.runtime.placement import Placement
-from mm_ray.runtime.pool import ActorPool
-from mm_ray.types import Arrays, ClientUpdate
+from mm_ray.runtime.pool import ActorPool, Submit
+from mm_ray.types import Arrays, ClientData, ClientUpdate
 
 
 class RayExecutor:
@@ -37,6 +42,8 @@ class RayExecutor:
             for i in range(placement.num_actors)
         ]
         self._pool = ActorPool(actors)
+        self._has_gpus = placement.num_gpus > 0
+        self._busy_s, self._moved_bytes = 0.0, 0
 
     @property
     def actors(self) -> list[Any]:
@@ -45,17 +52,67 @@ class RayExecutor:
 
     def open(self, phase: Phase, material: Arrays, federation: Federation) -> None:
         """Put once what every chunk of the phase needs."""
-        self._shared = (ray.put(phase), ray.put(federation.shapes), federation.seed, ray.put(dict(material)))
+        self._clients, self._federation = {client.id: client for client in federation.clients}, federation
+        opened = Opened(phase, federation.shapes, federation.seed, dict(material), self._clients)
+        self._opened = [ray.put(opened)]
 
     def run_round(self, params: Arrays, round_number: int, chunks: Sequence[Chunk]) -> list[ClientUpdate]:
-        """Hand chunks to whichever actor has room; results in the order of the chunks."""
+        """Hand chunks to whichever actor has room, the largest first; results in the order of the chunks."""
         params_ref = ray.put(dict(params))
+        order = sorted(range(len(chunks)), key=lambda number: -sum(client.num_clips for client in chunks[number]))
+
+        def submit(actor: Any, place: int) -> Any:
+            return actor.run_chunk.remote(self._opened, params_ref, round_number, self._named(chunks[order[place]]))
+
+        updates: list[ClientUpdate] = self._in_order(self._run(submit, len(chunks)), order)
+        self._moved_bytes += num_bytes(params) + sum(num_bytes(update.sums) for update in updates)
+        return updates
+
+    def confusions(self, split: str, networks: Sequence[str], params: Arrays, model: ModelConfig) -> list[np.ndarray]:
+        """Batches of the split on all actors; in this process where they would be no help."""
+        jobs = [(name, batches_of(split, name, self._federation.table)) for name in networks]
+        alone = len(self.actors) == 1 and not self._has_gpus
+        if alone or all(len(batches) <= 1 for _, batches in jobs):
+            started = time.perf_counter()
+            matrices = [confusion_on(split, name, params, model, self._federation) for name in networks]
+            self._busy_s += time.perf_counter() - started
+            return matrices
+        return self._scored(jobs, params, model)
+
+    def _scored(self, jobs: list[tuple[str, list[np.ndarray]]], params: Arrays, model: ModelConfig) -> list[np.ndarray]:
+        sent = {part: params[part] for name, _ in jobs for part in PARTS[name]}
+        params_ref, shares = ray.put(sent), len(self.actors)
+        calls = [(name, batches[i::shares]) for name, batches in jobs for i in range(min(shares, len(batches)))]
 
         def submit(actor: Any, number: int) -> Any:
-            return actor.run_chunk.remote(*self._shared, params_ref, round_number, chunks[number])
+            name, batches = calls[number]
+            return actor.score.remote(name, params_ref, model, batches)
 
-        results = self._pool.run(submit, len(chunks))
-        return [results[number] for number in range(len(chunks))]
+        matrices = self._run(submit, len(calls))
+        self._moved_bytes += num_bytes(sent) + sum(matrix.nbytes for matrix in matrices)
+        totals = {name: np.zeros((self._federation.shapes.num_classes,) * 2, np.int64) for name, _ in jobs}
+        for (name, _), matrix in zip(calls, matrices, strict=True):
+            totals[name] += matrix
+        return list(totals.values())
+
+    def _run(self, submit: Submit, count: int) -> list[Any]:
+        results = self._pool.run(submit, count)
+        self._busy_s += sum(seconds for _, seconds in results.values()) / len(self.actors)
+        return [results[number][0] for number in range(count)]
+
+    def _named(self, chunk: Chunk) -> list[int | ClientData]:
+        """Clients by their id: whoever is not of the federation goes as it is."""
+        return [client.id if self._clients.get(client.id) is client else client for client in chunk]
+
+    @staticmethod
+    def _in_order(results: list[Any], order: list[int]) -> list[Any]:
+        return [result for _, result in sorted(zip(order, results, strict=True), key=lambda pair: pair[0])]
+
+    def spent(self) -> Spent:
+        """Since the last time."""
+        spent = Spent(self._busy_s, self._moved_bytes)
+        self._busy_s, self._moved_bytes = 0.0, 0
+        return spent
 
     def close(self) -> None:
         """End the actors."""

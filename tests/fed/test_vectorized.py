@@ -121,12 +121,13 @@ def test_what_ran_before_in_this_process_leaves_no_trace():
     assert bits(phase.client_updates(replace(context, round=2), clients[:3])) != first
 
 
-def test_stacks_are_cut_to_size_and_give_each_client_its_update(monkeypatch):
+@pytest.mark.parametrize(("limit", "value"), [("MOST_CLIENTS", 2), ("STACK_PARAMETERS", 1)])
+def test_stacks_are_cut_to_size_and_give_each_client_its_update(monkeypatch, limit, value):
     plan = tiny_plan()
     phase, clients = plan.method.phases[0], plan.federation.clients
     context = context_of(plan, phase)
     whole = phase.client_updates(context, clients)
-    monkeypatch.setattr(vectorized, "MOST_CLIENTS", 2)
+    monkeypatch.setattr(vectorized, limit, value)
     assert max(distances(phase.client_updates(context, clients), whole)) < AFTER_A_KINK
 
 

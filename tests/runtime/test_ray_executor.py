@@ -16,7 +16,9 @@ from ray import cloudpickle
 from ray.util.placement_group import placement_group, remove_placement_group
 
 from mm_ray.errors import UserError
+from mm_ray.fed import scoring
 from mm_ray.fed.phases.unimodal import Unimodal
+from mm_ray.models.network import PARTS
 from mm_ray.runtime import train_job
 from mm_ray.runtime.cluster import connect
 from mm_ray.runtime.executor import RayExecutor
@@ -129,6 +131,44 @@ def test_an_actor_that_is_killed_in_the_middle_of_a_round_changes_no_bit(tmp_pat
     serial = Run(tmp_path / "serial")
     assert run.bits() == serial.bits()
     assert run.result["rounds_computed"] == serial.result["rounds_computed"]
+
+
+def test_bytes_go_with_chunks_and_not_with_clients(two):
+    plan = tiny_plan({"clients.sample_frac": 1.0})
+    phase, federation = plan.method.phases[0], plan.federation
+    two.open(phase, {}, federation)
+    params = phase.init(federation, {}).tensors
+    audio_only = federation.of_type("audio")
+
+    def moved(chunks):
+        two.spent()
+        two.run_round(params, 1, chunks)
+        return two.spent().moved_bytes - sum(array.nbytes for array in params.values())
+
+    one = moved([audio_only[:1]])
+    assert one == sum(params[part].nbytes for part in PARTS["audio"])
+    assert moved([audio_only]) == one
+    assert moved([audio_only[:1], audio_only[1:2], audio_only[2:]]) == 3 * one
+
+
+def test_actors_work_out_the_confusion_matrices_of_the_driver(two, monkeypatch):
+    plan = tiny_plan()
+    phase, federation = plan.method.phases[0], plan.federation
+    two.open(phase, {}, federation)
+    params = phase.init(federation, {}).tensors
+    monkeypatch.setattr(scoring, "MOST_CLIPS", 3)
+    assert len(scoring.batches_of("dev", "video", federation.table)) > 2
+    found = two.confusions("dev", ("audio", "video"), params, phase.model)
+    assert two.spent().moved_bytes > 0  # it was worked out there
+    for name, matrix in zip(("audio", "video"), found, strict=True):
+        assert (matrix == scoring.confusion_on("dev", name, params, phase.model, federation)).all()
+        assert matrix.sum() == len(federation.table.rows("dev"))
+
+
+def test_reports_tell_how_busy_the_actors_were(tmp_path, two):
+    reports = Run(tmp_path, CLIPS, two).reports
+    assert all(0 < report.busy_frac <= 1 for report in reports)
+    assert all(report.moved_bytes > 0 for report in reports)
 
 
 def test_four_actors_of_half_a_gpu_hold_two_gpus_and_give_them_back(tmp_path, local_ray, table_ref, monkeypatch):

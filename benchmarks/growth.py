@@ -1,0 +1,228 @@
+"""How a round's cost grows with actors, clients, cohort and model; and a model of the round's time fitted to it.
+
+    python -m benchmarks.growth [--rounds N] [--quick]
+
+One quantity is varied at a time around a base. Clients have 10 clips of 16x80 out of a common pool, so that 100,000 of them
+need no more data than 100. More actors than processors are simulated with fractions of a CPU.
+
+The model: seconds = fixed + per_client_of_cohort * cohort + per_client_of_federation * clients + compute / min(actors, cores)
+                     + bytes / bandwidth
+where compute is what the actors worked in all and bytes what moved; the four coefficients are fitted (not negative, least
+squares of relative errors). It is then asked for a cluster of 64 nodes; the assumptions stand in the result.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from scipy.optimize import nnls
+
+from benchmarks.memory import tree_pss_mb
+from benchmarks.results import write_result
+from benchmarks.workloads import SMALL_NET
+from mm_ray.config import FeatureConfig, LocalConfig, ModelConfig
+from mm_ray.data.table import FeatureTable
+from mm_ray.fed.federation import Federation
+from mm_ray.fed.loop import run
+from mm_ray.fed.method import Method
+from mm_ray.fed.phase import Role
+from mm_ray.fed.phase_store import PhaseStore
+from mm_ray.fed.phases.unifl import UniFLAudio
+from mm_ray.models.network import PARTS, part_size
+from mm_ray.runtime.cluster import connect
+from mm_ray.runtime.executor import RayExecutor
+from mm_ray.runtime.placement import Placement
+from mm_ray.types import ClientData
+
+POOL, CLIPS, FRAMES, BINS, CLASSES = 20_000, 10, 16, 80, 10
+CORES = os.cpu_count() or 1
+MODELS = {
+    "20k": SMALL_NET,
+    "170k": ModelConfig(),
+    "2M": ModelConfig(conv_channels=(64, 128, 256), hidden=600),
+    "20M": ModelConfig(conv_channels=(128, 256, 512), hidden=2_200),
+}
+
+
+@dataclass(frozen=True)
+class Point:
+    """One setting."""
+
+    varied: str
+    actors: int = 2
+    clients: int = 1_000
+    cohort: int = 200
+    model: str = "20k"
+    chunk_size: int = 25
+
+
+def points(quick: bool) -> list[Point]:
+    """All settings; with `quick` only those that take a second or two."""
+    most = 1_000 if quick else 100_000
+    models = ["20k"] if quick else list(MODELS)
+    small = {"cohort": 8, "chunk_size": 2}
+    return [
+        *(Point("actors", actors=n) for n in (1, 2, 4, 8)),
+        *(Point("clients", clients=n, cohort=100) for n in (100, 1_000, 10_000, 100_000) if n <= most),
+        *(Point("cohort", clients=10_000, cohort=n) for n in (50, 400, 1_600) if not quick),
+        *(Point("model", model=name, **small) for name in models),  # type: ignore[arg-type]
+    ]
+
+
+def table_of() -> FeatureTable:
+    """A pool of random clips."""
+    frames_XF = np.random.default_rng(0).standard_normal((POOL * FRAMES, BINS), np.float32).astype(np.float16)
+    splits_N = np.zeros(POOL, np.int8)
+    splits_N[-1] = 1
+    return FeatureTable(
+        audio_flat_XF=frames_XF,
+        audio_offsets_N1=np.arange(POOL + 1) * FRAMES,
+        video_flat_XD=None,
+        video_offsets_N1=np.zeros(POOL + 1, np.int64),
+        labels_N=np.arange(POOL) % CLASSES,
+        groups_N=np.zeros(POOL, np.int64),
+        group_names=("all",),
+        splits_N=splits_N,
+        clip_ids_N=np.arange(POOL).astype("U9"),
+        class_names=tuple(map(str, range(CLASSES))),
+        features=FeatureConfig(),
+        fingerprint="growth",
+    )
+
+
+def measure(point: Point, table: FeatureTable, table_ref: Any, rounds: int) -> dict[str, Any]:
+    """Medians over some rounds of a setting."""
+    federation = Federation(clients_of(point), table, table.shapes, 0, {"point": repr(point)})
+    local = LocalConfig(lr=0.05, epochs=1, batch_size=16)
+    phase = UniFLAudio(10**9, MODELS[point.model], local, point.cohort / point.clients, point.chunk_size, vectorize=True)
+    executor = RayExecutor(table_ref, Placement(point.actors, CORES / max(point.actors, CORES), 0.0))
+    with tempfile.TemporaryDirectory() as store:
+        loop = run(Method((phase,), Role(phase.name, "audio")), federation, PhaseStore(store), executor, point.chunk_size)
+        started = time.perf_counter()
+        next(loop)
+        first = time.perf_counter() - started
+        reports = [next(loop) for _ in range(rounds)]
+        memory = tree_pss_mb()
+        loop.close()
+    executor.close()
+    seconds, busy = (statistics.median(getattr(r, name) for r in reports) for name in ("seconds", "busy_frac"))
+    return {
+        "varied": point.varied,
+        "actors": point.actors,
+        "clients": point.clients,
+        "cohort": point.cohort,
+        "parameters": sum(part_size(part, phase.model, table.shapes) for part in PARTS["audio"]),
+        "chunks": -(-point.cohort // point.chunk_size),
+        "seconds": seconds,
+        "least_seconds": min(report.seconds for report in reports),
+        "first_round_s": first,
+        "busy_frac": busy,
+        "compute_s": statistics.median(r.busy_frac * r.seconds for r in reports) * min(point.actors, CORES),
+        "moved_bytes": reports[-1].moved_bytes,
+        "memory_mb": memory,
+    }
+
+
+def clients_of(point: Point) -> tuple[ClientData, ...]:
+    """Each client's clips, out of the pool."""
+    starts = (np.arange(point.clients) * CLIPS) % (POOL - 2 * CLIPS)
+    return tuple(ClientData(i, ("audio",), np.arange(start, start + CLIPS)) for i, start in enumerate(starts))
+
+
+@dataclass(frozen=True)
+class RoundTime:
+    """The fitted coefficients, in seconds each."""
+
+    fixed: float
+    per_client_of_cohort: float
+    per_client_of_federation: float
+    per_byte: float
+
+    def seconds(self, row: dict[str, Any], workers: int) -> float:
+        """A round's time where `workers` actors compute at once."""
+        rest = (self.fixed, self.per_client_of_cohort, self.per_client_of_federation, self.per_byte)
+        return float(np.dot(rest, _features(row))) + float(row["compute_s"]) / workers
+
+
+def _features(row: dict[str, Any]) -> list[float]:
+    return [1.0, row["cohort"], row["clients"], row["moved_bytes"]]
+
+
+def fitted(rows: list[dict[str, Any]]) -> RoundTime:
+    """The coefficients that fit best, each at least 0."""
+    seconds = np.array([row["seconds"] for row in rows])
+    rest = np.array([row["seconds"] - row["compute_s"] / min(row["actors"], CORES) for row in rows])
+    solution, _ = nnls(np.array([_features(row) for row in rows]) / seconds[:, None], rest / seconds)
+    return RoundTime(*map(float, solution))
+
+
+def predicted(model: RoundTime, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """A round of 10,240 clients of the 20k network on 64 nodes of 16 cores, and what it assumes."""
+    base = next(row for row in rows if row["varied"] == "actors" and row["actors"] == min(CORES, 2))
+    actors, cohort, chunk = 64 * 16, 10_240, 10
+    chunks = cohort // chunk
+    size = 4 * base["parameters"]
+    row = {"cohort": cohort, "clients": 100_000, "moved_bytes": size * (chunks + 64)}
+    row["compute_s"] = base["compute_s"] / base["cohort"] * cohort
+    network_s = size * (chunks + 64) / 1.25e9
+    seconds = model.seconds(row, min(actors, chunks)) + network_s
+    return {
+        "nodes": 64, "actors": actors, "cohort": cohort, "chunk_size": chunk, "parameters": base["parameters"],
+        "seconds": seconds, "compute_s": row["compute_s"] / actors, "network_s": network_s, "driver_s": seconds - network_s
+        - row["compute_s"] / actors,
+        "assumptions": [
+            "one chunk an actor and all chunks of equal length; no stragglers",
+            "a core of the cluster is as fast as one here, and actors do not disturb each other",
+            "the driver's costs per client and per byte are those fitted here, on one machine",
+            "every node gets the parameters once, one after the other over the driver's 10 Gbit/s line, and every chunk's sum "
+            "comes back over the same line",
+            "not measured: no such cluster was at hand",
+        ],
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Measure, fit, predict, print, write."""
+    parser = argparse.ArgumentParser("benchmarks.growth")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--write", default="growth")
+    flags = parser.parse_args()
+    torch.set_num_threads(1)
+    connect("")
+    table = table_of()
+    table_ref, rows = ray.put(table), []
+    for point in points(flags.quick):
+        few = 3 if point.model in ("2M", "20M") or point.cohort > 1_000 else flags.rounds
+        rows.append(measure(point, table, table_ref, few))
+        print(line_of(rows[-1]), flush=True)
+    model = fitted(rows)
+    for row in rows:
+        row["fitted_s"] = model.seconds(row, min(row["actors"], CORES))
+    errors = [abs(row["fitted_s"] / row["seconds"] - 1) for row in rows]
+    content = {"rows": rows, "model": vars(model), "median_error": statistics.median(errors), "largest_error": max(errors)}
+    content["predicted"] = predicted(model, rows)
+    print(f"fitted: {vars(model)}; median error {content['median_error']:.2f}, largest {content['largest_error']:.2f}")
+    print(f"64 nodes: {content['predicted']['seconds']:.2f} s a round")
+    if flags.write:
+        print(write_result(flags.write, content))
+
+
+def line_of(row: dict[str, Any]) -> str:
+    """A row for people."""
+    return (
+        f"{row['varied']:<8} actors {row['actors']}  clients {row['clients']:>6}  cohort {row['cohort']:>5}  parameters "
+        f"{row['parameters']:>9}  {row['seconds']:>8.4f} s  busy {row['busy_frac']:.2f}  {row['memory_mb']:>6.0f} MB  "
+        f"{row['moved_bytes'] / 1e6:>8.2f} MB moved"
+    )
+
+
+if __name__ == "__main__":
+    main()
