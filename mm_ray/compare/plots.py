@@ -35,7 +35,7 @@ def _points(rows: Sequence[Row], method: str, alpha: float) -> list[tuple[float,
 def _add_band(figure: go.Figure, method: str, points: Sequence[tuple[float, float, float]], color: str) -> None:
     q, mean, sd = (np.array(column) for column in zip(*points, strict=True))
     band = {"x": [*q, *q[::-1]], "y": [*(mean + sd), *(mean - sd)[::-1]], "fill": "toself", "fillcolor": color}
-    figure.add_scatter(**band, opacity=0.12, line={"width": 0}, hoverinfo="skip", showlegend=False)
+    figure.add_scatter(**band, mode="lines", opacity=0.12, line={"width": 0}, hoverinfo="skip", showlegend=False)
     figure.add_scatter(x=q, y=mean, name=method, mode="lines+markers", line={"color": color, "width": 2})
 
 
