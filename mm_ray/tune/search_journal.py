@@ -6,14 +6,12 @@ from pathlib import Path
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
 from mm_ray.errors import bad_value
+from mm_ray.tune.journal_file import StudyJournal
 from mm_ray.tune.space import Space
 
 JOURNAL = "optuna.journal"
-STALE_LOCK_S = 5
-"""A driver that was killed while it wrote leaves its lock; the next one waits so long before it takes it away."""
 
 
 def open_study(space: Space, run_dir: Path, name: str, storage: str = "", experiment: str = "") -> optuna.Study:
@@ -59,8 +57,7 @@ def _open(place: str) -> BaseStorage:
     if "://" not in place:
         path = Path(place).expanduser()
         _mend(path)
-        lock = JournalFileSymlinkLock(str(path), grace_period=STALE_LOCK_S)
-        return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+        return JournalStorage(StudyJournal(path))
     try:
         return RDBStorage(place)
     except Exception as error:  # SQLAlchemy's and the drivers' errors have no common parent

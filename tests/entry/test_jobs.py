@@ -46,14 +46,14 @@ def test_a_train_job_ends_in_the_student_of_the_serial_run(tmp_path):
 
 
 def test_a_study_computes_phase_1_once_and_leaves_the_best(tmp_path):
-    flags = ["--space", "smoke", "--trials", 3, *tiny_flags({"clients.num_cpus": 0.5}), "--name", "study"]
+    flags = ["--space", "smoke", "--trials", 3, "--export", *tiny_flags({"clients.num_cpus": 0.5}), "--name", "study"]
     done = python_m("mm_ray.tune", flags, tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     folder = tmp_path / "runs" / "study"
     names = {path.name for path in folder.iterdir()}
     assert {
         "config.yaml", "best.yaml", "report.html", "trials.jsonl", "result.json", "student.safetensors", "student.json",
-        "tensorboard",
+        "tensorboard", "export",
     } <= names  # fmt: skip
 
     rows = [json.loads(line) for line in (folder / "trials.jsonl").read_text().splitlines()]
@@ -72,6 +72,15 @@ def test_a_study_computes_phase_1_once_and_leaves_the_best(tmp_path):
     assert {key: stored[key] for key in best["overrides"]} == best["overrides"]
     assert set(read(folder / "result.json")["test"]) == {"student", "teacher", "phase1_audio", "control"}
     assert "best of 3 trials" in done.stdout
+    assert {path.name for path in (folder / "export").iterdir()} == {
+        "README.md", "student.json", "student.onnx", "student.safetensors",
+    }  # fmt: skip
+    card = (folder / "export" / "README.md").read_text()
+    head = yaml.safe_load(card.split("---")[1])
+    assert (head["license"], head["datasets"]) == ("unknown", ["synthetic"])
+    assert f"| distilled student | {read(folder / 'result.json')['test']['student']['top1']:.3f} |" in card
+    assert card.count("| event0") == 4
+    assert "estimate: 21 rounds asked, about 11 to compute" in done.stdout
 
     again = run("mm_ray.train", ["--serial", "--config", folder / "best.yaml", "--name=again", "--phases=new"], tmp_path)
     assert (again.code, again.err) == (0, "")

@@ -1,0 +1,120 @@
+"""A study whose driver, trials and client actors are killed at random moments ends as the one that was left in peace."""
+
+import json
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+from entry.process import finish, run, start
+from fed.tiny import tiny_flags
+
+from mm_ray.tune.search_journal import JOURNAL
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+TUNE = "mm_ray.tune"
+MIN_KILLS = 20
+TARGETS = ("client", "trial", "client", "driver", "client", "trial", "client", "trial", "client", "everything")
+"""Two trials' processes at most die between two drivers: Tune takes a fourth death for the trial's own fault."""
+SPACE = """
+def space(trial):
+    return {
+        "phase1.rounds": trial.suggest_int("phase1.rounds", 8, 12, step=2),
+        "phase2.temperature": trial.suggest_float("phase2.temperature", 1, 20, log=True),
+        "phase2.local.lr": trial.suggest_float("phase2.local.lr", 1e-4, 0.3, log=True),
+        "phase2.rounds": trial.suggest_int("phase2.rounds", 6, 18, step=6),
+    }
+"""
+
+
+def flags(address, trials):
+    tiny = tiny_flags({"clients.num_actors": 1, "clients.num_cpus": 2})  # all of the CPUs: one trial at a time
+    return [*tiny, "--space=mine.py", "--scheduler=asha", f"--trials={trials}", "--name=study", f"--address={address}"]
+
+
+def processes(kind):
+    """Ray's processes of a kind below this one's raylet; other Rays on the machine are not looked at."""
+    title = {"trial": b"ray::ResourceTrainable", "client": b"ray::ClientActor"}[kind]
+    parents, found = {}, []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(folder.name)] = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            found += [int(folder.name)] if (folder / "cmdline").read_bytes().startswith(title) else []
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return [pid for pid in found if descends(pid, parents)]
+
+
+def descends(pid, parents):
+    while pid in parents and pid != os.getpid():
+        pid = parents[pid]
+    return pid == os.getpid()
+
+
+def victims(target, driver):
+    if target == "driver":
+        return [driver.pid]
+    if target == "everything":
+        return [driver.pid, *processes("trial"), *processes("client")]
+    return processes(target)[:1]
+
+
+def kill(target, driver):
+    killed = 0
+    for pid in victims(target, driver):
+        try:
+            os.kill(pid, signal.SIGKILL)
+            killed += 1
+        except ProcessLookupError:
+            continue
+    return killed > 0
+
+
+def story(folder):
+    """What a study knows of its trials."""
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(folder / JOURNAL)))
+    study = optuna.load_study(study_name=None, storage=storage)
+    return [(t.number, t.state.name, t.params, t.values, t.intermediate_values) for t in study.get_trials(deepcopy=False)]
+
+
+def rows(folder):
+    lines = [json.loads(line) for line in (folder / "trials.jsonl").read_text().splitlines()]
+    return [(row["number"], row["state"], row["score"], row["rounds_computed"] + row["rounds_reused"]) for row in lines]
+
+
+def digest(folder):
+    return json.loads((folder / "result.json").read_text())["params_digest"]
+
+
+def test_twenty_kills(tmp_path, local_ray):
+    chance, killed = random.Random(3), []
+    for name in ("hunted", "calm"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine.py").write_text(SPACE)
+    trials, driver = 4, start(TUNE, flags(local_ray, 4), tmp_path / "hunted")
+    while True:
+        driver.join(chance.uniform(0.2, 2.0))
+        if not driver.is_alive():
+            if driver.exitcode == 0:
+                if len(killed) >= MIN_KILLS:
+                    break
+                trials += 2
+            driver = start(TUNE, flags(local_ray, trials), tmp_path / "hunted")
+        elif len(killed) < MIN_KILLS:
+            target = TARGETS[len(killed) % len(TARGETS)]
+            if (tmp_path / "hunted/runs/study/optuna.journal").exists() and kill(target, driver):
+                killed.append(target)
+                print(f"{time.monotonic():.0f} s: {target} killed", flush=True)
+        assert driver.exitcode in (None, 0, -signal.SIGKILL), finish(driver, tmp_path / "hunted")
+    calm = run(TUNE, flags(local_ray, trials), tmp_path / "calm")
+    assert (calm.code, calm.err) == (0, "")
+    hunted, peace = (tmp_path / name / "runs" / "study" for name in ("hunted", "calm"))
+    assert story(hunted) == story(peace)
+    assert sorted(rows(hunted)) == sorted(rows(peace))
+    assert digest(hunted) == digest(peace)
+    assert {state for _, state, *_ in story(peace)} == {"COMPLETE", "PRUNED"}
+    assert set(killed) == set(TARGETS)
