@@ -54,7 +54,7 @@ class Inputs:
         self.cohorts_RK = np.load(self.folder / "cohorts.npy")
 
     def client(self, number: int, round_number: int) -> tuple[Tensor, Tensor]:
-        """A client's clips and labels, shuffled for the round by mm_ray's own stream: all systems see the same batches."""
+        """A client's clips and labels, shuffled by the stream of mm_ray: all systems see the same batches."""
         size = self.settings.clips
         own = slice(number * size, (number + 1) * size)
         name = f"0/batches/phase1/{round_number}/{number}"
