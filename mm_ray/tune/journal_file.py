@@ -17,8 +17,8 @@ class StudyJournal(JournalFileBackend):
     """The same file and the same lock.
 
     Optuna's own waits for the disk at every record: 18 times a trial of 8 reports, 2 ms each, more than all else that a
-    driver does for it. What a killed process wrote survives it in any case; a machine that loses power loses at most the reports since
-    the last trial ended, and those trials go on from their stored rounds.
+    driver does for it. What a killed process wrote survives it in any case; a machine that loses power loses at most the
+    reports since the last trial ended, and those trials go on from their stored rounds.
     """
 
     def __init__(self, path: Path) -> None:
