@@ -7,17 +7,19 @@ INSTALLED := $(VENV)/.installed
 RUNS ?= runs
 ARGS ?=
 
-.PHONY: help install tune train tensorboard test test-quick lint
+.PHONY: help install tune train compare prepare tensorboard test test-quick lint
 
 help:
 	@echo 'make tune         search the distillation settings (python -m mm_ray.tune)'
 	@echo 'make train        one experiment (python -m mm_ray.train)'
+	@echo 'make compare      methods on equal terms (python -m mm_ray.compare)'
+	@echo 'make prepare      recordings into a feature store (python -m mm_ray.prepare), with ARGS="folder ROOT --out STORE"'
 	@echo 'make tensorboard  show the folder $(RUNS)/ in a browser'
 	@echo 'make test         all tests; make test-quick leaves out the slow ones'
 	@echo 'make lint         ruff and mypy'
 	@echo 'Each takes ARGS="..." and, where the default python3 is too old, PYTHON=python3.12'
 
-tune train: $(INSTALLED)
+tune train compare prepare: $(INSTALLED)
 	$(BIN)/python -m mm_ray.$@ $(ARGS)
 
 tensorboard: $(INSTALLED)
