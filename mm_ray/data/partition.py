@@ -58,7 +58,8 @@ def partition(
     fit = len(rows_R) // config.min_clips
     if fit < config.num_clients:
         problem = f"{len(rows_R)} training clips at partition.min_clips={config.min_clips} fill only {fit} clients"
-        raise bad_value("partition.num_clients", config.num_clients, f"{problem}; use at most {fit}")
+        remedy = f"use at most {fit}" if fit else "lower that, or prepare more clips"
+        raise bad_value("partition.num_clients", config.num_clients, f"{problem}; {remedy}")
     owners_R = _dirichlet_owners(labels_N[rows_R], config, seed)
     _fill_small(owners_R, config.num_clients, config.min_clips)
     return tuple(np.sort(rows_R[owners_R == k]) for k in range(config.num_clients))

@@ -1,11 +1,14 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mm_ray.config import DataConfig
+from mm_ray.data.load import load_data
 from mm_ray.data.manifests import avdigits
 from mm_ray.errors import UserError
+from mm_ray.prepare.__main__ import main
 
 ROOT = Path(__file__).parents[3] / "shared" / "data"
 DATA = DataConfig(name="avdigits", root=str(ROOT))
@@ -66,3 +69,20 @@ def test_missing_or_broken_images(tmp_path):
     (tmp_path / "mnist10k" / "mnist10k.npz").write_bytes(b"no zip")
     with pytest.raises(UserError, match="is not the expected file"):
         avdigits.read(data)
+
+
+@needs_data
+def test_prepared_or_direct_it_is_the_same_table(tmp_path):
+    for wav in (ROOT / "fsdd" / "recordings").glob("[0-9]_*_[01].wav"):
+        (tmp_path / "root" / "fsdd" / "recordings").mkdir(parents=True, exist_ok=True)
+        shutil.copy(wav, tmp_path / "root" / "fsdd" / "recordings")
+    shutil.copytree(ROOT / "mnist10k", tmp_path / "root" / "mnist10k")
+    root, store = str(tmp_path / "root"), str(tmp_path / "store")
+    main(["avdigits", root, "--out", store, "--serial", "--shard-clips", "16"])
+    for fold in (0, 4):
+        direct = load_data(DataConfig(name="avdigits", root=root, fold=fold), tmp_path / "cache")
+        prepared = load_data(DataConfig(name=store, fold=fold), "unused")
+        assert direct.num_clips == 6 * 10 * 2
+        assert vars(prepared).keys() == vars(direct).keys()
+        for name, value in vars(direct).items():
+            np.testing.assert_array_equal(getattr(prepared, name), value, err_msg=name)

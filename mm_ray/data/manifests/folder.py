@@ -25,7 +25,8 @@ def read(data: DataConfig) -> Manifest:
     given = _gives_splits(names)
     placed = {name: folders for name in names if (folders := name.split("/")[given:-1])}
     if not placed:
-        raise bad_value("data.root", data.root, "holds no recordings in subfolders; expected ROOT/CLASS/*.mp4|wav|...")
+        problem = f"holds {len(names)} recordings, none in a folder of its class"
+        raise bad_value("data.root", data.root, f"{problem}; expected ROOT/CLASS/*.mp4|wav|..., or list them for csv")
     class_names = wanted_classes(data, (folders[0] for folders in placed.values()))
     used = {name: folders for name, folders in placed.items() if folders[0] in class_names}
     groups = {name: "/".join(folders[1:]) or name.rpartition(".")[0] or name for name, folders in used.items()}
