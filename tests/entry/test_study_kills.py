@@ -118,3 +118,23 @@ def test_twenty_kills(tmp_path, local_ray):
     assert digest(hunted) == digest(peace)
     assert {state for _, state, *_ in story(peace)} == {"COMPLETE", "PRUNED"}
     assert set(killed) == set(TARGETS)
+
+
+def test_control_c_ends_in_good_order_and_says_how_to_go_on(tmp_path, local_ray):
+    (tmp_path / "mine.py").write_text(SPACE)
+    folder = tmp_path / "runs" / "study"
+    driver = start(TUNE, flags(local_ray, 3), tmp_path)
+    until = time.monotonic() + 300
+    while driver.is_alive() and not (folder / "trials.jsonl").exists() and time.monotonic() < until:
+        driver.join(0.05)
+    os.kill(driver.pid, signal.SIGINT)
+    stopped = finish(driver, tmp_path, 200)
+    assert (stopped.code, stopped.err) == (130, "")
+    assert "stopped; go on with: python -m mm_ray.tune --resume study\n" in stopped.out
+    assert (folder / "report.html").exists()
+    assert not (folder / "result.json").exists()
+    assert {row[1] for row in rows(folder)} <= {"COMPLETE", "PRUNED"}
+    done = run(TUNE, ["--resume=study", f"--address={local_ray}"], tmp_path, 300)
+    assert (done.code, done.err) == (0, "")
+    assert [number for number, *_ in sorted(rows(folder))] == [0, 1, 2]
+    assert digest(folder)
