@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 RUNS ?= runs
 ARGS ?=
 
-.PHONY: help install tune train compare prepare tensorboard test test-quick lint
+.PHONY: help install tune train compare prepare tensorboard test test-quick lint bench bench-quick bench-gpu
 
 help:
 	@echo 'make tune         search the distillation settings (python -m mm_ray.tune)'
@@ -17,6 +17,9 @@ help:
 	@echo 'make tensorboard  show the folder $(RUNS)/ in a browser'
 	@echo 'make test         all tests; make test-quick leaves out the slow ones'
 	@echo 'make lint         ruff and mypy'
+	@echo 'make bench        all speed measurements, beside pfl-research and Flower (about an hour on a quiet machine)'
+	@echo 'make bench-quick  under two minutes: has something become slower than the stored ratios?'
+	@echo 'make bench-gpu    the GPU figures; without a GPU the same code on the CPU'
 	@echo 'Each takes ARGS="..." and, where the default python3 is too old, PYTHON=python3.12'
 
 tune train compare prepare: $(INSTALLED)
@@ -35,6 +38,26 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(ARGS)
+
+bench: $(INSTALLED) .venv-bench/.installed
+	$(BIN)/python -m benchmarks.rounds $(ARGS)
+	$(BIN)/python -m benchmarks.two_phases
+	$(BIN)/python -m benchmarks.growth
+	$(BIN)/python -m benchmarks.throughput
+	$(BIN)/python -m benchmarks.together
+	$(BIN)/python -m benchmarks.chart
+
+bench-quick: $(INSTALLED)
+	$(BIN)/python -m benchmarks.quick $(ARGS)
+
+bench-gpu: $(INSTALLED)
+	$(BIN)/python -m benchmarks.gpu $(ARGS)
+
+# The systems to compare with pin other versions than ours, so they get an environment of their own.
+.venv-bench/.installed: benchmarks/peers/requirements.txt
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --requirement $<
+	@touch $@
 
 install: $(INSTALLED)
 

@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -101,8 +102,13 @@ def write_inputs(work: Workload, folder: Path, processes: int) -> None:
 
 def write_settings(work: Workload, folder: Path, processes: int) -> None:
     """The model and the local training, for the peers."""
+    (folder / "inputs.json").write_text(json.dumps(settings_of(work, processes)))
+
+
+def settings_of(work: Workload, processes: int) -> dict[str, Any]:
+    """What `benchmarks.peers.plain.Settings` holds."""
     local, model = asdict(work.local), work.model
-    settings = {name: local[name] for name in ("lr", "momentum", "weight_decay", "clip_norm", "batch_size")} | {
+    return {name: local[name] for name in ("lr", "momentum", "weight_decay", "clip_norm", "batch_size")} | {
         "audio_bins": work.bins,
         "channels": model.conv_channels,
         "hidden": model.hidden,
@@ -113,7 +119,6 @@ def write_settings(work: Workload, folder: Path, processes: int) -> None:
         "clients": work.clients,
         "processes": processes,
     }
-    (folder / "inputs.json").write_text(json.dumps(settings))
 
 
 def read_table(work: Workload, folder: Path, dev_clips: int) -> FeatureTable:
