@@ -38,7 +38,8 @@ class Sight:
         self.num_packets = self.bad_packets = self.num_decoded = 0
         self.rotated = False
         self.last_s = float("-inf")
-        self.packet_times: list[float] = []
+        self._packet_times: list[float] = []
+        self._decoding_s = float("inf")
         self._held: list[Packet] = []
         self._decoding = self._gap = self._ended = False
         self._last: tuple[av.VideoFrame, np.ndarray | None] | None = None
@@ -59,6 +60,11 @@ class Sight:
     def reached_s(self) -> float:
         """Where the track ended on the container's clock; infinity if it had all frames before that."""
         return self.last_s if self._ended else float("inf")
+
+    @property
+    def packet_times(self) -> list[float]:
+        """Times of the first packets; between later ones than these others may still come, as packets are not in order."""
+        return [time_s for time_s in self._packet_times if time_s <= self._decoding_s]
 
     def feed(self, packet: Packet) -> None:
         """Take one packet of the track; it is decoded at once, later or never. The empty packet at the end ends the track."""
@@ -142,8 +148,9 @@ class Sight:
 
     def _remember(self, packet: Packet, time_s: float) -> None:
         self.last_s = max(self.last_s, time_s + (packet.duration or 0) * self._unit_s)
-        if len(self.packet_times) < _MOST_STEPS:
-            self.packet_times.append(time_s)
+        if len(self._packet_times) < _MOST_STEPS:
+            self._packet_times.append(time_s)
+            self._decoding_s = float("inf") if packet.dts is None else packet.dts * self._unit_s
 
 
 def upright(frame: av.VideoFrame, size: Size) -> np.ndarray:

@@ -105,6 +105,12 @@ def test_steady_and_varying_times():
     assert not varies([])
 
 
+def test_a_steady_film_that_is_not_read_to_its_end_varies_not(tmp_path):
+    path = write_film(tmp_path / "a.mp4", seconds=4, fps=25, gop=250)  # with frames that are stored before earlier ones
+    for end_s in (2.0, 2.2, 2.4, 3.0):
+        assert read_media(path, Wanted(end_s=end_s, fps=5, max_frames=20)).flags == ()
+
+
 def test_names_that_ffmpeg_would_take_for_something_else(tmp_path):
     for name in ("12:30.wav", "a%03d.wav", "-i.wav", "pipe:0.wav", "ä ö.wav"):
         assert len(read_media(write_wav(tmp_path / name, tone(300, 0.5, 8000), 8000), Wanted()).waveform_N) == 4000
