@@ -1,0 +1,51 @@
+"""The parts of benchmarks/ that work figures out; nothing is timed here."""
+
+from dataclasses import fields
+
+import numpy as np
+import pytest
+
+from benchmarks.bars import judged
+from benchmarks.chart import svg
+from benchmarks.growth import fitted
+from benchmarks.peers.plain import PlainNet, Settings, flat, put
+from benchmarks.workloads import WORKLOADS, settings_of
+from mm_ray.models.network import PARTS, part_size
+
+
+def test_a_bar_is_judged_where_its_figure_was_measured():
+    systems = {"floor": {"ours_of_it": 0.9}, "pfl": {"ours_of_it": 0.99}}
+    found = {bar["text"]: (bar["value"], bar["met"]) for bar in judged({"w1": {"systems": systems}})}
+    assert found == {"W1 of the floor": (0.9, True), "W1 of the floor, goal": (0.9, False), "W1 of pfl": (0.99, False)}
+
+
+def test_the_fit_finds_the_coefficients_that_made_the_times():
+    rng = np.random.default_rng(0)
+    rows = [
+        {"cohort": c, "clients": n, "moved_bytes": b, "compute_s": w, "actors": 1}
+        for c, n, b, w in rng.uniform([10, 100, 1e4, 0.1], [1e3, 1e5, 1e7, 1], (12, 4))
+    ]
+    for row in rows:
+        row["seconds"] = 0.01 + 1e-5 * row["cohort"] + 1e-7 * row["clients"] + 1e-9 * row["moved_bytes"] + row["compute_s"]
+    assert list(vars(fitted(rows)).values()) == pytest.approx([0.01, 1e-5, 1e-7, 1e-9], rel=1e-6)
+
+
+@pytest.mark.parametrize("work", WORKLOADS.values(), ids=WORKLOADS)
+def test_the_peers_have_our_network(work):
+    settings = settings_of(work, 2)
+    assert set(settings) == {field.name for field in fields(Settings)}
+    model = PlainNet(Settings(**settings))
+    vector = flat(model) * 0 + 3
+    assert len(vector) == sum(part_size(part, work.model, work.shapes) for part in PARTS["audio"])
+    put(model, vector)
+    with_other_storage = flat(model)
+    vector.zero_()
+    assert (with_other_storage == 3).all()
+    assert (flat(model) == 3).all()  # a copy: training must not reach into the global parameters
+
+
+def test_the_chart_scales_each_group_to_its_slowest():
+    drawn = svg([("some work", {"ours": {"median_s": 0.1}, "flower": {"median_s": 0.4}})])
+    assert 'width="100.0"' in drawn
+    assert 'width="400.0"' in drawn
+    assert "mm_ray" in drawn
