@@ -8,6 +8,7 @@ from operator import add
 from typing import Any
 
 from mm_ray.fed.cohort import chunks_of
+from mm_ray.fed.epsilon import epsilon_metric
 from mm_ray.fed.executor import Executor
 from mm_ray.fed.federation import Federation
 from mm_ray.fed.lease import Lease
@@ -134,13 +135,15 @@ class _PhaseRun:
         total = reduce(add, updates, ClientUpdate())
         state = self.phase.server_update(state, total)
         metrics = train_metrics(total.metrics)
+        metrics |= {"refused": float(len(total.refused))} if total.refused else {}
+        metrics |= epsilon_metric(self.phase, number, self.federation)
         metrics |= dev_metrics(self.phase.networks, state.tensors, self.phase.model, self.federation)
         down = sum(self.phase.traffic(self.federation, client)[0] for client in cohort)
         up = sum(self.phase.traffic(self.federation, client)[1] for client in answering)
         seconds = time.perf_counter() - started
-        return state, RoundReport(
-            self.phase.name, number, metrics, len(answering), seconds, bytes_up=up, bytes_down=down, key=self.key
-        )
+        refused = {str(client): reason for client, reason in sorted(total.refused.items())}
+        report = RoundReport(self.phase.name, number, metrics, len(answering), seconds, up, down, key=self.key, refused=refused)
+        return state, report
 
     def _worth_keeping(self, report: RoundReport) -> bool:
         """Regular rounds for resume, the last for who continues, and every record: a best round may be handed on."""

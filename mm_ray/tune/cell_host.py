@@ -100,7 +100,7 @@ class JobActor(tune.Trainable):
         group = get_current_placement_group()
         assert group is not None
         self._shared, self._jobs = shared, jobs
-        self._executor = RayExecutor(shared.table[0], shared.placement, group, first_bundle=0)
+        self._executor = RayExecutor(shared.table[0], shared.placement, group)
         self.reset_config(config)
 
     def step(self) -> dict[str, Any]:
