@@ -219,6 +219,13 @@ class ServerConfig:
         momentum: Momentum of sgd, decay of the first moment of adam and yogi.
         beta2: Decay of the second moment of adam and yogi.
         tau: Added to the root of the second moment; the smaller, the more adaptive.
+        rule: How the clients' changes become one: `mean`, a rule of mm_ray/fed/rules (`median`, `trimmed_mean`, `krum`) against
+            bad clients, which counts each client once, or a dotted name of your own.
+        bad_frac: Fraction of a round's clients that may be bad, for `trimmed_mean` and `krum`.
+        max_norm: A client's change with a longer L2 norm is set aside; 0 sets no bound. Broken ones are set aside always.
+        clip_norm: A client's change is shortened to this L2 norm; 0 leaves it.
+        noise: Client-level differential privacy (DP-FedAvg): standard deviation of the noise on the sum of their changes,
+            in units of clip_norm; 0 is off. Needs mm-ray[privacy].
     """
 
     optimizer: Literal["fedavg", "sgd", "adam", "yogi"] = "fedavg"
@@ -226,9 +233,19 @@ class ServerConfig:
     momentum: float = 0.9
     beta2: float = 0.99
     tau: float = 1e-3
+    rule: str = "mean"
+    bad_frac: float = 0.2
+    max_norm: float = 0.0
+    clip_norm: float = 0.0
+    noise: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse a step that cannot move."""
+        """Refuse a step that cannot move, and bounds without a meaning."""
+        for name in ("max_norm", "clip_norm", "noise"):
+            _check(getattr(self, name) >= 0, f"server.{name}", getattr(self, name), "must be 0 (off) or above")
+        _check(0 <= self.bad_frac < 0.5, "server.bad_frac", self.bad_frac, "is a fraction in [0, 0.5)")
+        _check(not self.noise or self.clip_norm > 0, "server.noise", self.noise, "needs a server.clip_norm; try 1")
+        _check(not self.noise or self.rule == "mean", "server.noise", self.noise, "goes with server.rule mean only")
         _check(self.lr >= 0, "server.lr", self.lr, "must be 0 (the optimizer's own) or above")
         _check(0 <= self.momentum < 1, "server.momentum", self.momentum, "must lie in [0, 1)")
         _check(0 <= self.beta2 < 1, "server.beta2", self.beta2, "must lie in [0, 1)")

@@ -100,16 +100,22 @@ class ClientUpdate:
     """Weighted sums over clients, so that chunks and rounds are summed with `+`.
 
     `sums[part]` is the sum of weight * value over the clients that hold the part, `weights[part]` the sum of their
-    weights; `metrics` are plain sums.
+    weights; `metrics` are plain sums. `refused` names the clients whose update was set aside, and why.
     """
 
     weights: Mapping[str, float] = field(default_factory=dict)
     sums: Arrays = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
+    refused: Mapping[int, str] = field(default_factory=dict)
 
     def __add__(self, other: "ClientUpdate") -> "ClientUpdate":
         """Sum key by key; a key that one side lacks counts as zero."""
-        return ClientUpdate(_add(self.weights, other.weights), _add(self.sums, other.sums), _add(self.metrics, other.metrics))
+        return ClientUpdate(
+            _add(self.weights, other.weights),
+            _add(self.sums, other.sums),
+            _add(self.metrics, other.metrics),
+            {**self.refused, **other.refused},
+        )
 
     def mean(self, part: str) -> np.ndarray:
         """The weighted mean of a part over its holders."""
@@ -166,6 +172,8 @@ class RoundReport:
     """Part of the round in which the client actors worked, the mean over them."""
     moved_bytes: int = 0
     """Bytes of arrays between the processes of the simulation; a serial run moves none."""
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """The clients whose update was set aside, by id (text, as in JSON), and why."""
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able dictionary with the same keys."""

@@ -27,6 +27,7 @@ REGISTRIES = (
     "mm_ray/data/manifests",
     "mm_ray/data/video",
     "mm_ray/fed/phases",
+    "mm_ray/fed/rules",
     "tune_spaces",
 )
 

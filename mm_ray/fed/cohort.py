@@ -24,6 +24,15 @@ def sample_cohort(
     return tuple(sorted(cohort, key=lambda client: client.id))
 
 
+def poisson_cohort(
+    clients: Sequence[ClientData], sample_frac: float, seed: int, stream: str, round_number: int
+) -> tuple[ClientData, ...]:
+    """Each client with the same probability by itself, ordered by id; what the accountant of differential privacy assumes."""
+    rng = numpy_stream(seed, "poisson_cohort", stream, round_number)
+    ordered = sorted(clients, key=lambda client: client.id)
+    return tuple(client for client, draw in zip(ordered, rng.random(len(ordered)), strict=True) if draw < sample_frac)
+
+
 def chunks_of(cohort: Sequence[ClientData], chunk_size: int) -> list[tuple[ClientData, ...]]:
     """The cohort in its order, cut into chunks of `chunk_size` clients; the last may be smaller."""
     return [tuple(cohort[i : i + chunk_size]) for i in range(0, len(cohort), chunk_size)]

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -55,9 +56,9 @@ class PlaysTogether(Protocol):
 
 def run_chunk(phase: Phase, context: RoundContext, chunk: Chunk) -> ClientUpdate:
     """Play a chunk's clients in their order and sum their updates: the unit of work of every executor."""
-    if isinstance(phase, PlaysTogether):
-        return added_up(phase.client_updates(context, chunk))
-    return added_up(phase.client_update(context, client) for client in chunk)
+    one_by_one = (phase.client_update(context, client) for client in chunk)
+    updates = phase.client_updates(context, chunk) if isinstance(phase, PlaysTogether) else one_by_one
+    return added_up(phase.receive(context, client, update) for client, update in zip(chunk, updates, strict=True))
 
 
 def added_up(updates: Iterable[ClientUpdate]) -> ClientUpdate:
@@ -70,8 +71,8 @@ def added_up(updates: Iterable[ClientUpdate]) -> ClientUpdate:
                 np.add(added[name], array, out=added[name])
             else:
                 new[name] = array.copy()
-        scalars = ClientUpdate(total.weights, {}, total.metrics) + ClientUpdate(update.weights, {}, update.metrics)
-        total = ClientUpdate(scalars.weights, {**added, **new}, scalars.metrics)
+        scalars = replace(total, sums={}) + replace(update, sums={})
+        total = replace(scalars, sums={**added, **new})
     return total
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from mm_ray.config import ExperimentConfig, ModelConfig, with_overrides
 from mm_ray.data.table import FeatureTable
 from mm_ray.evaluate.metrics import summary
+from mm_ray.fed.epsilon import privacy_of
 from mm_ray.fed.executor import Executor
 from mm_ray.fed.federation import Federation, build_federation
 from mm_ray.fed.loop import Outcomes, role_params, run
@@ -163,4 +164,5 @@ def _result(
         "bytes_up": sum(report.bytes_up for report in reports),
         "bytes_down": sum(report.bytes_down for report in reports),
         "params_digest": params_digest(finished, main, store),
+        **privacy_of(plan.method.phases, plan.federation),
     }

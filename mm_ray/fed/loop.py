@@ -8,6 +8,7 @@ from operator import add
 from typing import Any
 
 from mm_ray.fed.cohort import chunks_of
+from mm_ray.fed.epsilon import epsilon_metric
 from mm_ray.fed.executor import Executor
 from mm_ray.fed.federation import Federation
 from mm_ray.fed.lease import Lease
@@ -134,6 +135,8 @@ class _PhaseRun:
         total = reduce(add, updates, ClientUpdate())
         state = self.phase.server_update(state, total)
         metrics = train_metrics(total.metrics)
+        metrics |= {"refused": float(len(total.refused))} if total.refused else {}
+        metrics |= epsilon_metric(self.phase, number, self.federation)
         networks = self.phase.networks
         metrics |= dev_metrics(networks, self.executor.confusions("dev", networks, state.tensors, self.phase.model))
         down = sum(self.phase.traffic(self.federation, client)[0] for client in cohort)
@@ -148,6 +151,7 @@ class _PhaseRun:
             bytes_up=up,
             bytes_down=down,
             key=self.key,
+            refused={str(client): reason for client, reason in sorted(total.refused.items())},
             busy_frac=spent.busy_s / seconds,
             moved_bytes=spent.moved_bytes,
         )

@@ -74,6 +74,10 @@ class Phase(Protocol):
         """A client's work in a round."""
         ...
 
+    def receive(self, context: RoundContext, client: ClientData, update: ClientUpdate) -> ClientUpdate:
+        """What of a client's update goes into the sum over clients (`mm_ray.fed.received`)."""
+        ...
+
     def server_update(self, state: ServerState, total: ClientUpdate) -> ServerState:
         """The next state from the sum over the clients that answered, who may be none."""
         ...

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from mm_ray.config import ServerConfig
+from mm_ray.fed.apart import MEAN
 from mm_ray.types import Arrays, ClientUpdate
 
 MOMENTUM, SECOND = "server/momentum/", "server/second/"
@@ -24,11 +25,14 @@ USES = {
 
 
 def server_settings(server: ServerConfig) -> dict[str, Any]:
-    """What the server's step depends on, for the phase's key; nothing for plain FedAvg, the default."""
-    if server.optimizer == "fedavg" and server.step == 1:
-        return {}
+    """What the server's step depends on, for the phase's key; options that are off do not enter, so nothing by default."""
     values = asdict(server) | {"lr": server.step}
-    return {"server": {"optimizer": server.optimizer} | {name: values[name] for name in USES[server.optimizer]}}
+    content: dict[str, Any] = {name: values[name] for name in ("max_norm", "clip_norm", "noise") if values[name]}
+    if server.rule != MEAN:
+        content |= {"rule": server.rule, "bad_frac": server.bad_frac}
+    if server.optimizer != "fedavg" or server.step != 1:
+        content |= {"optimizer": server.optimizer} | {name: values[name] for name in USES[server.optimizer]}
+    return {"server": content} if content else {}
 
 
 def server_memory(server: ServerConfig, params: Arrays) -> dict[str, np.ndarray]:

@@ -10,16 +10,20 @@ from torch.nn import functional
 
 from mm_ray.config import LocalConfig, ModelConfig, ServerConfig
 from mm_ray.errors import bad_value
-from mm_ray.fed.cohort import sample_cohort
+from mm_ray.fed.apart import MEAN, combined
+from mm_ray.fed.cohort import poisson_cohort, sample_cohort
 from mm_ray.fed.federation import Federation
 from mm_ray.fed.local import local_settings, train_local
 from mm_ray.fed.phase import Role
+from mm_ray.fed.privacy import Spent, epsilon_of, noised
+from mm_ray.fed.received import received
 from mm_ray.fed.scaffold import control_variates, moved_controls
 from mm_ray.fed.server_optim import server_memory, server_settings, server_step
 from mm_ray.fed.vectorized import stacked_updates
 from mm_ray.models.flat import flat_network
 from mm_ray.models.layers import Output
 from mm_ray.models.network import PARTS, init_part, part_size
+from mm_ray.names import resolve
 from mm_ray.seeding import numpy_stream, torch_stream
 from mm_ray.types import Arrays, Batch, ClientData, ClientUpdate, RoundContext, ServerState, kept_by_clients
 
@@ -46,6 +50,8 @@ class TrainingPhase:
     stream: ClassVar[str]
     """Name of the phase's random streams; phases that are compared share it."""
     networks: ClassVar[tuple[str, ...]]
+    sends_parts_only: ClassVar[bool] = True
+    """Whether a client's update is a change of parameters that all holders share, and nothing else."""
 
     @property
     def sources(self) -> tuple[Role, ...]:
@@ -68,9 +74,10 @@ class TrainingPhase:
         """Every network of the phase needs a client that trains it.
 
         Raises:
-            UserError: It has none.
+            UserError: It has none, or the server is asked for what does not go with the phase.
 
         """
+        self._check_server()
         trained = self._trained_parts(federation)
         for network in self.networks:
             if not trained.issuperset(PARTS[network]):
@@ -81,6 +88,18 @@ class TrainingPhase:
                     f"no client trains the {network} network of {self.name}; "
                     "lower it for audiovisual clients, raise it for audio-only ones",
                 )
+
+    def _check_server(self) -> None:
+        plain = self.sends_parts_only and not self.local.scaffold
+        for name, asked in (("rule", self.server.rule != MEAN), ("noise", self.server.noise > 0)):
+            if asked and not plain:
+                why = "with local.scaffold" if self.local.scaffold else f"in {self.name}"
+                why = f"{why} clients do not send a change of shared parameters only; leave it out"
+                raise bad_value(f"server.{name}", getattr(self.server, name), why)
+        if self.server.rule != MEAN:
+            resolve("server.rule", self.server.rule, "mm_ray.fed.rules")
+        if self.server.noise:
+            epsilon_of([Spent(self.sample_frac, self.server.noise, 1)], 1e-5)  # the accountant is there
 
     def trains(self, client: ClientData) -> tuple[str, ...]:
         """The networks that a client trains; none means it takes no part."""
@@ -106,11 +125,16 @@ class TrainingPhase:
         named = [part for network in self.networks for part in PARTS[network]]
         parts = dict.fromkeys([*named, *sorted(self._trained_parts(federation))])
         params = {p: given[p] if p in given else self._fresh(p, federation) for p in parts}
-        memory = server_memory(self.server, params)
-        if not self.local.scaffold:
-            return ServerState(params | memory)
-        holders = [part for client in federation.clients for part in self._parts(client)]
-        return ServerState(params | memory | control_variates(params), {"holders": {p: holders.count(p) for p in parts}})
+        memory = server_memory(self.server, params) | (control_variates(params) if self.local.scaffold else {})
+        return ServerState(params | memory, self._meta(federation, list(parts)))
+
+    def _meta(self, federation: Federation, parts: list[str]) -> dict[str, Any]:
+        """How many clients hold each part, and where the noise comes from, as far as they are needed."""
+        if not (self.local.scaffold or self.server.noise):
+            return {}
+        held = [part for client in federation.clients for part in self._parts(client)]
+        noise = {"noise_seed": federation.seed, "stream": self.name, "noised_rounds": 0} if self.server.noise else {}
+        return {"holders": {part: held.count(part) for part in parts}} | noise
 
     def _parts(self, client: ClientData) -> set[str]:
         return {part for network in self.trains(client) for part in PARTS[network]}
@@ -126,9 +150,10 @@ class TrainingPhase:
         return {}
 
     def plan(self, federation: Federation, round_number: int) -> tuple[ClientData, ...]:
-        """A fraction of each type among the clients that train something."""
+        """A fraction of each type among the clients that train something; for privacy, each by itself."""
         able = [client for client in federation.clients if self.trains(client)]
-        return sample_cohort(able, self.sample_frac, federation.seed, self.stream, round_number)
+        sample = poisson_cohort if self.server.noise else sample_cohort
+        return sample(able, self.sample_frac, federation.seed, self.stream, round_number)
 
     def answers(self, federation: Federation, round_number: int, client: ClientData) -> bool:
         """Whether the client is still there at the end of the round."""
@@ -149,13 +174,24 @@ class TrainingPhase:
             return stacked_updates(self, context, clients)
         return [self.client_update(context, client) for client in clients]
 
+    def receive(self, context: RoundContext, client: ClientData, update: ClientUpdate) -> ClientUpdate:
+        """Nothing of a broken update; the rest as the server's settings say."""
+        return received(self.server, context.params, client.id, update)
+
     def server_update(self, state: ServerState, total: ClientUpdate) -> ServerState:
-        """Each part moves by the weighted mean of its holders' changes, as the server's optimiser says."""
+        """Each part moves by its holders' changes, made one by the server's rule, as the server's optimiser says."""
+        meta = dict(state.meta)
+        if self.server.rule != MEAN:
+            total = combined(total, self.server.rule, self.server.bad_frac)
+        if self.server.noise:
+            sizes = {part: len(state.tensors[part]) for part in meta["holders"]}
+            total = noised(self.server, total, self.sample_frac, meta, sizes)
+            meta["noised_rounds"] += 1
         held = [part for part in state.tensors if part in total.weights]
         moved = server_step(self.server, state.tensors, total, held)
         if self.local.scaffold:
             moved |= moved_controls(state.tensors, total, state.meta["holders"])
-        return ServerState({**state.tensors, **moved, **kept_by_clients(total)}, state.meta)
+        return ServerState({**state.tensors, **moved, **kept_by_clients(total)}, meta)
 
     def traffic(self, federation: Federation, client: ClientData) -> tuple[int, int]:
         """The parts that the client trains, once down and once up; with SCAFFOLD their control variates too."""

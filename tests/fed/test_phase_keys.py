@@ -75,6 +75,8 @@ ELSEWHERE = {"data.name", "data.root", "data.fold", "data.annotations", "data.cl
 """Data enters by the fingerprint of what was read (below); methods share phases, so a method's name must not enter."""
 OTHER = {
     **{f"phase{n}.{name}": value for n in (1, 2) for name, value in {"local.prox_mu": 0.1, "server.optimizer": "adam"}.items()},
+    **{f"phase{n}.server.{name}": value for n in (1, 2) for name, value in {"rule": "median", "max_norm": 1.0}.items()},
+    **{f"phase{n}.server.clip_norm": 1.0 for n in (1, 2)},
     "clients.dropout_frac": 0.2,
     "clients.vectorize": "off",
     "phase1.server.lr": 0.5,
@@ -107,8 +109,9 @@ def another(name):
 
 
 OF_SOME_LOSSES = {name for name in FIELDS if name.startswith("phase2.losses.")}
-OF_SOME_OPTIMISERS = {f"phase{n}.server.{name}" for n in (1, 2) for name in ("momentum", "beta2", "tau")}
-"""They enter with what reads them (tests/distill/test_terms.py, tests/fed/test_server_optim.py), and not with the default."""
+OF_SOME_OPTIMISERS = {f"phase{n}.server.{name}" for n in (1, 2) for name in ("momentum", "beta2", "tau", "bad_frac", "noise")}
+"""They enter with what reads them (tests/distill/test_terms.py, tests/fed/test_server_optim.py, tests/fed/test_rules.py), and
+not with the default."""
 
 
 @pytest.mark.parametrize("field", sorted(set(FIELDS) - WITHOUT_RESULT - ELSEWHERE - OF_SOME_LOSSES - OF_SOME_OPTIMISERS))

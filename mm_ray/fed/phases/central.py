@@ -16,6 +16,7 @@ class Central(TrainingPhase):
     """One client that holds the clips of all; a subclass says which network it trains."""
 
     stream: ClassVar[str] = "central"
+    sends_parts_only: ClassVar[bool] = False
 
     def settings(self) -> dict[str, Any]:
         """The model, the local training and the server's step: there is nobody to sample, and nothing to chunk."""
@@ -23,7 +24,8 @@ class Central(TrainingPhase):
         return {name: value for name, value in super().settings().items() if name not in sampling}
 
     def check(self, federation: Federation) -> None:
-        """Nothing to refuse."""
+        """Refuse rules for several clients (UserError)."""
+        self._check_server()
 
     def trains(self, client: ClientData) -> tuple[str, ...]:
         """The one network."""

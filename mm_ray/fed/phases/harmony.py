@@ -39,6 +39,7 @@ class HarmonyFusion(TrainingPhase):
     """The audiovisual clients train their own audiovisual networks; no network is the same for all."""
 
     name: ClassVar[str] = "harmony/fusion"
+    sends_parts_only: ClassVar[bool] = False
     stream: ClassVar[str] = "phase2"
     networks: ClassVar[tuple[str, ...]] = ()
 

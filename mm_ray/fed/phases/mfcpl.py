@@ -43,6 +43,7 @@ class CrossPrototypes(Joint):
     """Of the three terms."""
 
     name: ClassVar[str] = "mfcpl/joint"
+    sends_parts_only: ClassVar[bool] = False
 
     def settings(self) -> dict[str, Any]:
         """Those of every training phase, and the weight."""

@@ -73,6 +73,10 @@ class TeacherLogits:
         correct = float((logits_NC.argmax(1) == context.table.labels_N[client.indices]).sum())
         return ClientUpdate({}, {f"client/{client.id}/{name}": array for name, array in told.items()}, {"correct": correct})
 
+    def receive(self, context: RoundContext, client: ClientData, update: ClientUpdate) -> ClientUpdate:
+        """All of it: the logits stay with their client, and nobody else reads them."""
+        return update
+
     def server_update(self, state: ServerState, total: ClientUpdate) -> ServerState:
         """Put what each client tells into its rows."""
         tensors = {name: array.copy() for name, array in state.tensors.items()}

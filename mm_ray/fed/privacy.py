@@ -1,0 +1,76 @@
+"""Client-level differential privacy: DP-FedAvg (McMahan et al., ICLR 2018), and what it costs.
+
+Each client is in a round's cohort with probability q by itself; its change is clipped to norm S over all its parts and counts
+once; the server adds Gaussian noise of standard deviation z S to the sum of each part and divides by q times the number of the
+part's holders, whoever came. Every round of every phase is one Poisson-sampled Gaussian mechanism of (q, z), and the accountant
+of Google's dp-accounting composes them (Renyi; two federations are neighbours if one has one client more).
+
+What it does not cover: the noise comes from the experiment's seed, so whoever knows the seed can take it out again; floats are
+not a real line (Mironov 2012); the choice among several runs. The dev and test sets are taken to be public.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mm_ray.config import ServerConfig
+from mm_ray.errors import UserError
+from mm_ray.seeding import numpy_stream
+from mm_ray.types import ClientUpdate
+
+ORDERS = [*range(2, 65), 80, 96, 128, 192, 256, 384, 512]
+"""Of the Renyi divergences; whole ones, for which the sampled Gaussian has a closed form."""
+
+
+class Spent(NamedTuple):
+    """Some rounds of a phase."""
+
+    sample_frac: float
+    noise: float
+    rounds: int
+
+
+def noised(
+    server: ServerConfig, total: ClientUpdate, sample_frac: float, meta: Mapping[str, Any], sizes: Mapping[str, int]
+) -> ClientUpdate:
+    """The sum over a round's clients with noise, as the estimate of the mean change that the noise is meant for.
+
+    Args:
+        server: Clipping norm and noise multiplier.
+        total: The sum of clipped changes with weight 1; a part that nobody held counts as zero.
+        sample_frac: The cohort's q.
+        meta: `holders` by part, `noise_seed`, `stream` and `noised_rounds` so far.
+        sizes: Number of parameters by part.
+
+    """
+    sums, weights = {}, {}
+    for part, size in sizes.items():
+        rng = numpy_stream(meta["noise_seed"], "noise", meta["stream"], meta["noised_rounds"] + 1, part)
+        noise_P = rng.standard_normal(size) * server.noise * server.clip_norm
+        sums[part] = (total.sums.get(part, np.zeros(size)) + noise_P).astype(np.float32)
+        weights[part] = sample_frac * meta["holders"][part]
+    return ClientUpdate(weights, sums, total.metrics, total.refused)
+
+
+def delta_of(num_clients: int) -> float:
+    """The delta for which epsilon is told: number of clients ^ -1.1, as in the paper."""
+    return float(num_clients**-1.1)
+
+
+def epsilon_of(spent: Sequence[Spent], delta: float) -> float:
+    """Epsilon of all rounds together.
+
+    Raises:
+        UserError: dp-accounting is not installed.
+
+    """
+    try:
+        from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent
+        from dp_accounting.rdp import RdpAccountant
+    except ImportError as error:
+        raise UserError("server.noise: epsilon needs dp-accounting; pip install 'mm-ray[privacy]'") from error
+    accountant = RdpAccountant(ORDERS)
+    for part in spent:
+        accountant.compose(PoissonSampledDpEvent(part.sample_frac, GaussianDpEvent(part.noise)), part.rounds)
+    return float(accountant.get_epsilon(delta))

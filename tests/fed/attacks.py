@@ -1,0 +1,40 @@
+"""Clients that send something else than they learned; for tests only."""
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+from fed.tiny import tiny_plan
+
+from mm_ray.fed.phases.unimodal import Unimodal
+
+ATTACKS = {
+    "sign": lambda array: -4 * array,
+    "scaled": lambda array: 100 * array,
+    "nan": lambda array: np.full_like(array, np.nan),
+    "shape": lambda array: array[:-1],
+    "dtype": lambda array: array.astype(np.float64),
+}
+
+
+@dataclass(frozen=True)
+class Attacked(Unimodal):
+    """The unimodal phase with some bad clients."""
+
+    bad: frozenset[int] = frozenset()
+    attack: str = "sign"
+
+    def client_updates(self, context, clients):
+        updates = super().client_updates(context, clients)
+        return [self.spoilt(update) if c.id in self.bad else update for c, update in zip(clients, updates, strict=True)]
+
+    def spoilt(self, update):
+        return replace(update, sums={part: ATTACKS[self.attack](array) for part, array in update.sums.items()})
+
+
+def attacked_plan(overrides, bad, attack):
+    """A tiny plan whose first phase, and only that one, is attacked."""
+    plan = tiny_plan(overrides)
+    first = plan.method.phases[0]
+    given = {field.name: getattr(first, field.name) for field in fields(first)}
+    phases = (Attacked(**given, bad=frozenset(bad), attack=attack), *plan.method.phases[1:])
+    return replace(plan, method=replace(plan.method, phases=phases))
