@@ -4,6 +4,7 @@ import atexit
 import multiprocessing
 import os
 import runpy
+import signal
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -45,6 +46,7 @@ def _main(module, flags, folder, environment):
     for number, name in ((1, ".out"), (2, ".err")):
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     sys.argv = [module, *flags]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in a shell's background
     sys.modules.pop(module, None)  # it is imported already, which a fresh interpreter would not know
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
