@@ -33,15 +33,15 @@ def _speed(found: dict[str, Any]) -> list[str]:
         "preparation runs on a Ray that is up; its time holds listing, the search for duplicates, features and the writing",
         "of the store. Medians over pairs of both, each pair a fifth of the clips; bar with 2 cores: 1.7.",
         "",
-        "| pairs | bare, clips/s | `mm_ray.prepare`, clips/s | ratio (least to most) | bare, CPU ms a clip | `mm_ray.prepare` |",
+        "| pairs | bare, clips/s | `mm_ray.prepare`, clips/s | ratio (range) | bare, CPU ms a clip | `mm_ray.prepare` |",
         "|---|---|---|---|---|---|",
         _line(f"all {len(found['speed'])}", found["speed"]),
         _line(f"{len(quiet)} while others used less than {QUIET_CORES} cores", quiet)
         if quiet
         else "| none was quiet | | | | | |",
         "",
-        "CPU time is that of all processes, Ray's too. Beside others' work several processes get a larger share of a machine than",
-        "one does, and Ray's heartbeats wait; CPU time says what free cores would do.",
+        "CPU time is that of all processes, Ray's too. Beside others' work several processes get a larger share of a machine",
+        "than one does; CPU time says what free cores would do.",
         "Whole commands, with the start of Python, of Ray and of its workers: bare loop",
         f"{whole['bare_s']:.1f} s, `mm_ray.prepare` {whole['prepare_s']:.1f} s.",
         "",
