@@ -1,6 +1,10 @@
 """The results of `benchmarks.prepare` as a page."""
 
+from statistics import median
 from typing import Any
+
+WHO = ("bare", "prepare")
+QUIET_CORES = 0.3
 
 
 def text_of(found: dict[str, Any]) -> str:
@@ -11,37 +15,47 @@ def _head(found: dict[str, Any]) -> list[str]:
     made = found["made"]
     machine = made["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
-    idle = ", ".join(f"{run['idle_before']:.0%}" for run in found["speed"])
     return [
         "# `mm_ray.prepare`",
         f"`{made['command']}`, {made['date']}. {machine['cores']} cores ({machine['cpu']}), {machine['memory_gb']} GB, shared",
-        f"with other work: idle before the repeats {idle}; load at the end {', '.join(map(str, made['load']))}.",
+        f"with other work; load at the end {', '.join(map(str, made['load']))}.",
         f"{made['system']}; {versions}.",
         "",
     ]
 
 
 def _speed(found: dict[str, Any]) -> list[str]:
-    middle = found["medians"]
-    bare_ms, ours_ms = (1000 * middle[f"{who}_cpu_s_per_clip"] for who in ("bare", "prepare"))
-    pairs = ", ".join(f"{ratio:.2f}" for ratio in middle["ratios"])
-    cores = found["made"]["machine"]["cores"]
+    quiet = [pair for pair in found["speed"] if max(pair[who]["cores_of_others"] for who in WHO) < QUIET_CORES]
+    whole = found["whole_commands"]
     return [
         f"## {found['clips']} clips of 320 x 240, 4 to 11 s, half avi, half mp4",
-        "Medians. The bare loop is one process with PyAV and torchaudio (`prepare_bare.py`, torch with one thread, its best).",
-        "The preparation runs on a Ray that is up; its time holds listing, the search for duplicates, features and the",
-        "writing of the store. The whole command also starts Python and Ray and imports torch in each worker.",
+        "The bare loop is one process with PyAV and torchaudio (`prepare_bare.py`, torch with one thread, its best). The",
+        "preparation runs on a Ray that is up; its time holds listing, the search for duplicates, features and the writing",
+        "of the store. Medians over pairs of both, each pair a fifth of the clips; bar with 2 cores: 1.7.",
         "",
-        "| | clips/s | CPU ms per clip, all processes | whole command, s |",
-        "|---|---|---|---|",
-        f"| bare loop | {middle['bare_clips_per_s']:.1f} | {bare_ms:.0f} | {middle['bare_command_s']:.1f} |",
-        f"| `mm_ray.prepare` | {middle['prepare_clips_per_s']:.1f} | {ours_ms:.0f} | {middle['prepare_command_s']:.1f} |",
+        "| pairs | bare, clips/s | `mm_ray.prepare`, clips/s | ratio (range) | bare, CPU ms a clip | `mm_ray.prepare` |",
+        "|---|---|---|---|---|---|",
+        _line(f"all {len(found['speed'])}", found["speed"]),
+        _line(f"{len(quiet)} while others used less than {QUIET_CORES} cores", quiet)
+        if quiet
+        else "| none was quiet | | | | | |",
         "",
-        f"Ratio of clips/s: {middle['ratio']:.2f} (the pairs: {pairs}; bar with 2 cores: 1.7).",
-        "Beside other work several processes get a larger share of a machine than one does, which favours the",
-        f"preparation; by CPU time alone {cores} free cores would give at most {cores * bare_ms / ours_ms:.2f}.",
+        "CPU time is that of all processes, Ray's too. Beside others' work several processes get a larger share of a machine",
+        "than one does; CPU time says what free cores would do.",
+        "Whole commands, with the start of Python, of Ray and of its workers: bare loop",
+        f"{whole['bare_s']:.1f} s, `mm_ray.prepare` {whole['prepare_s']:.1f} s.",
         "",
     ]
+
+
+def _line(name: str, pairs: list[dict[str, Any]]) -> str:
+    speeds, by_cpu = (
+        {who: median(pair[who]["clips"] / pair[who][what] for pair in pairs) for who in WHO} for what in ("seconds", "cpu_s")
+    )
+    ratios = [pair["bare"]["seconds"] / pair["prepare"]["seconds"] for pair in pairs]
+    least_most = f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+    used = " | ".join(f"{1000 / by_cpu[who]:.0f}" for who in WHO)
+    return f"| {name} | {speeds['bare']:.1f} | {speeds['prepare']:.1f} | {least_most} | {used} |"
 
 
 def _memory(rows: list[dict[str, Any]]) -> list[str]:
