@@ -27,7 +27,7 @@ from mm_ray.prepare.plan import make_plan
 from mm_ray.prepare.work import Outcome, Tick, tasks_of
 from mm_ray.runtime.cluster import connect
 
-PIECES = 5
+PIECES = 1
 
 
 def prepare_once(root: str, classes: list[str], store: str, num_workers: int) -> int:
