@@ -21,7 +21,7 @@ class Outcome:
     rejected: Rejected | None = None
 
 
-_FEWEST = 2
+_FEWEST = 4
 """Clips of the last shards, where there are so many."""
 
 Tick = Callable[[int], None]
