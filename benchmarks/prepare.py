@@ -24,7 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", default="/tmp/mm_ray-bench-prepare", help="Folder for the generated films and the store")
     parser.add_argument("--clips", type=int, default=200)
-    parser.add_argument("--pairs", type=int, default=15, help="Bare loop and preparation, each of a fifth of the clips")
+    parser.add_argument("--pairs", type=int, default=9, help="So often the bare loop and a preparation")
     parser.add_argument("--load_clips", type=int, default=7000)
     parser.add_argument("--actors", type=int, default=2)
     parser.add_argument("--wait_s", type=float, default=60, help="Before each pair, wait so long for a machine that is idle")
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def speed(root: Path, warm: Path, work: Path, num_pairs: int, wait_s: float) -> list[Found]:
-    """Bare loop and preparation in turn, piece by piece."""
+    """Bare loop and preparation in turn."""
     lines = timed("-m", "benchmarks.prepare_speed", root, warm, work / "store", num_pairs, wait_s)[0]
     return [json.loads(line) for line in lines.splitlines() if line.startswith("{")]
 

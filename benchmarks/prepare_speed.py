@@ -1,8 +1,8 @@
 """Bare loop and preparation in turn, on a Ray that is up: `python -m benchmarks.prepare_speed ROOT WARM STORE PAIRS WAIT_S`.
 
-A pair is a fifth of the clips, once by the bare loop and once prepared: seconds each, so that a short quiet moment of a
-shared machine is enough. Before each pair it waits for one; what others then used while it ran is measured too. The time of
-a preparation holds all that grows with the number of clips: listing, looking for duplicates, decoding, features, shards.
+A pair is all clips, once by the bare loop and once prepared. Before each pair it waits for a quiet moment of the machine;
+what others used while it ran is measured too. The time of a preparation holds all that grows with the number of clips:
+listing, looking for duplicates, decoding, features, shards.
 """
 
 import io
@@ -19,7 +19,6 @@ from rich.console import Console
 
 from benchmarks.prepare_bare import bare_features
 from benchmarks.prepare_machine import busy_s, cpu_s, wait_until_idle
-from benchmarks.prepare_set import NUM_CLASSES
 from mm_ray.config import DataConfig
 from mm_ray.prepare.__main__ import prepare
 from mm_ray.prepare.on_ray import run_on_ray
@@ -27,12 +26,10 @@ from mm_ray.prepare.plan import make_plan
 from mm_ray.prepare.work import Outcome, Tick, tasks_of
 from mm_ray.runtime.cluster import connect
 
-PIECES = 5
 
-
-def prepare_once(root: str, classes: list[str], store: str, num_workers: int) -> int:
+def prepare_once(root: str, store: str, num_workers: int) -> int:
     """As the command does it; returns the number of clips stored."""
-    plan = make_plan(DataConfig(name="folder", root=root, classes=",".join(classes)), store)
+    plan = make_plan(DataConfig(name="folder", root=root), store)
 
     def run(tick: Tick) -> Iterator[list[Outcome]]:
         return run_on_ray(tasks_of(plan, 64, num_workers), num_workers, tick)
@@ -42,10 +39,9 @@ def prepare_once(root: str, classes: list[str], store: str, num_workers: int) ->
     return kept
 
 
-def bare_once(root: str, classes: list[str]) -> int:
+def bare_once(root: str) -> int:
     """The bare loop over the same files."""
-    paths = sorted(path for name in classes for path in Path(root, name).glob("[0-9]*"))
-    return len([bare_features(path) for path in paths])
+    return len([bare_features(path) for path in sorted(Path(root).glob("*/[0-9]*"))])
 
 
 def measured(work: Callable[[], int]) -> dict[str, Any]:
@@ -59,17 +55,14 @@ def measured(work: Callable[[], int]) -> dict[str, Any]:
 def main(root: str, warm: str, store: str, num_pairs: str, wait_s: str) -> None:
     num_workers = int(connect("").num_cpus)
     torch.set_num_threads(1)  # the bare loop is faster so, for clips as short as these, than with torch's default of all cores
-    names = [f"class{i}" for i in range(NUM_CLASSES)]
-    pieces = [names[i::PIECES] for i in range(PIECES)]
     for _ in range(2):
-        prepare_once(warm, names, store, num_workers)
-    bare_once(warm, names)
-    for number in range(int(num_pairs)):
-        piece = pieces[number % PIECES]
+        prepare_once(warm, store, num_workers)
+    bare_once(warm)
+    for _ in range(int(num_pairs)):
         idle = wait_until_idle(float(wait_s))
-        bare = measured(lambda piece=piece: bare_once(root, piece))  # type: ignore[misc]
-        ours = measured(lambda piece=piece: prepare_once(root, piece, store, num_workers))  # type: ignore[misc]
-        print(json.dumps({"piece": number % PIECES, "idle_before": idle, "bare": bare, "prepare": ours}), flush=True)
+        bare = measured(lambda: bare_once(root))
+        ours = measured(lambda: prepare_once(root, store, num_workers))
+        print(json.dumps({"idle_before": idle, "bare": bare, "prepare": ours}), flush=True)
 
 
 if __name__ == "__main__":

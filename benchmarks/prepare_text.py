@@ -31,7 +31,7 @@ def _speed(found: dict[str, Any]) -> list[str]:
         f"## {found['clips']} clips of 320 x 240, 4 to 11 s, half avi, half mp4",
         "The bare loop is one process with PyAV and torchaudio (`prepare_bare.py`, torch with one thread, its best). The",
         "preparation runs on a Ray that is up; its time holds listing, the search for duplicates, features and the writing",
-        "of the store. Medians over pairs of both, each pair a fifth of the clips; bar with 2 cores: 1.7.",
+        "of the store. Medians over pairs of both, one after the other; bar with 2 cores: 1.7.",
         "",
         "| pairs | bare, clips/s | `mm_ray.prepare`, clips/s | ratio (range) | bare, CPU ms a clip | `mm_ray.prepare` |",
         "|---|---|---|---|---|---|",

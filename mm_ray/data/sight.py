@@ -41,7 +41,8 @@ class Sight:
         self._packet_times: list[float] = []
         self._decoding_s = float("inf")
         self._held: list[Packet] = []
-        self._decoding = self._gap = self._ended = False
+        self._decoding = self._gap = self._ended = self._skips = False
+        self._latest_s = float("-inf")
         self._last: tuple[av.VideoFrame, np.ndarray | None] | None = None
 
     kind = "video"
@@ -102,13 +103,14 @@ class Sight:
     def _catch_up(self) -> None:
         if self._gap:
             self._codec.flush_buffers()
-            self._gap, self._last = False, None
+            self._gap, self._last, self._latest_s = False, None, float("-inf")
         self._decoding = True
         held, self._held = self._held, []
         for packet in held:
             self._decode(packet)
 
     def _decode(self, packet: Packet | None) -> None:
+        self._skip_if_never_on_show(packet)
         try:
             frames = self._codec.decode(packet)
         except av.FFmpegError:
@@ -117,6 +119,17 @@ class Sight:
         for frame in frames:
             self.num_decoded += 1
             self._show(frame)
+
+    def _skip_if_never_on_show(self, packet: Packet | None) -> None:
+        """Let the decoder leave out a frame that no other needs, if one that comes after it is on show by the wanted time."""
+        skip = False
+        if packet is not None:
+            time_s = self._time_of(packet)
+            skip = time_s < self._latest_s and not self._passed(self._latest_s)
+            self._latest_s = max(self._latest_s, time_s)
+        if skip != self._skips:
+            self._codec.skip_frame = "NONREF" if skip else "DEFAULT"
+            self._skips = skip
 
     def _show(self, frame: av.VideoFrame) -> None:
         begins_s = float("-inf") if frame.time is None else frame.time

@@ -21,6 +21,9 @@ class Outcome:
     rejected: Rejected | None = None
 
 
+_FEWEST = 4
+"""Clips of the last shards, where there are so many."""
+
 Tick = Callable[[int], None]
 """Told of clips that are done; of a negative number, where they are to be done again."""
 
@@ -36,10 +39,13 @@ class Task:
 
 
 def tasks_of(plan: Plan, shard_clips: int, num_workers: int) -> list[Task]:
-    """The missing clips cut into shards: of `shard_clips`, or fewer so that every worker gets several."""
-    size = max(min(shard_clips, len(plan.missing) // (4 * num_workers)), 1)
-    pieces = [plan.missing[first : first + size] for first in range(0, len(plan.missing), size)]
-    return [Task(plan.data, plan.store, plan.settings, piece) for piece in pieces]
+    """The missing clips cut into shards: of `shard_clips`, and towards the end ever fewer, so that all workers end together."""
+    tasks, rest = [], plan.missing
+    while rest:
+        size = max(min(shard_clips, len(rest) // (2 * num_workers)), min(shard_clips, _FEWEST))
+        tasks.append(Task(plan.data, plan.store, plan.settings, rest[:size]))
+        rest = rest[size:]
+    return tasks
 
 
 def extracted(task: Task) -> Iterator[Row | Rejected]:
