@@ -1,14 +1,12 @@
 """The plots of a comparison."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 
-from mm_ray.compare.statistics import mean_and_sd
+from mm_ray.compare.statistics import Row, mean_and_sd
 
-Row = dict[str, Any]
 COLORS = ("#0b6e4f", "#d64545", "#f0a202", "#3066be", "#7b4b94", "#5c6b73", "#c05299", "#119da4", "#8d6a3f")
 
 

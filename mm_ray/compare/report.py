@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from plotly.offline import get_plotlyjs
 
-from mm_ray.compare.plots import Row, against_missing_video, per_class
-from mm_ray.compare.statistics import Paired, differences, mean_and_sd, paired
+from mm_ray.compare.plots import against_missing_video, per_class
+from mm_ray.compare.statistics import Paired, Row, differences, mean_and_sd, paired
 from mm_ray.tune.report_style import CSS
 
 REFERENCES = ("control", "control_all", "harmony")

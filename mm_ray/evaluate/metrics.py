@@ -9,6 +9,12 @@ def confusion_matrix(labels_N: np.ndarray, predictions_N: np.ndarray, num_classe
     return flat.reshape(num_classes, num_classes)
 
 
+def recall(confusion_CC: np.ndarray) -> list[float]:
+    """Accuracy by class (C,); 0 for a class without clips."""
+    values: list[float] = (np.diag(confusion_CC) / np.maximum(confusion_CC.sum(1), 1)).tolist()
+    return values
+
+
 def summary(confusion_CC: np.ndarray) -> dict[str, float]:
     """`top1`, `uar` (mean recall) and `macro_f1`; means run over the classes that occur (for F1: or are predicted)."""
     hits_C = np.diag(confusion_CC).astype(float)

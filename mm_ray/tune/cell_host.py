@@ -15,11 +15,13 @@ from ray.util.placement_group import get_current_placement_group
 
 from mm_ray.config import ExperimentConfig
 from mm_ray.data.table import FeatureTable
+from mm_ray.evaluate.metrics import recall
 from mm_ray.fed.experiment import confusion_of_role, plan_experiment, run_experiment, run_rounds
 from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.runtime.cluster import Cluster
 from mm_ray.runtime.executor import RayExecutor
 from mm_ray.runtime.placement import Placement, most_trials, place_trial
+from mm_ray.tune.hosts import LOGGERS, bundles_of, tune_without
 
 REPORT_EVERY_S = 2.0
 RETRIES = 2
@@ -73,9 +75,9 @@ def run_jobs(
     placement = place_trial(clients, cluster, "actor")
     folds = {fold: (table.splits_N, table.fingerprint) for fold, table in tables.items()}
     shared = Shared([ray.put(next(iter(tables.values())))], folds, phases, placement)
-    bundles = tune.PlacementGroupFactory([{}, *placement.bundles()], strategy="PACK")
-    ended = tune.Tuner(
-        tune.with_resources(tune.with_parameters(JobActor, shared=shared, jobs=list(jobs)), bundles),
+    hosted = tune.with_parameters(JobActor, shared=shared, jobs=list(jobs))
+    tuner = tune.Tuner(
+        tune.with_resources(hosted, bundles_of(placement)),
         param_space={"position": tune.grid_search(list(range(len(jobs))))},
         tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=most_trials(placement, clients, cluster)),
         run_config=tune.RunConfig(
@@ -86,7 +88,9 @@ def run_jobs(
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             verbose=0,
         ),
-    ).fit()
+    )
+    with tune_without(LOGGERS):
+        ended = tuner.fit()
     results = [ended[number] for number in range(len(ended))]
     return {one.config["position"]: _reason(one.error) for one in results if one.error and one.config}
 
@@ -136,18 +140,12 @@ def _rounds(job: Job, table: FeatureTable, store: PhaseStore, executor: RayExecu
         return {"dev": {name: {"top1": finished.best_dev(role)} for name, role in plan.method.roles.items()}}
     finished, result = yield from run_experiment(plan, store, executor, control=False)
     confusions = {name: confusion_of_role(finished, role, store) for name, role in plan.method.roles.items()}
-    return result | {"per_class": {name: _recall(confusion_CC) for name, confusion_CC in confusions.items()}}
+    return result | {"per_class": {name: recall(confusion_CC) for name, confusion_CC in confusions.items()}}
 
 
 def _reason(error: Exception) -> str:
     """The last line of Ray's account, which is the error itself."""
     return str(error).strip().splitlines()[-1]
-
-
-def _recall(confusion_CC: np.ndarray) -> list[float]:
-    """Accuracy by class (C,); NaN-free: 0 for a class without clips."""
-    values: list[float] = (np.diag(confusion_CC) / np.maximum(confusion_CC.sum(1), 1)).tolist()
-    return values
 
 
 class _Tell(Callback):

@@ -42,9 +42,3 @@ def tested(study: Study, row: dict[str, Any], table: FeatureTable) -> Chosen:
     confusions = {name: confusion_of_role(finished, role, store) for name, role in plan.method.roles.items()}
     confusions["control"] = confusion_of_role(control, control_plan.method.main, store)
     return Chosen(row, finished, result, confusions)
-
-
-def recall(confusion_CC: np.ndarray) -> list[float]:
-    """Accuracy by class (C,); 0 for a class without clips."""
-    values: list[float] = (np.diag(confusion_CC) / np.maximum(confusion_CC.sum(1), 1)).tolist()
-    return values

@@ -5,10 +5,11 @@ from typing import Any
 from mm_ray.config import with_overrides
 from mm_ray.data.table import FeatureTable
 from mm_ray.errors import UserError
+from mm_ray.evaluate.metrics import recall
 from mm_ray.runtime.run_folder import config_yaml, write_text
 from mm_ray.tune.board_images import write_images
 from mm_ray.tune.choice import ranking
-from mm_ray.tune.chosen import Chosen, recall, tested
+from mm_ray.tune.chosen import Chosen, tested
 from mm_ray.tune.finals import Finals
 from mm_ray.tune.report import write_report
 from mm_ray.tune.search import StudySearch

@@ -8,9 +8,10 @@ import yaml
 
 from mm_ray.config import flatten, to_dict
 from mm_ray.errors import bad_value
+from mm_ray.evaluate.metrics import recall
 from mm_ray.models.onnx_file import write_onnx
 from mm_ray.models.student import load_student
-from mm_ray.tune.chosen import Chosen, recall
+from mm_ray.tune.chosen import Chosen
 
 ROLE_LABELS = {
     "student": "distilled student",

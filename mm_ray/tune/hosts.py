@@ -3,6 +3,9 @@
 Both take their client actors from the trial's placement group, so that Tune accounts for all of a trial.
 """
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,10 +43,33 @@ class Hosted:
 
 def trainable(hosted: Hosted, host: str) -> Any:
     """What Tune runs: `actor` (the Trainable) or `train` (a Train job per trial)."""
-    # The first bundle is empty: the trial itself takes no CPU, since it and its clients never work at the same time.
-    bundles = tune.PlacementGroupFactory([{}, *hosted.placement.bundles()], strategy="PACK")
     kind: Any = TrialActor if host == "actor" else train_trial
-    return tune.with_resources(tune.with_parameters(kind, hosted=hosted), bundles)
+    return tune.with_resources(tune.with_parameters(kind, hosted=hosted), bundles_of(hosted.placement))
+
+
+def bundles_of(placement: Placement) -> tune.PlacementGroupFactory:
+    """What Tune reserves for a trial: its client actors.
+
+    The first bundle is empty: the trial itself takes no CPU, since it and its clients never work at the same time.
+    """
+    return tune.PlacementGroupFactory([{}, *placement.bundles()], strategy="PACK")
+
+
+LOGGERS = "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"
+"""Tune's own loggers: they would write every result a second time, under other names."""
+SIGINT_HANDLER = "TUNE_DISABLE_SIGINT_HANDLER"
+"""Tune's ^C, where signals are ours (`mm_ray.tune.budget.stops_on_signals`)."""
+
+
+@contextmanager
+def tune_without(*features: str) -> Iterator[None]:
+    """Run Tune without some of its features, each by the variable that turns it off."""
+    os.environ |= dict.fromkeys(features, "1")
+    try:
+        yield
+    finally:
+        for name in features:
+            del os.environ[name]
 
 
 class TrialActor(tune.Trainable):

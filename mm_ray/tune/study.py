@@ -1,8 +1,6 @@
 """A study's trials under Tune."""
 
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from mm_ray.runtime.cluster import Cluster
 from mm_ray.runtime.placement import most_trials, place_trial
 from mm_ray.tune.budget import Budget, Interrupted, Limits, stops_on_signals
 from mm_ray.tune.estimate import estimate
-from mm_ray.tune.hosts import Hosted, trainable
+from mm_ray.tune.hosts import LOGGERS, SIGINT_HANDLER, Hosted, trainable, tune_without
 from mm_ray.tune.hparams import write_experiment
 from mm_ray.tune.live import LiveTable
 from mm_ray.tune.schedulers import StudyScheduler, check_scheduler
@@ -114,7 +112,7 @@ class Runner:
         study, clients = self.study, self.study.base.clients
         placement = place_trial(clients, self.cluster, study.host)
         settings = TrialSettings(study.base, study.phases, next(iter(study.space.objectives)), study.num_seeds)
-        with _quiet_tune():
+        with tune_without(LOGGERS, SIGINT_HANDLER):
             return tune.Tuner(
                 trainable(Hosted(settings, [ray.put(self.table)], placement), study.host),
                 tune_config=tune.TuneConfig(
@@ -134,17 +132,3 @@ class Runner:
                     verbose=0,
                 ),
             ).fit()
-
-
-QUIET = {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "TUNE_DISABLE_SIGINT_HANDLER": "1"}
-"""Tune's own loggers would write every round a second time, under other names; signals are ours (`stops_on_signals`)."""
-
-
-@contextmanager
-def _quiet_tune() -> Iterator[None]:
-    os.environ |= QUIET
-    try:
-        yield
-    finally:
-        for name in QUIET:
-            del os.environ[name]
