@@ -54,6 +54,8 @@ def main(argv: Sequence[str]) -> None:
 
 def _prepare(config: ExperimentConfig, flags: Namespace) -> tuple[Comparison, list[Cell]]:
     methods = [name.strip() for name in flags.methods.split(",") if name.strip()]
+    if not methods:
+        raise bad_value("methods", flags.methods, "names no method; write modality_mirror,control")
     missing = _numbers("video_missing", flags.video_missing) or [config.partition.video_missing]
     alphas = _numbers("alphas", flags.alphas) or [config.partition.alpha]
     tables = _tables(config.data, flags)
@@ -78,7 +80,10 @@ def _tables(data: DataConfig, flags: Namespace) -> dict[int, FeatureTable]:
 
 def _seeds(text: str, first: int) -> list[int]:
     numbers = [int(number) for number in _numbers("seeds", text)]
-    return numbers if "," in text else list(range(first, first + numbers[0]))
+    seeds = numbers if "," in text or not numbers else list(range(first, first + numbers[0]))
+    if not seeds:
+        raise bad_value("seeds", text, "gives no seed; write how many, such as 3, or a list such as 0,3,7")
+    return seeds
 
 
 def _numbers(flag: str, text: str) -> list[Any]:

@@ -75,7 +75,14 @@ def test_tuning_chooses_on_dev_and_says_so(tmp_path):
 
 @pytest.mark.parametrize(
     ("flags", "field"),
-    [(["--methods", "modality_miror"], "method"), (["--seeds", "two"], "seeds"), (["--video_missing", "1.5"], "video_missing")],
+    [
+        (["--methods", "modality_miror"], "method"),
+        (["--seeds", "two"], "seeds"),
+        (["--video_missing", "1.5"], "video_missing"),
+        (["--methods", ","], "methods"),
+        (["--seeds", "0"], "seeds"),
+        (["--seeds", ""], "seeds"),
+    ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing(tmp_path, flags, field):
     process = compare(tmp_path, *flags)
