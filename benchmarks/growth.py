@@ -26,8 +26,8 @@ from scipy.optimize import nnls
 
 from benchmarks.memory import tree_pss_mb
 from benchmarks.results import write_result
-from benchmarks.workloads import SMALL_NET
-from mm_ray.config import FeatureConfig, LocalConfig, ModelConfig
+from benchmarks.workloads import SMALL_NET, table_from
+from mm_ray.config import LocalConfig, ModelConfig
 from mm_ray.data.table import FeatureTable
 from mm_ray.fed.federation import Federation
 from mm_ray.fed.loop import run
@@ -81,20 +81,7 @@ def table_of() -> FeatureTable:
     frames_XF = np.random.default_rng(0).standard_normal((POOL * FRAMES, BINS), np.float32).astype(np.float16)
     splits_N = np.zeros(POOL, np.int8)
     splits_N[-1] = 1
-    return FeatureTable(
-        audio_flat_XF=frames_XF,
-        audio_offsets_N1=np.arange(POOL + 1) * FRAMES,
-        video_flat_XD=None,
-        video_offsets_N1=np.zeros(POOL + 1, np.int64),
-        labels_N=np.arange(POOL) % CLASSES,
-        groups_N=np.zeros(POOL, np.int64),
-        group_names=("all",),
-        splits_N=splits_N,
-        clip_ids_N=np.arange(POOL).astype("U9"),
-        class_names=tuple(map(str, range(CLASSES))),
-        features=FeatureConfig(),
-        fingerprint="growth",
-    )
+    return table_from(frames_XF, FRAMES, np.arange(POOL) % CLASSES, splits_N, CLASSES, "growth")
 
 
 def measure(point: Point, table: FeatureTable, table_ref: Any, rounds: int) -> dict[str, Any]:

@@ -9,7 +9,6 @@ that is more than a quarter above the stored one fails. `--store` replaces the s
 import argparse
 import json
 import statistics
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -18,7 +17,7 @@ import torch
 from benchmarks.peers.plain import PlainNet, Settings, flat, put, train
 from benchmarks.results import FOLDER, write_result
 from benchmarks.together import start_of, table_of
-from benchmarks.workloads import WORKLOADS, Workload, phase_of, settings_of
+from benchmarks.workloads import WORKLOADS, Workload, cpu_s, phase_of, settings_of
 from mm_ray.data.table import FeatureTable
 from mm_ray.fed.executor import SerialExecutor
 from mm_ray.fed.federation import Federation
@@ -68,13 +67,6 @@ def plain_loop(work: Workload, params: Arrays, table: FeatureTable, clients: lis
             total += (flat(model) - start_P) * client.num_clips
 
     return loop
-
-
-def cpu_s(work: Callable[[], object]) -> float:
-    """Processor seconds."""
-    started = time.process_time()
-    work()
-    return time.process_time() - started
 
 
 def main() -> None:

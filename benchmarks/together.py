@@ -8,8 +8,7 @@ six, and once as one stack of 24. It is kept if it brings 1.5 times on a CPU (or
 
 import argparse
 import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,8 +16,8 @@ import torch
 from torch.nn import functional
 
 from benchmarks.results import write_result
-from benchmarks.workloads import NET, SMALL_NET
-from mm_ray.config import FeatureConfig, LocalConfig, ModelConfig
+from benchmarks.workloads import NET, SMALL_NET, cpu_s, table_from
+from mm_ray.config import LocalConfig, ModelConfig
 from mm_ray.data.table import FeatureTable
 from mm_ray.fed.vectorized import Stack
 from mm_ray.models.network import PARTS, init_part
@@ -63,20 +62,8 @@ class Population(Stack):
 def table_of(clips: int, frames: int, bins: int = 80) -> FeatureTable:
     """Random clips."""
     rng = np.random.default_rng(0)
-    return FeatureTable(
-        audio_flat_XF=rng.standard_normal((clips * frames, bins), np.float32).astype(np.float16),
-        audio_offsets_N1=np.arange(clips + 1) * frames,
-        video_flat_XD=None,
-        video_offsets_N1=np.zeros(clips + 1, np.int64),
-        labels_N=rng.integers(0, CLASSES, clips),
-        groups_N=np.zeros(clips, np.int64),
-        group_names=("all",),
-        splits_N=np.zeros(clips, np.int8),
-        clip_ids_N=np.arange(clips).astype("U9"),
-        class_names=tuple(map(str, range(CLASSES))),
-        features=FeatureConfig(),
-        fingerprint="together",
-    )
+    audio_XF = rng.standard_normal((clips * frames, bins), np.float32).astype(np.float16)
+    return table_from(audio_XF, frames, rng.integers(0, CLASSES, clips), np.zeros(clips, np.int8), CLASSES, "together")
 
 
 def loss(output: object, batch: object, client: ClientData) -> torch.Tensor:
@@ -116,13 +103,6 @@ def compare(model: ModelConfig, clips: int, frames: int, repeats: int) -> dict[s
 def start_of(trial: int, model: ModelConfig, table: FeatureTable) -> Arrays:
     """A trial's parameters."""
     return {part: init_part(part, model, table.shapes, torch_stream(trial, part)) for part in PARTS["audio"]}
-
-
-def cpu_s(work: Callable[[], object]) -> float:
-    """Processor seconds of some work."""
-    started = time.process_time()
-    work()
-    return time.process_time() - started
 
 
 def main() -> None:

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from benchmarks.results import write_result
-from benchmarks.together import cpu_s
-from mm_ray.config import ExperimentConfig, FeatureConfig, with_overrides
+from benchmarks.workloads import cpu_s, table_from
+from mm_ray.config import ExperimentConfig, with_overrides
 from mm_ray.data.table import FeatureTable
 from mm_ray.fed.cohort import chunks_of
 from mm_ray.fed.executor import Executor, SerialExecutor
@@ -81,19 +81,11 @@ def table_of() -> FeatureTable:
     rng, total = np.random.default_rng(0), TRAIN_CLIPS + DEV_CLIPS + TEST_CLIPS
     splits_N = np.repeat(np.arange(3, dtype=np.int8), [TRAIN_CLIPS, DEV_CLIPS, TEST_CLIPS])
     pool = rng.standard_normal((total * FRAMES, BINS), np.float32).astype(np.float16)
-    return FeatureTable(
-        audio_flat_XF=pool,
-        audio_offsets_N1=np.arange(total + 1) * FRAMES,
+    clips = table_from(pool, FRAMES, np.arange(total) % CLASSES, splits_N, CLASSES, "w3")
+    return replace(
+        clips,
         video_flat_XD=rng.standard_normal((total * VIDEO_FRAMES, VIDEO_FEATURES), np.float32).astype(np.float16),
         video_offsets_N1=np.arange(total + 1) * VIDEO_FRAMES,
-        labels_N=np.arange(total) % CLASSES,
-        groups_N=np.zeros(total, np.int64),
-        group_names=("all",),
-        splits_N=splits_N,
-        clip_ids_N=np.arange(total).astype("U9"),
-        class_names=tuple(map(str, range(CLASSES))),
-        features=FeatureConfig(),
-        fingerprint="w3",
     )
 
 

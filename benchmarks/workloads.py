@@ -1,6 +1,8 @@
 """The workloads of the comparison, and their inputs on disk: written once by the harness, read by every system."""
 
 import json
+import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -121,26 +123,43 @@ def settings_of(work: Workload, processes: int) -> dict[str, Any]:
     }
 
 
+def table_from(
+    audio_XF: np.ndarray, frames: int, labels_N: np.ndarray, splits_N: np.ndarray, classes: int, fingerprint: str
+) -> FeatureTable:
+    """A feature table of clips of `frames` audio frames each, without video."""
+    total = len(labels_N)
+    return FeatureTable(
+        audio_flat_XF=audio_XF,
+        audio_offsets_N1=np.arange(total + 1) * frames,
+        video_flat_XD=None,
+        video_offsets_N1=np.zeros(total + 1, np.int64),
+        labels_N=labels_N,
+        groups_N=np.zeros(total, np.int64),
+        group_names=("all",),
+        splits_N=splits_N,
+        clip_ids_N=np.arange(total).astype("U9"),
+        class_names=tuple(map(str, range(classes))),
+        features=FeatureConfig(),
+        fingerprint=fingerprint,
+    )
+
+
+def cpu_s(work: Callable[[], object]) -> float:
+    """Processor seconds of some work."""
+    started = time.process_time()
+    work()
+    return time.process_time() - started
+
+
 def read_table(work: Workload, folder: Path, dev_clips: int) -> FeatureTable:
     """The feature table of a folder; the clips are mapped, not read."""
     clips_NTF = np.load(folder / "clips_f16.npy", mmap_mode="r")
     total = work.clients * work.clips + dev_clips
     splits_N = np.zeros(total, np.int8)
     splits_N[work.clients * work.clips :] = 1
-    return FeatureTable(
-        audio_flat_XF=clips_NTF.reshape(-1, work.bins)[: total * work.frames],
-        audio_offsets_N1=np.arange(total + 1) * work.frames,
-        video_flat_XD=None,
-        video_offsets_N1=np.zeros(total + 1, np.int64),
-        labels_N=np.load(folder / "labels.npy")[:total],
-        groups_N=np.zeros(total, np.int64),
-        group_names=("all",),
-        splits_N=splits_N,
-        clip_ids_N=np.arange(total).astype("U9"),
-        class_names=tuple(map(str, range(work.classes))),
-        features=FeatureConfig(),
-        fingerprint=work.name,
-    )
+    audio_XF = clips_NTF.reshape(-1, work.bins)[: total * work.frames]
+    labels_N = np.load(folder / "labels.npy")[:total]
+    return table_from(audio_XF, work.frames, labels_N, splits_N, work.classes, work.name)
 
 
 def federation_of(work: Workload, table: FeatureTable) -> Federation:
