@@ -80,7 +80,13 @@ def _bind(network: Network, params: torch.Tensor, grads: torch.Tensor) -> None:
             start = stop
     for module in network.modules():
         if isinstance(module, torch.nn.GRU):
+            # On a GPU torch moves a GRU's weights into a buffer of its own; they must stay views of ours, which is loaded.
+            module.flatten_parameters = _nothing  # type: ignore[method-assign]
             module._init_flat_weights()
+
+
+def _nothing() -> None:
+    pass
 
 
 def named_tensors(name: str, params: Arrays, model: ModelConfig, shapes: Shapes) -> dict[str, torch.Tensor]:

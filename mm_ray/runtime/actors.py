@@ -36,6 +36,7 @@ class ClientActor:
         torch.set_num_threads(1)
         self._table = table  # read-only arrays in the node's object store: no copy
         self._device = "cuda" if ray.get_gpu_ids() and torch.cuda.is_available() else "cpu"
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32 = True, False  # same bits, float32's precision
         self._ref: Any = None
 
     def run_chunk(
