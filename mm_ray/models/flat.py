@@ -15,6 +15,9 @@ from mm_ray.config import ModelConfig
 from mm_ray.models.network import PARTS, Network, part_of
 from mm_ray.types import Arrays, Shapes
 
+# cuDNN copies a GRU's weights at each call, since they lie in a flat vector with all others: that is meant, and cheap.
+warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous chunk")
+
 
 @dataclass(eq=False)
 class FlatVectors:
