@@ -1,6 +1,8 @@
 """The parts of benchmarks/ that work figures out; nothing is timed here."""
 
 import pickle
+import subprocess
+import sys
 from dataclasses import fields, replace
 
 import numpy as np
@@ -10,6 +12,7 @@ from benchmarks.bars import judged
 from benchmarks.chart import svg
 from benchmarks.growth import fitted
 from benchmarks.peers.plain import PlainNet, Settings, flat, put
+from benchmarks.systems import System
 from benchmarks.workloads import WORKLOADS, read_table, settings_of, write_inputs
 from mm_ray.models.network import PARTS, part_size
 
@@ -59,3 +62,9 @@ def test_what_goes_into_the_object_store_is_shared_and_not_copied(tmp_path):
     buffers = []
     pickle.dumps(read_table(tiny, tmp_path, 1), protocol=5, buffer_callback=buffers.append)
     assert max(len(buffer.raw()) for buffer in buffers) == (2 * 4 + 1) * 64 * 96 * 2
+
+
+def test_a_process_that_wrote_over_its_environment_is_still_counted():
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env={}) as parent:
+        system = System("ours", parent, None, 0.0, "a mark that nobody bears")
+        assert parent.pid in system.pids()
