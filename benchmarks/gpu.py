@@ -19,6 +19,7 @@ from benchmarks.results import write_result
 from benchmarks.together import start_of, table_of
 from benchmarks.workloads import WORKLOADS, Workload, phase_of
 from mm_ray.fed.executor import added_up
+from mm_ray.runtime.device import repeat_bits
 from mm_ray.types import ClientData, RoundContext
 
 GOAL = 10.0
@@ -102,7 +103,7 @@ def main() -> None:
     torch.set_num_threads(1)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     on_gpu = device == "cuda"
-    torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32 = True, False  # as client actors have it
+    repeat_bits()  # as client actors do
     found = [compare(WORKLOADS["w1"], clients, device) for clients in (CLIENTS if on_gpu else (3,))]
     limits = card_limits(device)
     for line in found:

@@ -6,7 +6,7 @@ computes is what the plain network computes, up to the order in which floats are
 Shapes: K clients, P parameters, B batch, T audio frames, F audio bins, S video frames, D video features, H hidden, C classes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,14 +16,12 @@ from torch import Tensor
 from mm_ray.config import ModelConfig
 from mm_ray.models.dropout import StackedDropout
 from mm_ray.models.flat import FlatVectors, as_tensor, part_slices
-from mm_ray.models.graphs import Graphs
+from mm_ray.models.graphs import Graphs, Named
 from mm_ray.models.layers import Output
 from mm_ray.models.network import PARTS, READS, Network, part_of
 from mm_ray.models.stacked_gru import GRUWeights, stacked_gru
 from mm_ray.models.stacked_layers import StackedSequence, attention_pool, conv5, linear, mean_pool, relu_pool_dropout
 from mm_ray.types import Arrays, Shapes, StackedBatch
-
-Named = Mapping[str, Tensor]
 
 
 class Weights(NamedTuple):
@@ -129,15 +127,18 @@ class StackedNetwork:
         """A pure function of tensors, so that a GPU can replay it."""
         weights = Weights(by_name)
         sequences = [
-            (_encoded_audio if modality == "audio" else _encoded_video)(weights, given) for modality in READS[self.name]
+            _encoded_audio(weights, given, len(self.model.conv_channels))
+            if modality == "audio"
+            else _encoded_video(weights, given)
+            for modality in READS[self.name]
         ]
         joined = StackedSequence(*(torch.cat(pieces) for pieces in zip(*sequences, strict=True)))
         return _head(PARTS[self.name][-1], weights, joined, given.get("head_kept_KBH"))
 
 
-def _encoded_audio(weights: Weights, given: Named) -> StackedSequence:
+def _encoded_audio(weights: Weights, given: Named, num_convs: int) -> StackedSequence:
     x_BTKF = given["audio_BTKF"]
-    for index in range(sum(name.endswith(".weight") and name.startswith("audio.encoder.convs.") for name in weights.by_name)):
+    for index in range(num_convs):
         x_BTKC = conv5(x_BTKF, *weights.of(f"audio.encoder.convs.{index}"))
         x_BTKF = relu_pool_dropout(x_BTKC, given.get(f"real_BTK1.{index}"), given.get(f"kept_BPKC.{index}"))
     values_TKBH = stacked_gru(x_BTKF.permute(2, 1, 0, 3).contiguous(), weights.gru("audio.encoder"))

@@ -9,6 +9,11 @@ def claim_device() -> str:
     torch.set_num_threads(1)
     if not (ray.get_gpu_ids() and torch.cuda.is_available()):
         return "cpu"
-    torch.backends.cudnn.deterministic = True
-    torch.backends.cudnn.allow_tf32 = False  # convolutions with float32's precision, as on a CPU
+    repeat_bits()
     return "cuda"
+
+
+def repeat_bits() -> None:
+    """Of cuDNN's algorithms only those that give the same bits each time, with float32's precision as on a CPU."""
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.allow_tf32 = False

@@ -45,7 +45,7 @@ def context_of(name):
 def trained(name, local):
     model, clients, context = context_of(name)
     stack = Stack(name, model, context, clients, local, "s")
-    return stack.train(lambda o, b, c: functional.cross_entropy(o.logits_BC, b.labels_B), True)
+    return stack.train(lambda output, batch, client: cross_entropy(output, batch), True)
 
 
 @pytest.mark.parametrize("name", ["audio", "video", "av"])
