@@ -50,7 +50,7 @@ def train_local(
     control = ControlVariate(net, context, client) if local.scaffold else None
     loss_sum = torch.zeros((), device=net.params.device)
     for positions in batches:
-        batch = gather(context.table, client.indices[positions], READS[net.network.name]).to(net.params.device)
+        batch = gather(context.table, client.indices[positions], READS[net.network.name], net.params.device)
         loss = objective(net.network(batch, dropout), batch)
         loss.backward()
         loss_sum += loss.detach() * batch.size

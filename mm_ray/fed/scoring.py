@@ -43,7 +43,7 @@ def confusion_of(
     total = np.zeros((table.shapes.num_classes,) * 2, np.int64)
     with torch.inference_mode():
         for rows in batches:
-            logits_BC = net.network(gather(table, rows, READS[network]).to(net.params.device)).logits_BC
+            logits_BC = net.network(gather(table, rows, READS[network], net.params.device)).logits_BC
             total += confusion_matrix(table.labels_N[rows], logits_BC.argmax(1).cpu().numpy(), len(total))
     return total
 

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 ClientLoss = Callable[[Output, Batch, ClientData], Tensor]
 """The loss of a batch of a client (scalar, mean over the batch)."""
-STACK_VALUES = 2_000_000
-"""A stack takes so many clients that their batches' features hold about so many values: more only leaves the caches."""
+STACK_VALUES = {"cpu": 2_000_000, "cuda": 500_000_000}
+"""A stack takes so many clients that their batches' features hold about so many values: more leaves a CPU's caches."""
 STACK_PARAMETERS = 20_000_000
 """A stack's copies hold at most so many parameters in all; with gradients, momentum and start they take 16 bytes each."""
 MOST_CLIENTS = 64
@@ -148,7 +148,7 @@ def _stacks(
         values = max(values, int(frames.max()) * min(client.num_clips, phase.local.batch_size))
     width = context.shapes.audio_bins if "audio" in READS[network] else context.shapes.video_features
     parameters = sum(part_size(part, phase.model, context.shapes) for part in PARTS[network])
-    size = max(1, min(STACK_VALUES // (values * width), STACK_PARAMETERS // parameters, MOST_CLIENTS))
+    size = max(1, min(STACK_VALUES[context.device] // (values * width), STACK_PARAMETERS // parameters, MOST_CLIENTS))
     for start in range(0, len(clients), size):
         yield list(clients[start : start + size])
 

@@ -15,6 +15,9 @@ from mm_ray.config import ModelConfig
 from mm_ray.models.network import PARTS, Network, part_of
 from mm_ray.types import Arrays, Shapes
 
+# cuDNN copies a GRU's weights at each call, since they lie in a flat vector with all others: that is meant, and cheap.
+warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous chunk")
+
 
 @dataclass(eq=False)
 class FlatVectors:
@@ -80,7 +83,13 @@ def _bind(network: Network, params: torch.Tensor, grads: torch.Tensor) -> None:
             start = stop
     for module in network.modules():
         if isinstance(module, torch.nn.GRU):
+            # On a GPU torch moves a GRU's weights into a buffer of its own; they must stay views of ours, which is loaded.
+            module.flatten_parameters = _nothing  # type: ignore[method-assign]
             module._init_flat_weights()
+
+
+def _nothing() -> None:
+    pass
 
 
 def named_tensors(name: str, params: Arrays, model: ModelConfig, shapes: Shapes) -> dict[str, torch.Tensor]:

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import ray
-import torch
 
 from mm_ray.config import ModelConfig
 from mm_ray.fed.executor import run_chunk
 from mm_ray.fed.phase import Phase
 from mm_ray.fed.scoring import confusion_of
+from mm_ray.runtime.device import claim_device
 from mm_ray.types import Arrays, ClientData, ClientUpdate, RoundContext, Shapes
 
 
@@ -33,9 +33,8 @@ class ClientActor:
     """Plays whichever client comes: it keeps the node's shared feature table, and nothing of a round."""
 
     def __init__(self, table: Any) -> None:
-        torch.set_num_threads(1)
         self._table = table  # read-only arrays in the node's object store: no copy
-        self._device = "cuda" if ray.get_gpu_ids() and torch.cuda.is_available() else "cpu"
+        self._device = claim_device()
         self._ref: Any = None
 
     def run_chunk(

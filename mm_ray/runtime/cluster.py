@@ -2,10 +2,15 @@
 
 import logging
 import os
+import secrets
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import ray
+from ray._private import ray_constants
 
 from mm_ray.errors import bad_value
 
@@ -32,7 +37,8 @@ class Cluster:
 def connect(address: str) -> Cluster:
     """Start a local Ray (no address), or join the cluster at `address` (`auto` for the one on this machine).
 
-    Without an address a cluster that happens to run on this machine is not touched.
+    Without an address a cluster that happens to run on this machine is not touched, and the one that is started listens on
+    loopback only and asks for a token that nobody else has.
 
     Raises:
         UserError: Nothing answers at the address.
@@ -45,17 +51,34 @@ def connect(address: str) -> Cluster:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if not ray.is_initialized():
         _check_answers(address)
+        quiet: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": False}
+        if not address:
+            with _for_this_run_alone():
+                ray.init(address="local", include_dashboard=False, **quiet)
+            return describe("this machine")
         try:
-            ray.init(
-                address=address or "local",
-                include_dashboard=None if address else False,
-                logging_level=logging.WARNING,
-                log_to_driver=False,
-            )
+            ray.init(address=address, **quiet)
         except (ConnectionError, ValueError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise bad_value("address", address, f"no Ray cluster answers there ({reason}); leave it out to run here") from error
-    return describe(address if address else "this machine")
+    return describe(address or "this machine")
+
+
+@contextmanager
+def _for_this_run_alone() -> Iterator[None]:
+    """A local Ray is for this process and its children: a token of the run, and no port beyond loopback.
+
+    Left alone, Ray writes one token for all clusters into the user's home, readable by everybody on the machine, and listens
+    on every address. The switch is the one by which it stays on loopback on macOS and Windows; `_node_ip_address` does not do
+    it, since Ray replaces 127.0.0.1 by the machine's own address.
+    """
+    if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def _check_answers(address: str) -> None:

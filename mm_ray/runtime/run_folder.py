@@ -1,5 +1,6 @@
 """The files that a run leaves below `runs/<name>/` (docs/files.md)."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -22,6 +23,9 @@ from mm_ray.models.student import save_student
 from mm_ray.runtime.tensorboard import TrialWriter
 from mm_ray.types import RoundReport
 
+_LOCKS: dict[Path, IO[str]] = {}
+"""Open until the process ends."""
+
 
 def default_name(config: ExperimentConfig) -> str:
     """A name that the same config gets again, so that the same command goes on."""
@@ -35,19 +39,40 @@ def config_yaml(config: ExperimentConfig) -> str:
 
 
 def open_folder(runs: str, name: str, config: ExperimentConfig) -> Path:
-    """Make a run's folder with its `config.yaml`, or go on in it if it holds the same config.
+    """Make a run's folder with its `config.yaml`, or go on in it if it holds the same config; it is this process's to its end.
 
     Raises:
-        UserError: The folder holds a run of another config, or `runs` cannot be made.
+        UserError: The folder holds a run of another config or another process works in it, `runs` cannot be made, or the name
+            leads out of it.
 
     """
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise bad_value("name", name, "leads out of the folder of all runs; name that with --runs")
     folder = runs_folder(runs) / name
     path = folder / "config.yaml"
     if path.exists() and path.read_text() != config_yaml(config):
         raise bad_value("name", name, f"{path} holds another config; choose another --name, or remove the folder")
     folder.mkdir(parents=True, exist_ok=True)
+    _lock(folder, name)
     write_text(path, config_yaml(config))
     return folder
+
+
+def _lock(folder: Path, name: str) -> None:
+    """Keep other processes out; the system lets go of the lock when this process ends, however it ends."""
+    path = (folder / ".lock").resolve()
+    if path in _LOCKS:
+        return
+    lock = path.open("a")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise bad_value(
+            "name", name, f"another process works in {folder}; wait for its end, or choose another --name"
+        ) from error
+    except OSError:
+        pass  # a file system without locks
+    _LOCKS[path] = lock
 
 
 def runs_folder(runs: str) -> Path:

@@ -69,4 +69,4 @@ def resumed(name: str | None, runs: str | None) -> list[str]:
     if not (folder / "study.json").exists():
         raise bad_value("resume", name, f"no study in {folder}; see --runs, or start it with --name")
     kept = json.loads((folder / "study.json").read_text())
-    return [f"--config={folder / 'config.yaml'}", *(f"--{name}={value}" for name, value in kept.items())]
+    return [f"--config={folder / 'config.yaml'}", *(f"--{name}={value}" for name, value in kept.items() if name in KEPT)]

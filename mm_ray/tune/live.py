@@ -32,7 +32,7 @@ class LiveTable:
 
     def begin(self, number: int, params: Mapping[str, Any]) -> None:
         """A trial begins."""
-        self._rows[number] = {"params": params, "state": "RUNNING", "score": None, "phase": "", "round": 0}
+        self._rows[number] = _new_row(params)
         self._show(f"trial {number} begins: {describe(params)}")
 
     def update(self, number: int, result: Mapping[str, Any]) -> None:
@@ -43,8 +43,8 @@ class LiveTable:
         self._show()
 
     def end(self, number: int, state: str) -> None:
-        """A trial ended."""
-        row = self._rows[number]
+        """A trial ended, perhaps before it could begin."""
+        row = self._rows.setdefault(number, _new_row({}))
         row["state"] = state
         score = "no score" if row["score"] is None else f"dev audio top-1 {row['score']:.3f}"
         computed, reused = row.get("rounds_computed", 0), row.get("rounds_reused", 0)
@@ -102,3 +102,7 @@ def _short(name: str) -> str:
 
 def _digits(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _new_row(params: Mapping[str, Any]) -> dict[str, Any]:
+    return {"params": params, "state": "RUNNING", "score": None, "phase": "", "round": 0}

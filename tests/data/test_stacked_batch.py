@@ -6,6 +6,7 @@ import torch
 from fed.tiny import table_of, tiny_config
 
 from mm_ray.data.batch import gather
+from mm_ray.data.resident import Frames
 from mm_ray.data.stacked_batch import gather_stacked
 
 ROWS = [np.array([3, 60, 7]), np.array([41]), np.array([12, 0, 79])]
@@ -46,3 +47,11 @@ def test_a_modality_that_is_not_asked_for(table):
     assert batch.audio_BTKF is None
     assert batch.audio_lengths_KB is None
     assert batch.video_KSBD is not None
+
+
+def test_frames_on_a_device_are_those_on_the_host():
+    flat = np.arange(24, dtype=np.float16).reshape(8, 3)
+    rows, past = np.array([[0, 1, 2], [6, 7, 8]]), np.array([[False, False, True], [False, False, True]])
+    host, there = Frames(flat, None), Frames(flat, torch.from_numpy(flat.copy()))
+    for where in (past, None):
+        assert torch.equal(host.take(rows, where), there.take(rows, where))

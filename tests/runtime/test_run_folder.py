@@ -1,6 +1,8 @@
 """The files of a run."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -123,3 +125,29 @@ def test_the_phase_store_is_named_so_that_every_process_finds_it(tmp_path, monke
     assert phases_place("here", "runs") == str(tmp_path / "here")
     assert phases_place("~/here", "runs") == "/home-of-someone/here"
     assert phases_place("s3://bucket/phases", "runs") == "s3://bucket/phases"
+
+
+HOLDER = """
+import sys, time
+from mm_ray.config import ExperimentConfig
+from mm_ray.runtime.run_folder import open_folder
+open_folder(sys.argv[1], "run", ExperimentConfig())
+print("open", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_folder_belongs_to_one_process_until_it_is_killed(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline() == b"open\n"
+        with pytest.raises(UserError, match="another process works in"):
+            open_folder(str(tmp_path), "run", ExperimentConfig())
+        holder.kill()
+    assert open_folder(str(tmp_path), "run", ExperimentConfig()) == open_folder(str(tmp_path), "run", ExperimentConfig())
+
+
+@pytest.mark.parametrize("name", ["../x", "/x", "a/../../x", ".."])
+def test_a_name_stays_within_the_runs(tmp_path, name):
+    with pytest.raises(UserError, match="leads out of"):
+        open_folder(str(tmp_path / "runs"), name, ExperimentConfig())
+    assert not list(tmp_path.iterdir())

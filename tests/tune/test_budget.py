@@ -132,3 +132,8 @@ def test_the_live_title():
     live.end(1, "COMPLETE")
     assert live.title().startswith("1 of 4 trials, best dev audio top-1 0.600, 60 of 140 rounds reused, about ")
     assert live.title().endswith(" left")
+
+
+def test_a_trial_that_fails_before_it_begins_is_told(capsys):
+    LiveTable(2).end(1, "FAIL")
+    assert "trial 1 FAIL: no score" in capsys.readouterr().out
