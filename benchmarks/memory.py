@@ -6,13 +6,16 @@ from pathlib import Path
 
 def tree_pss_mb() -> float:
     """Proportional set size of the whole tree, MB: what processes share is counted once."""
+    return sum(map(_pss_kb, tree(os.getpid()))) / 1024
+
+
+def tree(root: int) -> set[int]:
+    """A process and all that descend from it."""
     parents = {int(name): _parent(int(name)) for name in os.listdir("/proc") if name.isdigit()}
-    ours = {os.getpid()}
-    grown = True
-    while grown:
-        more = {pid for pid, parent in parents.items() if parent in ours} - ours
-        ours, grown = ours | more, bool(more)
-    return sum(map(_pss_kb, ours)) / 1024
+    found = {root}
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found
 
 
 def _parent(pid: int) -> int:

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.memory import tree
+
 ROOT = Path(__file__).resolve().parent.parent
 PEERS = ROOT / ".venv-bench" / "bin"
 MARK = "BENCH_SYSTEM"
@@ -82,9 +84,13 @@ class System:
         return array
 
     def pids(self) -> list[int]:
-        """All its processes, however they were started: they inherit its mark."""
+        """All its processes: who inherited its mark, and who descends from it.
+
+        A process that gives itself a title may write over its environment, and its mark is gone (Ray's agents, in some runs).
+        """
         needle = f"{MARK}={self.mark}".encode()
-        return [pid for pid in _pids() if needle in _read(pid, "environ").split(b"\0")]
+        marked = {pid for pid in _pids() if needle in _read(pid, "environ").split(b"\0")}
+        return sorted(marked | tree(self.process.pid))
 
     def pss_mb(self) -> float:
         """Memory of all its processes; what they share is counted once."""

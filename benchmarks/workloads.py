@@ -153,7 +153,8 @@ def cpu_s(work: Callable[[], object]) -> float:
 
 def read_table(work: Workload, folder: Path, dev_clips: int) -> FeatureTable:
     """The feature table of a folder; the clips are mapped, not read."""
-    clips_NTF = np.load(folder / "clips_f16.npy", mmap_mode="r")
+    # A plain array over the mapped file: numpy pickles its subclasses by value, so each actor would have its own copy.
+    clips_NTF = np.asarray(np.load(folder / "clips_f16.npy", mmap_mode="r"))
     total = work.clients * work.clips + dev_clips
     splits_N = np.zeros(total, np.int8)
     splits_N[work.clients * work.clips :] = 1

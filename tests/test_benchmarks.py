@@ -1,6 +1,9 @@
 """The parts of benchmarks/ that work figures out; nothing is timed here."""
 
-from dataclasses import fields
+import pickle
+import subprocess
+import sys
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -9,7 +12,8 @@ from benchmarks.bars import judged
 from benchmarks.chart import svg
 from benchmarks.growth import fitted
 from benchmarks.peers.plain import PlainNet, Settings, flat, put
-from benchmarks.workloads import WORKLOADS, settings_of
+from benchmarks.systems import System
+from benchmarks.workloads import WORKLOADS, read_table, settings_of, write_inputs
 from mm_ray.models.network import PARTS, part_size
 
 
@@ -50,3 +54,17 @@ def test_the_chart_scales_each_group_to_its_slowest():
     assert 'width="100.0"' in drawn
     assert 'width="400.0"' in drawn
     assert "mm_ray" in drawn
+
+
+def test_what_goes_into_the_object_store_is_shared_and_not_copied(tmp_path):
+    tiny = replace(WORKLOADS["tiny"], clients=2, cohort=1)
+    write_inputs(tiny, tmp_path, 1)
+    buffers = []
+    pickle.dumps(read_table(tiny, tmp_path, 1), protocol=5, buffer_callback=buffers.append)
+    assert max(len(buffer.raw()) for buffer in buffers) == (2 * 4 + 1) * 64 * 96 * 2
+
+
+def test_a_process_that_wrote_over_its_environment_is_still_counted():
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env={}) as parent:
+        system = System("ours", parent, None, 0.0, "a mark that nobody bears")
+        assert parent.pid in system.pids()

@@ -23,8 +23,8 @@ from mm_ray.models.student import save_student
 from mm_ray.runtime.tensorboard import TrialWriter
 from mm_ray.types import RoundReport
 
-_LOCKS: dict[Path, IO[str]] = {}
-"""Open until the process ends."""
+_LOCKS: dict[Path, int] = {}
+"""Folders of this process, open until it ends."""
 
 
 def default_name(config: ExperimentConfig) -> str:
@@ -60,19 +60,19 @@ def open_folder(runs: str, name: str, config: ExperimentConfig) -> Path:
 
 def _lock(folder: Path, name: str) -> None:
     """Keep other processes out; the system lets go of the lock when this process ends, however it ends."""
-    path = (folder / ".lock").resolve()
+    path = folder.resolve()
     if path in _LOCKS:
         return
-    lock = path.open("a")
+    opened = os.open(path, os.O_RDONLY)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise bad_value(
-            "name", name, f"another process works in {folder}; wait for its end, or choose another --name"
-        ) from error
+        os.close(opened)
+        remedy = "wait for its end, or choose another --name"
+        raise bad_value("name", name, f"another process works in {folder}; {remedy}") from error
     except OSError:
         pass  # a file system without locks
-    _LOCKS[path] = lock
+    _LOCKS[path] = opened
 
 
 def runs_folder(runs: str) -> Path:
