@@ -2,15 +2,18 @@
 
 import difflib
 import json
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from mm_ray.config import ExperimentConfig, flatten
+from mm_ray.disk import names_full_disk
 from mm_ray.errors import UserError, bad_value
 
 GROUPS_WITH_NAME = ("data",)
@@ -18,15 +21,21 @@ GROUPS_WITH_NAME = ("data",)
 
 
 def run_main(main: Callable[[Sequence[str]], None]) -> None:
-    """Run an entry point: a user's mistake is one line on stderr and exit code 2."""
+    """Run an entry point: a user's mistake, or a full disk, is one line on stderr and exit code 2; TERM is taken like ^C."""
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
-        main(sys.argv[1:])
+        with names_full_disk("the disk"):
+            main(sys.argv[1:])
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("stopped; the same command goes on from the last stored round", file=sys.stderr)
         sys.exit(130)
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt
 
 
 def experiment_parser(program: str, description: str) -> ArgumentParser:

@@ -8,6 +8,10 @@ class UserError(ValueError):
     """A mistake in a config, a path, a media file or the size of the cluster; its text is one line that says what to do."""
 
 
+class StorageError(UserError):
+    """A place that cannot be written or read now; with the remedy the run goes on from what is stored."""
+
+
 def bad_value(field: str, value: object, remedy: str) -> UserError:
     """The house form of an error: `field=value: remedy`."""
     return UserError(f"{field}={value}: {remedy}")

@@ -15,6 +15,7 @@ from mm_ray.data.load import load_data
 from mm_ray.data.table import FeatureTable
 from mm_ray.fed.executor import SerialExecutor
 from mm_ray.fed.experiment import Plan, plan_experiment, run_experiment
+from mm_ray.fed.files import check_place
 from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.runtime.drive import drive
 from mm_ray.runtime.progress import RunProgress
@@ -37,6 +38,7 @@ def main(argv: Sequence[str]) -> None:
     table = load_with_progress(config.data, flags.runs)
     plan = plan_experiment(config, table)
     phases = phases_place(flags.phases, flags.runs)
+    check_place(phases)
     folder = open_folder(flags.runs, flags.name or default_name(config), config)
     with RunProgress(plan, flags.control) as progress:
         if flags.serial:

@@ -16,10 +16,12 @@ from mm_ray.compare.run import Comparison, run_cells
 from mm_ray.compare.tuning import tuned_settings
 from mm_ray.config import DataConfig, ExperimentConfig
 from mm_ray.data.table import FeatureTable
+from mm_ray.disk import write_text
 from mm_ray.errors import bad_value
 from mm_ray.fed.experiment import plan_experiment
+from mm_ray.fed.files import check_place
 from mm_ray.runtime.cluster import connect
-from mm_ray.runtime.run_folder import default_name, open_folder, phases_place, write_text
+from mm_ray.runtime.run_folder import default_name, open_folder, phases_place
 from mm_ray.train import load_with_progress
 
 DESCRIPTION = """Compare methods on equal terms: same clients, cohorts, batches and number of rounds, same tuning budget.
@@ -66,6 +68,7 @@ def _prepare(config: ExperimentConfig, flags: Namespace) -> tuple[Comparison, li
     folder = open_folder(flags.runs, flags.name or f"compare-{default_name(config)}", config)
     write_text(folder / "compare.json", json.dumps({key: flags[key] for key in FLAGS}, indent=2))
     phases = phases_place(flags.phases, flags.runs)
+    check_place(phases)
     return Comparison(config, folder, phases, tables, connect(flags.address)), cells
 
 

@@ -10,6 +10,7 @@ from plotly.offline import get_plotlyjs
 
 from mm_ray.compare.plots import against_missing_video, per_class
 from mm_ray.compare.statistics import Paired, Row, differences, mean_and_sd, paired
+from mm_ray.disk import write_text
 from mm_ray.tune.report_style import CSS
 
 REFERENCES = ("control", "control_all", "harmony")
@@ -40,7 +41,7 @@ def write_report(path: Path, rows: Sequence[Row], class_names: Sequence[str], tu
         body.append(_plot("What the student gains by class (ModalityMirror; class, phase-1 accuracy)", gains))
     script = f"<script>{get_plotlyjs()}</script>"
     page = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Comparison</title><style>{CSS}</style>{script}'
-    path.write_text(page + "\n".join(body), encoding="utf-8")
+    write_text(path, page + "\n".join(body))
     return _terminal(rows, methods, regimes)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from mm_ray.compare.cells import Cell
 from mm_ray.config import ExperimentConfig
-from mm_ray.runtime.run_folder import write_text
+from mm_ray.disk import write_text
 
 COLUMNS = (
     "method", "video_missing", "alpha", "seed", "fold", "top1", "uar", "macro_f1", "dev_top1", "teacher_top1",

@@ -16,8 +16,10 @@ import socket
 import threading
 import time
 import uuid
+from contextlib import suppress
 from types import TracebackType
 
+from mm_ray.errors import StorageError
 from mm_ray.fed.files import Files
 
 RENEWAL_S = 3.0
@@ -60,7 +62,8 @@ class Lease:
 
     def _renew(self) -> None:
         while not self._stop.wait(RENEWAL_S):
-            self._write()
+            with suppress(StorageError):  # whoever sees the lease expire computes the same bits
+                self._write(patience_s=0.0)
 
     def _others(self) -> list[str]:
         """Names of the claims of others; those that are dead are removed."""
@@ -70,10 +73,10 @@ class Lease:
             self._delete(name)
         return living
 
-    def _write(self) -> None:
+    def _write(self, patience_s: float | None = None) -> None:
         self._renewals += 1
         content = {"renewals": self._renewals, "host": _host(), "process": _process(os.getpid()), "pid": os.getpid()}
-        self._files.write(self._path(self._mine), json.dumps(content).encode())
+        self._files.write(self._path(self._mine), json.dumps(content).encode(), patience_s)
 
     def _read(self, name: str) -> dict[str, object]:
         try:

@@ -113,8 +113,8 @@ class _PhaseRun:
                 self.reports.append(report)
                 unsaved.append(report)
                 if keep:
-                    self.store.save(self.key, report.round, state, unsaved)
-                    unsaved = []
+                    kept, unsaved = unsaved, []  # what the store refuses is not offered again
+                    self.store.save(self.key, report.round, state, kept)
                 yield report
         finally:
             if unsaved:

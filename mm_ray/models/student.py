@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from mm_ray.config import FeatureConfig, ModelConfig
+from mm_ray.disk import write_bytes, write_text
 from mm_ray.errors import bad_value
 from mm_ray.models.flat import named_tensors
 from mm_ray.models.network import Network, part_of
@@ -36,8 +37,8 @@ def save_student(
         "model": asdict(model),
         "shapes": asdict(shapes),
     }
-    save_file(named_tensors("audio", params, model, shapes), path)
-    path.with_suffix(".json").write_text(json.dumps(description, indent=2))
+    write_bytes(path, save(named_tensors("audio", params, model, shapes)))
+    write_text(path.with_suffix(".json"), json.dumps(description, indent=2))
     return path
 
 

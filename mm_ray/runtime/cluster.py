@@ -3,6 +3,7 @@
 import logging
 import os
 import secrets
+import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,17 +52,26 @@ def connect(address: str) -> Cluster:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if not ray.is_initialized():
         _check_answers(address)
+        on_term = signal.getsignal(signal.SIGTERM)
         quiet: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": False}
         if not address:
             with _for_this_run_alone():
                 ray.init(address="local", include_dashboard=False, **quiet)
+            _keep(on_term)
             return describe("this machine")
         try:
             ray.init(address=address, **quiet)
         except (ConnectionError, ValueError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise bad_value("address", address, f"no Ray cluster answers there ({reason}); leave it out to run here") from error
+        _keep(on_term)
     return describe(address or "this machine")
+
+
+def _keep(on_term: Any) -> None:
+    """Take back the handler of TERM that Ray replaced: Ray's ends the process without a word; its children end at exit too."""
+    if callable(on_term):
+        signal.signal(signal.SIGTERM, on_term)
 
 
 @contextmanager

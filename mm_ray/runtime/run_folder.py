@@ -14,6 +14,7 @@ import yaml
 
 from mm_ray.config import ExperimentConfig
 from mm_ray.data.table import FeatureTable
+from mm_ray.disk import names_full_disk, write_text
 from mm_ray.errors import bad_value
 from mm_ray.fed.experiment import Finished
 from mm_ray.fed.loop import role_params
@@ -97,13 +98,6 @@ def phases_place(phases: str, runs: str) -> str:
     return place if "://" in place else str(Path(place).expanduser().absolute())
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole: a reader sees the old one or the new one."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(text)
-    unfinished.replace(path)
-
-
 class RoundLog:
     """Writes each report to `rounds.jsonl` and to TensorBoard.
 
@@ -116,22 +110,25 @@ class RoundLog:
     """
 
     def __init__(self, folder: Path, board: str = "") -> None:
+        self._folder = folder
         self._file: IO[str] = (folder / "rounds.jsonl").open("w")
         self._board = TrialWriter(folder / "tensorboard", board)
 
     def add(self, report: RoundReport) -> None:
         """Write one report."""
         content = report.to_json()
-        self._file.write(json.dumps(content) + "\n")
-        self._file.flush()
-        self._board.add_round(content)
+        with names_full_disk(self._folder):
+            self._file.write(json.dumps(content) + "\n")
+            self._file.flush()
+            self._board.add_round(content)
 
     def __enter__(self) -> "RoundLog":
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._file.close()
-        self._board.finish("SUCCESS" if error is None else "FAILURE")
+        with names_full_disk(self._folder):
+            self._file.close()
+            self._board.finish("SUCCESS" if error is None else "FAILURE")
 
 
 def write_results(

@@ -54,7 +54,7 @@ def run_job(job: Job, table: FeatureTable) -> None:
     """
     wait_for_room(job.placement.bundles())
     try:
-        trainer = DataParallelTrainer(
+        trainer = _Trainer(
             _worker,
             train_loop_config={"job": job, "table": [ray.put(table)]},
             scaling_config=train.ScalingConfig(num_workers=1, resources_per_worker={"CPU": DRIVER_CPUS}),
@@ -69,6 +69,11 @@ def run_job(job: Job, table: FeatureTable) -> None:
         trainer.fit()
     except train.TrainingFailedError as error:
         raise UserError(f"the run failed: {_cause(error)}; the same command goes on from the last stored round") from error
+
+
+class _Trainer(DataParallelTrainer):
+    def _register_sigint_handler(self, controller: Any) -> None:
+        """Nothing: Ray's handler ends the process with code 0 and no word, ours says how to go on (`mm_ray.cli.run_main`)."""
 
 
 def _cause(error: train.TrainingFailedError) -> str:

@@ -10,6 +10,7 @@ import torch
 from mm_ray.cli import add_run_flags, experiment_parser, parse, run_main, value_of
 from mm_ray.errors import bad_value
 from mm_ray.fed.experiment import plan_experiment
+from mm_ray.fed.files import check_place
 from mm_ray.runtime.cluster import connect
 from mm_ray.runtime.run_folder import default_name, open_folder, phases_place
 from mm_ray.train import load_with_progress
@@ -51,6 +52,7 @@ def main(argv: Sequence[str]) -> None:
     folder = open_folder(flags.runs, flags.resume or flags.name or f"study-{Path(space.name).stem}-{name}", config)
     keep_flags(folder, flags)
     phases = phases_place(flags.phases, flags.runs)
+    check_place(phases)
     study = Study(config, space, folder, phases, flags.trials, flags.host, search, limits, flags.seeds)
     print(f"study {folder}: {study.trials} trials of the space {space.name} on {cluster.name} ({cluster.num_cpus:g} CPUs)")
     _run(Runner(study, table, cluster), flags.runs, flags.export)

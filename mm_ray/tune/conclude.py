@@ -4,9 +4,10 @@ from typing import Any
 
 from mm_ray.config import with_overrides
 from mm_ray.data.table import FeatureTable
+from mm_ray.disk import write_text
 from mm_ray.errors import UserError
 from mm_ray.evaluate.metrics import recall
-from mm_ray.runtime.run_folder import config_yaml, write_text
+from mm_ray.runtime.run_folder import config_yaml
 from mm_ray.tune.board_images import write_images
 from mm_ray.tune.choice import ranking
 from mm_ray.tune.chosen import Chosen, tested

@@ -9,6 +9,7 @@ from typing import Any
 import optuna
 from plotly.offline import get_plotlyjs
 
+from mm_ray.disk import write_text
 from mm_ray.tune.report_curves import learning_curves
 from mm_ray.tune.report_gains import class_gains, pareto
 from mm_ray.tune.report_plots import WEIGHT, Figure, contour, history, importances, parallel, quietly, slices
@@ -56,7 +57,7 @@ def write_report(path: Path, study: optuna.Study, trials: list[dict[str, Any]], 
         ("Gain by class", CLASSES, class_gains(best.get("classes", ()), best.get("recall", {}))),
     ]
     body = [_headline(path, study, trials, best, metric), *(_panel(*panel) for panel in panels), _table(trials, best)]
-    path.write_text(_page(f"Study {path.resolve().parent.name}", "\n".join(body)), encoding="utf-8")
+    write_text(path, _page(f"Study {path.resolve().parent.name}", "\n".join(body)))
 
 
 CURVES = "Dotted with open markers: rounds taken from the store, which cost nothing. Hover for the phase and the round."

@@ -7,7 +7,7 @@ from typing import Any
 
 from ray.tune import Callback
 
-from mm_ray.runtime.run_folder import write_text
+from mm_ray.disk import write_text
 from mm_ray.runtime.tensorboard import TrialWriter
 from mm_ray.tune.live import LiveTable
 from mm_ray.tune.space import METRICS

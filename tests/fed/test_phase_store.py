@@ -1,5 +1,6 @@
 """The store of phase states."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -120,10 +121,12 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monke
 
     def broken_put(self, path, data):
         put(self, path, data[:1])
-        raise OSError("disk full")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(Files, "_put", broken_put)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(
+        UserError, match=r"k/a: no room left \(No space left on device\); make room, and the same command goes on"
+    ):
         files.write("k/a", b"new")
     assert files.read("k/a") == b"old"
     assert os.listdir(tmp_path / "k") == ["a"]

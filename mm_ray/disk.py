@@ -1,0 +1,55 @@
+"""Files of a run on a local disk: each written whole or not at all, and a full disk told in one line."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mm_ray.errors import StorageError
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextmanager
+def names_full_disk(place: object) -> Iterator[None]:
+    """Turn a full disk, or a used-up quota, into an error that names the place.
+
+    Raises:
+        StorageError: There is no room.
+
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        remedy = "make room, and the same command goes on from what is stored"
+        raise StorageError(f"{error.filename or place}: no room left ({os.strerror(error.errno)}); {remedy}") from error
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file whole: a reader sees the old one or the new one.
+
+    Raises:
+        StorageError: There is no room.
+
+    """
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with names_full_disk(path):
+            unfinished.write_bytes(data)
+            unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole, as UTF-8.
+
+    Raises:
+        StorageError: There is no room.
+
+    """
+    write_bytes(path, text.encode())
