@@ -54,7 +54,7 @@ def find_method(config: ExperimentConfig) -> Method:
         UserError: An unknown name.
 
     """
-    method: Method = resolve("method", config.method, "mm_ray.methods").build(config)
+    method: Method = resolve("method", config.method, "mm_ray.methods", "build").build(config)
     return method
 
 

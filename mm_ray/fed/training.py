@@ -97,7 +97,7 @@ class TrainingPhase:
                 why = f"{why} clients do not send a change of shared parameters only; leave it out"
                 raise bad_value(f"server.{name}", getattr(self.server, name), why)
         if self.server.rule != MEAN:
-            resolve("server.rule", self.server.rule, "mm_ray.fed.rules")
+            resolve("server.rule", self.server.rule, "mm_ray.fed.rules", "combine")
         if self.server.noise:
             epsilon_of([Spent(self.sample_frac, self.server.noise, 1)], 1e-5)  # the accountant is there
 
