@@ -1,8 +1,9 @@
-"""Long and large: a run of half an hour, a study of 300 trials, an object store that is too small.
+"""Long and large: a run of half an hour, a study of 300 trials, an object store that is too small, a straggler.
 
     python -m benchmarks.endurance soak [--minutes 30]
     python -m benchmarks.endurance trials [--trials 300]
     python -m benchmarks.endurance spill
+    python -m benchmarks.endurance straggler
 
 Each writes its part of `results/endurance.json`. Other work on the machine changes the times, not what is asked here: whether
 memory stays, whether the last trials are as fast as the first ones, whether the bits are those of a serial run.
@@ -25,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.endurance_spill import spill
+from benchmarks.endurance_straggler import straggler
 from benchmarks.memory import pss_mb, tree
 from benchmarks.results import FOLDER, made
 
@@ -172,7 +174,7 @@ def _title(pid: int) -> bytes:
 def main() -> None:
     """Run a part and put it into the result."""
     parser = argparse.ArgumentParser("benchmarks.endurance")
-    parser.add_argument("part", choices=("soak", "trials", "spill"))
+    parser.add_argument("part", choices=("soak", "trials", "spill", "straggler"))
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--trials", type=int, default=300)
     flags = parser.parse_args()
@@ -182,8 +184,10 @@ def main() -> None:
                 found = soak(flags.minutes, Path(folder))
             case "trials":
                 found = trials(flags.trials, Path(folder))
-            case _:
+            case "spill":
                 found = spill(Path(folder))
+            case _:
+                found = straggler(Path(folder))
     print(json.dumps(found, indent=1))
     path = FOLDER / "endurance.json"
     parts = json.loads(path.read_text()) if path.exists() else {}
