@@ -152,7 +152,7 @@ FAULTS = {
     "disk of the phase store full": Fault(partial(_full, disk="phases"), {"study": 3, "train": 1}, (2,), needs_disk=True),
     "disk of the run folder full": Fault(partial(_full, disk="runs"), {"study": 3, "train": 1}, (2,), needs_disk=True),
     f"storage refuses for {OUTAGE_S:g} s": Fault(_outage, {"study": 2, "train": 1}, needs_disk=True),
-    f"client actor {SLOWER} times slower for {SLOW_S:g} s": Fault(_straggler, {"study": 5, "train": 2}),
+    f"client actor {SLOWER} times slower for {SLOW_S:g} s": Fault(_straggler, {"study": 6, "train": 2}),
 }
 
 
