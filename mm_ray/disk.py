@@ -15,7 +15,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 @contextmanager
 def names_full_disk(place: object) -> Iterator[None]:
-    """Turn a full disk, or a used-up quota, into an error that names the place.
+    """Turn a full disk, or a used-up quota, into an error that names the place, also where a library has wrapped it.
 
     Raises:
         StorageError: There is no room.
@@ -23,11 +23,23 @@ def names_full_disk(place: object) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
-        if error.errno not in FULL:
+    except UserError:
+        raise
+    except Exception as error:
+        full = _full_disk(error)
+        if full is None:
             raise
         remedy = "make room, and the same command goes on from what is stored"
-        raise StorageError(f"{error.filename or place}: no room left ({os.strerror(error.errno)}); {remedy}") from error
+        raise StorageError(f"{full.filename or place}: no room left ({os.strerror(full.errno or 0)}); {remedy}") from error
+
+
+def _full_disk(error: BaseException | None) -> OSError | None:
+    """What among an error and those that led to it tells of a full disk."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in FULL:
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 
 from benchmarks.bars import judged
+from benchmarks.chaos import summary, table
+from benchmarks.chaos_faults import FAULTS, deck
+from benchmarks.chaos_hunt import END, RUNS, Event, Run, seconds_lost
 from benchmarks.chart import svg
 from benchmarks.growth import fitted
 from benchmarks.peers.plain import PlainNet, Settings, flat, put
@@ -68,3 +71,33 @@ def test_a_process_that_wrote_over_its_environment_is_still_counted():
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env={}) as parent:
         system = System("ours", parent, None, 0.0, "a mark that nobody bears")
         assert parent.pid in system.pids()
+
+
+def test_faults_are_drawn_by_the_seed_in_their_shares():
+    decks = {run: deck(run, 100, 0) for run in RUNS}
+    assert sum(map(len, decks.values())) == 100
+    assert {name for cards in decks.values() for name in cards} == set(FAULTS)
+    assert decks["study"] == deck("study", 100, 0) != deck("study", 100, 1)
+    assert sorted(decks["study"]) == sorted(deck("study", 100, 1))
+
+
+def test_what_a_fault_costs_is_told_by_the_states_around_it():
+    calm = {"a": 1.0, "b": 2.0, "c": 4.0, END: 5.0}
+    seen = {"a": 1.5, "interrupted": 2.0, "b": 9.5, "c": 11.5, END: 12.5}
+    assert seconds_lost(calm, seen, struck=1.7, over=3.0) == 7.0  # a to c: 10 instead of 3
+    assert seconds_lost(calm, seen, struck=1.0, over=1.0) == 7.5  # from the start
+    assert seconds_lost(calm, seen, struck=12.0, over=13.0) == 0.0
+
+
+def test_a_difference_to_the_undisturbed_run_is_told():
+    calm = Run("study", 0.0, {"a": 1.0, "b": 2.0, END: 3.0}, [], {"rows": [0, 1], "params_digest": "x"})
+    name = next(iter(FAULTS))
+    hunted = Run("study", 100.0, {"a": 101.0, "b": 106.0, END: 107.0}, [Event(name, 101.5, 102.0, True)], calm.left)
+    told = summary({"study": calm}, [hunted], 10.0)
+    assert told["differences"] == []
+    assert told["faults"] == [
+        {"fault": name, "number": 1, "recovered": 1, "lost_s_median": 4.0, "lost_s_most": 4.0, "lost_s_sum": 4.0}
+    ]
+    assert f"| {name} | 1 | 1 | 4.0 | 4.0 |" in table(told)
+    doubled = replace(hunted, left=calm.left | {"rows": [0, 1, 1]})
+    assert summary({"study": calm}, [doubled], 10.0)["differences"] == ["run 1: rows"]

@@ -92,6 +92,8 @@ class Budget(tune.Stopper):
         limits = self._limits
         if self.interrupted:
             return "it was interrupted"
+        if self._search.refusal:
+            return self._search.refusal
         if self.left_s is not None and self.left_s <= 0:
             return f"its {limits.time_s:g} s are over"
         computed = self._before + sum(self._computed.values())

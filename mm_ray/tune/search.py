@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from ray.tune import Callback
 from ray.tune.search.searcher import Searcher
 
+from mm_ray.errors import StorageError
 from mm_ray.tune.schedulers import make_pruner
 from mm_ray.tune.search_ask import Asker, reattach
 from mm_ray.tune.search_journal import open_study
@@ -23,6 +24,7 @@ from mm_ray.tune.space import Space, load_space
 
 NOTES = ("rounds_computed", "rounds_reused", "seconds", "best_round", "seed_scores")
 """Keys of a result that are kept as user attributes of the trial, beside its `summary`."""
+STORAGE_ERROR = f"{StorageError.__module__}.{StorageError.__qualname__}: "
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class StudySearch(Searcher):
         self._live: dict[str, Trial] = {}
         self._folders: dict[str, str] = {}
         self._interrupted = False
+        self.refusal = ""
+        """What storage said that failed a trial: not the trial's fault, so it stays open, and the study is to end."""
         self.before_end: Callable[[Mapping[str, Any], str], None] = lambda suggestion, state: None
         """Called with what `suggest` gave and the state before the study is told it."""
 
@@ -140,7 +144,7 @@ class StudySearch(Searcher):
         _note(trial, result)
         self.on_trial_result(trial_id, result)
         if error:
-            self._fail(trial_id, trial, error if isinstance(error, str) else self._reason(trial_id))
+            self._take_error(trial, trial_id, error if isinstance(error, str) else self._reason(trial_id))
         elif result.get("finished"):
             self._complete(trial_id, trial, result)
         elif not self._interrupted:
@@ -183,6 +187,13 @@ class StudySearch(Searcher):
             self.study.tell(trial, values)  # type: ignore[arg-type]
         else:
             self._fail(trial_id, trial, f"it ended with {self.metric} = {values}")
+
+    def _take_error(self, trial: Trial, trial_id: str, reason: str) -> None:
+        _, is_storage, said = reason.partition(STORAGE_ERROR)
+        if is_storage:
+            self.refusal = said
+        else:
+            self._fail(trial_id, trial, reason)
 
     def _fail(self, trial_id: str, trial: Trial, reason: str) -> None:
         self.before_end(self._suggestions[trial_id], "FAIL")

@@ -11,6 +11,7 @@ from ray.tune.search.searcher import Searcher
 
 from mm_ray.config import ExperimentConfig
 from mm_ray.data.table import FeatureTable
+from mm_ray.errors import StorageError
 from mm_ray.fed.experiment import plan_experiment
 from mm_ray.runtime.cluster import Cluster
 from mm_ray.runtime.placement import most_trials, place_trial
@@ -82,6 +83,7 @@ class Runner:
 
         Raises:
             Interrupted: Somebody ended it.
+            StorageError: Storage that fails ended it: its trials stay open.
 
         """
         study = self.study
@@ -94,6 +96,8 @@ class Runner:
                 log = StudyLog(study.folder, live)
                 search.before_end = log.end
                 self.fit(search, remaining, budget, [Watch(search), log], StudyScheduler(search))
+        if search.refusal:
+            raise StorageError(search.refusal)
         if budget.interrupted:
             raise Interrupted
         return search, budget

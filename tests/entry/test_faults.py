@@ -26,6 +26,10 @@ rm small/filler
 code=0; "$@" >second.out 2>second.err || code=$?; echo $code >second.code
 cp small/runs/run/result.json . 2>/dev/null || cp runs/run/result.json .
 """
+SPACE = """
+def space(trial):
+    return {"phase2.temperature": trial.suggest_float("phase2.temperature", 1, 20, log=True)}
+"""
 
 
 def may_mount(folder):
@@ -70,6 +74,27 @@ def test_a_full_disk_ends_in_one_line_and_the_same_command_goes_on_once_there_is
     assert (tmp_path / "unfinished").read_text() == ""
     assert (second.code, second.err) == (0, "")
     assert digest(tmp_path / "result.json") == digest(tmp_path / "calm/runs/run/result.json")
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_a_study_in_one_line_and_is_no_trials_fault(tmp_path, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    (tmp_path / "small").mkdir()
+    if not may_mount(tmp_path / "small"):
+        pytest.skip("no right to mount a file system here (unshare -m)")
+    (tmp_path / "mine.py").write_text(SPACE)
+    small = tiny_flags({"phase1.rounds": 30, "phase2.rounds": 10})
+    flags = [*small, "--name=run", "--space=mine.py", "--trials=2", "--phases=small/phases"]
+    script = ["unshare", "-m", "sh", "-c", FULL_DISK, "sh", sys.executable, "-m", "mm_ray.tune", *flags]
+    subprocess.run(script, cwd=tmp_path, env=os.environ | {"FILLED_KB": "1900"}, check=True, timeout=200)
+    assert (tmp_path / "first.code").read_text() == "2\n"
+    line = (tmp_path / "first.err").read_text().splitlines()[-1]
+    assert line.startswith("error: ")
+    assert "small/phases" in line
+    assert ": no room left (No space left on device); make room, and the same command goes on" in line
+    assert ((tmp_path / "second.code").read_text(), (tmp_path / "second.err").read_text()) == ("0\n", "")
+    rows = [json.loads(row) for row in (tmp_path / "runs/run/trials.jsonl").read_text().splitlines()]
+    assert [(row["number"], row["state"]) for row in rows] == [(0, "COMPLETE"), (1, "COMPLETE")]
 
 
 def test_a_used_up_quota_counts_as_full():

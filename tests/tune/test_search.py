@@ -8,6 +8,7 @@ import pytest
 from optuna.trial import TrialState
 
 from mm_ray.errors import UserError
+from mm_ray.tune.budget import Budget, Limits
 from mm_ray.tune.search import StudySearch, Watch
 from mm_ray.tune.space import load_space
 
@@ -127,6 +128,17 @@ def test_error_is_failed_with_its_reason(search, tmp_path):
     assert [trial.state for trial in search.study.trials[:3]] == [TrialState.FAIL] * 3
     reasons = [trial.user_attrs["error"] for trial in search.study.trials[:3]]
     assert reasons == ["out of memory", "ValueError: no such clip", "the trial's process failed"]
+
+
+def test_storage_that_fails_is_not_the_trials_fault(search, tmp_path):
+    search.suggest("a")
+    said = "/phases/k/a: no room left"
+    (tmp_path / "error.txt").write_text(f"Failure # 4\nTraceback\nmm_ray.errors.StorageError: {said}\n")
+    search.watch("a", str(tmp_path))
+    search.on_trial_complete("a", error=True)
+    assert search.study.trials[0].state == TrialState.RUNNING
+    assert Budget(search, Limits()).stop_all()
+    assert search.refusal == said
 
 
 @pytest.mark.parametrize("score", [float("nan"), None])

@@ -1,0 +1,175 @@
+"""Faults at random moments through whole studies and runs; at the end all must be as in an undisturbed one.
+
+    python -m benchmarks.chaos [--faults 100] [--seed 0] [--seconds 2400]
+
+A study (`mm_ray.tune`: a TPE with ASHA, phases of varying length) and a single run (`mm_ray.train`) go through a Ray cluster of
+this script's own, a head and three workers, first in peace and then again and again under fire. When a fault has struck, the
+next one waits until the command makes progress again, and a random while longer. Faults of disks need root on Linux, since the
+phase store and the run folders lie on small file systems in a mount namespace of their own; elsewhere they are left out.
+
+Every run is compared with the undisturbed one of its kind: trials by number, state, parameters, values and curves; rows of
+`trials.jsonl` or `rounds.jsonl`, none lost or doubled; the student's digest; its test. Any difference ends in exit code 1.
+"""
+
+import argparse
+import os
+import random
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.chaos_faults import FAULTS, deck
+from benchmarks.chaos_hunt import RUNS, Hunt, Run
+from benchmarks.chaos_stage import Stage
+from benchmarks.results import FOLDER, write_result
+from benchmarks.systems import ROOT
+
+PLACE, MOUNTS = "CHAOS_FOLDER", "CHAOS_MOUNTS"
+LOST = (
+    "seconds lost: from the last stored state before the fault to the second one after it, less what the undisturbed run takes "
+    "between the same two; the fault's own duration (30 s of refusal, the time until a node or a disk's room is back) is in it"
+)
+
+
+def main() -> None:
+    """Hunt, compare, print, write."""
+    parser = argparse.ArgumentParser("benchmarks.chaos")
+    parser.add_argument("--faults", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=2400, help="No fault is injected later than that")
+    flags = parser.parse_args()
+    if PLACE not in os.environ:
+        _move_in()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    folder, started = Path(os.environ[PLACE]), time.monotonic()
+    try:
+        stage = Stage(folder, os.environ[MOUNTS] == "1")
+        try:
+            calm, hunted = hunts(stage, flags.faults, flags.seed, started + flags.seconds)
+        finally:
+            stage.close()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    content = summary(calm, hunted, time.monotonic() - started)
+    text = table(content)
+    print(text)
+    write_result("chaos", {"seed": flags.seed, **content})
+    (FOLDER / "chaos.md").write_text(f"# Faults survived\n\n{text}\n")
+    if content["differences"] or not all(event["recovered"] for event in content["events"]):
+        sys.exit(f"not survived; runs that differ from the undisturbed one: {content['differences']}")
+
+
+def _move_in() -> None:
+    """Begin anew with a folder, a token and Ray's files of our own, and where that is allowed with our own mounts."""
+    folder = tempfile.mkdtemp(prefix="chaos-")
+    may_mount = os.geteuid() == 0 and bool(shutil.which("unshare")) and not subprocess.run(["unshare", "-m", "true"]).returncode
+    own = {
+        PLACE: folder,
+        MOUNTS: str(int(may_mount)),
+        "PYTHONPATH": str(ROOT),
+        "RAY_TMPDIR": folder,
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "OMP_NUM_THREADS": "1",
+    }
+    keep = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    command = [*(["unshare", "-m"] if may_mount else []), sys.executable, "-m", "benchmarks.chaos", *sys.argv[1:]]
+    os.execvpe(command[0], command, keep | own)
+
+
+def hunts(stage: Stage, faults: int, seed: int, until: float) -> tuple[dict[str, Run], list[Run]]:
+    """The undisturbed run of each kind, and those under fire: each kind in turn, until its faults are used up."""
+    calm = {kind: one_run(Hunt(kind, stage, 0)) for kind in RUNS}
+    decks = {
+        kind: [name for name in deck(kind, faults, seed) if stage.may_mount or not FAULTS[name].needs_disk] for kind in RUNS
+    }
+    hunted, chance = list[Run](), random.Random(seed)
+    while any(decks.values()) and time.monotonic() < until:
+        for kind in (kind for kind in RUNS if decks[kind]):
+            hunted.append(one_run(Hunt(kind, stage, len(hunted) + 1), calm[kind], decks[kind], chance, until))
+    return calm, hunted
+
+
+def one_run(hunt: Hunt, *fire: Any) -> Run:
+    """A run to its end, and a line about it."""
+    try:
+        run = hunt.fire(*fire) if fire else hunt.peace()
+    finally:
+        hunt.close()
+    print(f"{hunt.kind}: {run.seconds:.0f} s with {len(run.events)} faults, {len(run.seen)} states", flush=True)
+    return run
+
+
+def summary(calm: dict[str, Run], hunted: Sequence[Run], seconds: float) -> dict[str, Any]:
+    """All figures."""
+    events = [
+        {"run": number, "fault": event.fault, "at_s": round(event.struck - run.began, 1), "recovered": event.recovered,
+         "exit_codes": event.codes, "lost_s": round(run.lost(event, calm[run.kind]), 1)}
+        for number, run in enumerate(hunted, 1) for event in run.events
+    ]  # fmt: skip
+    runs = [run_row(run, calm[run.kind]) for run in hunted]
+    differences = [f"run {number}: {', '.join(run['different'])}" for number, run in enumerate(runs, 1) if run["different"]]
+    return {
+        "seconds": round(seconds, 1), "lost_s_is": LOST, "faults": by_fault(events), "runs": runs, "events": events,
+        "differences": differences,
+    }  # fmt: skip
+
+
+def run_row(run: Run, calm: Run) -> dict[str, Any]:
+    """A run's figures, and what of it is not as in the undisturbed one."""
+    different = [name for name, value in run.left.items() if value != calm.left[name]]
+    seconds = {"seconds": round(run.seconds, 1), "undisturbed_s": round(calm.seconds, 1)}
+    return {"kind": run.kind, **seconds, "faults": len(run.events), "different": different}
+
+
+def by_fault(events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Number, recovered and seconds lost of each kind of fault that struck."""
+    rows = []
+    for name in FAULTS:
+        mine = [event for event in events if event["fault"] == name]
+        lost = [event["lost_s"] for event in mine]
+        if mine:
+            recovered = sum(event["recovered"] for event in mine)
+            figures = {"lost_s_median": median(lost), "lost_s_most": max(lost), "lost_s_sum": round(sum(lost), 1)}
+            rows.append({"fault": name, "number": len(mine), "recovered": recovered, **figures})
+    return rows
+
+
+def table(content: dict[str, Any]) -> str:
+    """The figures for people."""
+    rows = content["faults"]
+    total, recovered = (sum(row[key] for row in rows) for key in ("number", "recovered"))
+    missing = [name for name in FAULTS if name not in {row["fault"] for row in rows}]
+    extra = sum(run["seconds"] - run["undisturbed_s"] for run in content["runs"])
+    studies = sum(run["kind"] == "study" for run in content["runs"])
+    undisturbed = ", ".join(sorted({f"{run['kind']} {run['undisturbed_s']:.0f} s" for run in content["runs"]}))
+    equal = sum(not run["different"] for run in content["runs"])
+    lines = [
+        "| fault | number | recovered | seconds lost: median | most |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {row['fault']} | {row['number']} | {row['recovered']} | {row['lost_s_median']:.1f} | {row['lost_s_most']:.1f} |"
+            for row in rows
+        ),
+        f"| all | {total} | {recovered} | | |",
+        "",
+        f"{studies} studies and {len(content['runs']) - studies} single runs under fire (undisturbed: {undisturbed}) took "
+        f"{extra:.0f} s longer in all, of which {sum(row['lost_s_sum'] for row in rows):.0f} s lie at the faults.",
+        f"{equal} of {len(content['runs'])} ended as the undisturbed one: no trial or round lost or doubled, equal digests.",
+        f"Here {content['lost_s_is']}.",
+        *([f"Not tried here: {'; '.join(missing)}."] if missing else []),
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
