@@ -6,7 +6,7 @@ from pathlib import Path
 
 def tree_pss_mb() -> float:
     """Proportional set size of the whole tree, MB: what processes share is counted once."""
-    return sum(map(_pss_kb, tree(os.getpid()))) / 1024
+    return sum(map(pss_mb, tree(os.getpid())))
 
 
 def tree(root: int) -> set[int]:
@@ -25,9 +25,10 @@ def _parent(pid: int) -> int:
         return -1
 
 
-def _pss_kb(pid: int) -> int:
+def pss_mb(pid: int) -> float:
+    """Proportional set size of a process, MB; 0 if it is gone."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:
-        return 0
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+        return 0.0
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024

@@ -104,23 +104,39 @@ def _file_arguments(parser: ArgumentParser, arguments: Sequence[str]) -> list[st
     path = value_of("--config", arguments)
     if path is None:
         return []
-    try:
-        tree = yaml.safe_load(Path(path).read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--config={path}: cannot be read ({error}); give a run's config.yaml or best.yaml") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"--config={path}: is not YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
-        raise UserError(f"--config={path}: holds no config fields; give a run's config.yaml or best.yaml")
-    known = _flag_names(parser)
-    flat = flatten(tree)
+    known, flat = _flag_names(parser), _read_fields(path)
     for name in flat:
         if name not in known:
             nearest = difflib.get_close_matches(name, known, n=1)
             raise bad_value(
                 "--config", path, f"{name} is no config field" + (f"; did you mean {nearest[0]}?" if nearest else "")
             )
-    return [f"--{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in flat.items()]
+    return [f"--{name}={_as_flag(path, name, value)}" for name, value in flat.items()]
+
+
+def _read_fields(path: str) -> dict[str, Any]:
+    """The fields of a YAML file by dotted name. An alias is refused: a few lines of them unfold to more than memory holds."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+            raise UserError(f"--config={path}: has an alias (*name); write its value out")
+        tree = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--config={path}: cannot be read ({error}); give a run's config.yaml or best.yaml") from error
+    except UserError:
+        raise
+    except (yaml.YAMLError, ValueError, LookupError, RecursionError) as error:  # ValueError: the 40th of May
+        raise UserError(f"--config={path}: is not YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
+        raise UserError(f"--config={path}: holds no config fields; give a run's config.yaml or best.yaml")
+    return flatten(tree)
+
+
+def _as_flag(path: str, name: str, value: Any) -> str:
+    try:
+        return value if isinstance(value, str) else json.dumps(value)
+    except TypeError as error:
+        raise bad_value("--config", path, f"{name} is a {type(value).__name__}, which no field takes; quote it") from error
 
 
 def value_of(flag: str, arguments: Sequence[str]) -> str | None:

@@ -5,6 +5,7 @@ value is refused before anything starts; checks against the data or the cluster 
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -367,6 +368,8 @@ class ClientsConfig:
     Args:
         sample_frac: Fraction of each client type (audio-only, audiovisual) per round, at least one of each.
         dropout_frac: Each sampled client fails to answer with this probability: it gets the parameters and sends nothing.
+        deadline_s: A training round goes on after so many seconds with what has arrived, at least one chunk, and names the
+            clients that were late; 0 waits for all. Who is late hangs on the machine: such a run is not repeatable bit for bit.
         chunk_size: Clients per chunk, the unit of work that an actor pulls and that is retried if it dies.
         vectorize: Train the clients of a chunk together, as one stacked network (`on`) or one by one (`off`); the results
             differ in their last bits. `auto` is what was measured to be faster (docs/speed.md).
@@ -377,6 +380,7 @@ class ClientsConfig:
 
     sample_frac: float = 0.3
     dropout_frac: float = 0.0
+    deadline_s: float = 0.0
     chunk_size: int = 2
     vectorize: Literal["auto", "on", "off"] = "auto"
     num_actors: int = 0
@@ -387,6 +391,7 @@ class ClientsConfig:
         """Refuse values without a meaning."""
         _check(0 < self.sample_frac <= 1, "clients.sample_frac", self.sample_frac, "is a fraction in (0, 1]")
         _check(0 <= self.dropout_frac < 1, "clients.dropout_frac", self.dropout_frac, "is a fraction in [0, 1)")
+        _check(0 <= self.deadline_s < math.inf, "clients.deadline_s", self.deadline_s, "needs 0 (wait for all) or more seconds")
         _check(self.chunk_size >= 1, "clients.chunk_size", self.chunk_size, "needs at least 1 client")
         _check(self.num_actors >= 0, "clients.num_actors", self.num_actors, "needs 0 (as many as fit) or more")
         _check(self.num_cpus >= 0.01, "clients.num_cpus", self.num_cpus, "needs at least 0.01; a fraction such as 0.25 is fine")

@@ -1,10 +1,12 @@
-"""Files of a run on a local disk: each written whole or not at all, and a full disk told in one line."""
+"""Files of a run on a local disk: each written whole or not at all, read with a word on what is wrong with them."""
 
 import errno
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from mm_ray.errors import StorageError, UserError
 
@@ -65,3 +67,19 @@ def write_text(path: Path, text: str) -> None:
 
     """
     write_bytes(path, text.encode())
+
+
+def read_object(path: Path, remedy: str) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        UserError: The file cannot be read, or holds anything else; `remedy` says what to do.
+
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: no JSON, or no UTF-8
+        raise UserError(f"{path}: cannot be read ({' '.join(str(error).split())}); {remedy}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: holds no JSON object; {remedy}")
+    return content

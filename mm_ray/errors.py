@@ -5,7 +5,13 @@ from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """A mistake in a config, a path, a media file or the size of the cluster; its text is one line that says what to do."""
+    """A mistake in a config, a path, a media file or the size of the cluster; its text is one line that says what to do.
+
+    Whatever a file put into the text, it stays one line, and sends nothing to the terminal but letters.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text.split())))
 
 
 class StorageError(UserError):

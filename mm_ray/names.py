@@ -21,7 +21,7 @@ def modules_in(package: str) -> tuple[str, ...]:
     return tuple(sorted(name for name in names if not name.startswith("_")))
 
 
-def resolve(field: str, name: str, package: str) -> ModuleType:
+def resolve(field: str, name: str, package: str, needs: str = "") -> ModuleType:
     """The module that a name stands for.
 
     Args:
@@ -29,22 +29,34 @@ def resolve(field: str, name: str, package: str) -> ModuleType:
         name: A short name (a module in the package's folder; dashes and underscores are the same) or a dotted name of
             anything importable.
         package: Dotted name of the folder.
+        needs: What the module must define.
 
     Raises:
-        UserError: An unknown short name (lists what is there and the nearest match), or a dotted name that does not import.
+        UserError: An unknown short name (lists what is there and the nearest match), a dotted name that does not import, or a
+            module that lacks what it needs.
 
     """
-    if "." in name:
-        return _import(field, name)
     short, known = name.replace("-", "_"), modules_in(package)
-    if short not in known:
+    if "." not in name and short not in known:
         raise unknown_name(field, name, known)
-    return importlib.import_module(f"{package}.{short}")
+    module = import_named(field, name, name) if "." in name else importlib.import_module(f"{package}.{short}")
+    if needs and not hasattr(module, needs):
+        raise bad_value(field, name, f"the module has no {needs}; see those of {package.replace('.', '/')}/")
+    return module
 
 
-def _import(field: str, name: str) -> ModuleType:
+def import_named(field: str, name: str, module: str) -> ModuleType:
+    """Import a module that the user named in a field; it runs its code.
+
+    Raises:
+        UserError: It does not import, whatever it raises.
+
+    """
     try:
-        return importlib.import_module(name)
-    except (ImportError, ValueError, TypeError) as error:
+        return importlib.import_module(module)
+    except ImportError as error:
         reason = " ".join(str(error).split())
         raise bad_value(field, name, f"cannot be imported ({reason}); is its folder on PYTHONPATH?") from error
+    except (Exception, SystemExit) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise bad_value(field, name, f"cannot be imported ({reason}); mend the module") from error

@@ -13,6 +13,7 @@ from mm_ray.cli import add_run_flags, experiment_parser, parse, run_main
 from mm_ray.config import DataConfig
 from mm_ray.data.load import load_data
 from mm_ray.data.table import FeatureTable
+from mm_ray.errors import bad_value
 from mm_ray.fed.executor import SerialExecutor
 from mm_ray.fed.experiment import Plan, plan_experiment, run_experiment
 from mm_ray.fed.files import check_place
@@ -34,6 +35,8 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--serial", action="store_true", help="Run in this process without Ray: same bits, easy to debug")
     parser.add_argument("--control", action="store_true", help="Also run the cross-entropy control for as many rounds")
     config, flags = parse(parser, argv)
+    if flags.serial and config.clients.deadline_s:
+        raise bad_value("clients.deadline_s", config.clients.deadline_s, "a serial run waits for all; leave out one of the two")
     torch.set_num_threads(1)
     table = load_with_progress(config.data, flags.runs)
     plan = plan_experiment(config, table)

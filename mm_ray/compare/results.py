@@ -1,6 +1,7 @@
 """The results of cells: one JSON file each, so that a comparison goes on where it was stopped; and the table of them."""
 
 import csv
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 from mm_ray.compare.cells import Cell
 from mm_ray.config import ExperimentConfig
-from mm_ray.disk import write_text
+from mm_ray.disk import read_object, write_text
 
 COLUMNS = (
     "method", "video_missing", "alpha", "seed", "fold", "top1", "uar", "macro_f1", "dev_top1", "teacher_top1",
@@ -40,8 +41,7 @@ class CellResults:
 
     def read(self, cell: Cell) -> dict[str, Any]:
         """A cell's result."""
-        result: dict[str, Any] = json.loads(self._path(cell).read_text())
-        return result
+        return read_object(self._path(cell), "delete it, and the same command computes it again")
 
     def _path(self, cell: Cell) -> Path:
         return self._folder / f"{cell.key(self._base)}.json"
@@ -65,7 +65,8 @@ def row_of(cell: Cell, result: dict[str, Any]) -> dict[str, Any]:
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """One line a cell."""
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows([row | {"tuned": json.dumps(row["tuned"]) if row["tuned"] else ""} for row in rows])
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows([row | {"tuned": json.dumps(row["tuned"]) if row["tuned"] else ""} for row in rows])
+    write_text(path, text.getvalue())

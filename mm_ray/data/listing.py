@@ -9,7 +9,7 @@ from pathlib import Path
 from pyarrow import fs
 
 from mm_ray.config import DataConfig
-from mm_ray.data.places import is_uri, locate, read_bytes, size_of
+from mm_ray.data.places import is_uri, locate, read_text, size_of
 from mm_ray.errors import bad_value, unknown_name
 
 _TEXTS = ".txt .md .rst .pdf .log .csv .tsv .json .jsonl .xml .html .yaml .yml .ini .srt .vtt"
@@ -69,7 +69,7 @@ def wanted_classes(data: DataConfig, known: Iterable[str]) -> tuple[str, ...]:
     if not data.classes:
         return tuple(names)
     is_file = size_of(data.classes) is not None
-    text = read_bytes(data.classes).decode() if is_file else data.classes.replace(",", "\n")
+    text = read_text(data.classes) if is_file else data.classes.replace(",", "\n")
     asked = sorted({line.strip() for line in text.splitlines() if line.strip()})
     for name in asked:
         if name not in names:

@@ -9,7 +9,7 @@ from typing import IO, Any, cast
 
 from pyarrow import fs
 
-from mm_ray.errors import bad_value
+from mm_ray.errors import UserError, bad_value
 
 _OBJECT_STORES = ("s3", "gcs", "abfs")
 """They have no folders, and show an object only when it is complete."""
@@ -89,6 +89,19 @@ def read_bytes(place: str | Path) -> bytes:
     """The contents of a file."""
     with open_binary(place) as file:
         return file.read()
+
+
+def read_text(place: str | Path) -> str:
+    """The contents of a text file, UTF-8 with or without its mark.
+
+    Raises:
+        UserError: It is not there, may not be read, or is no text.
+
+    """
+    try:
+        return read_bytes(place).decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{place}: cannot be read ({' '.join(str(error).split())}); give a text file in UTF-8") from error
 
 
 def names_in(folder: str | Path) -> list[str]:

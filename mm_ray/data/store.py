@@ -158,7 +158,8 @@ def write_table(place: str, table: pa.Table) -> None:
     """Write a Parquet file, whole or not at all."""
 
     def write(path: str, filesystem: Any) -> None:
-        pq.write_table(table, path, filesystem=filesystem, compression="zstd", use_dictionary=["group", "label"])
+        options = {"compression": "zstd", "use_dictionary": ["group", "label"], "write_page_checksum": True}
+        pq.write_table(table, path, filesystem=filesystem, **options)
 
     write_whole(place, write)
 

@@ -4,7 +4,8 @@ Shape suffixes: X frames of all clips (of the one modality), N clips, N1 = N + 1
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,9 +92,10 @@ def read_header(places: Sequence[str]) -> Header:
     for place, content in zip(places, described, strict=True):
         if content["format"] != FORMAT_VERSION:
             raise UserError(f"{place}: has format {content['format']}, this version reads {FORMAT_VERSION}; prepare it anew")
-    settings = Settings.from_json(described[0])
-    for place, content in zip(places, described, strict=True):
-        if Settings.from_json(content) != settings:
+    read = [_settings(place, content) for place, content in zip(places, described, strict=True)]
+    settings = read[0]
+    for place, other in zip(places, read, strict=True):
+        if other != settings:
             raise UserError(f"{place}: has other settings than its neighbours; prepare it anew in an empty folder")
     parts = add_fingerprints(content["fingerprint"] for content in described)
     whole = digest([json.dumps(settings.to_json()).encode(), parts.encode()])
@@ -104,9 +106,27 @@ def read_header(places: Sequence[str]) -> Header:
 
 
 def read_columns(place: str, columns: Sequence[str]) -> pa.Table:
-    """Columns of a shard."""
+    """Columns of a shard.
+
+    Raises:
+        UserError: It is cut off, was changed since it was written, or lacks a column.
+
+    """
     filesystem, path = locate(place)
-    return pq.ParquetFile(path, filesystem=filesystem, pre_buffer=True).read(list(columns)).replace_schema_metadata(None)
+    with _names_broken(place):
+        file = pq.ParquetFile(path, filesystem=filesystem, pre_buffer=True, page_checksum_verification=True)
+        return file.read(list(columns)).select(list(columns)).replace_schema_metadata(None)
+
+
+@contextmanager
+def _names_broken(place: str) -> Iterator[None]:
+    try:
+        yield
+    except UserError:
+        raise
+    except (pa.ArrowException, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{place}: is no shard of a feature store, or damaged ({reason}); delete it, prepare anew") from error
 
 
 def _finished_shards(store: str | Path) -> list[str]:
@@ -122,11 +142,18 @@ def _finished_shards(store: str | Path) -> list[str]:
 
 def _metadata(place: str) -> dict[str, Any]:
     filesystem, path = locate(place)
-    schema = pq.read_schema(path, filesystem=filesystem)
-    if b"mm_ray" not in (schema.metadata or {}):
-        raise UserError(f"{place}: is no shard of a feature store; python -m mm_ray.prepare writes them")
-    content: dict[str, Any] = json.loads(schema.metadata[b"mm_ray"])
-    return content
+    with _names_broken(place):
+        schema = pq.read_schema(path, filesystem=filesystem)
+        if b"mm_ray" not in (schema.metadata or {}):
+            raise UserError(f"{place}: is no shard of a feature store; python -m mm_ray.prepare writes them")
+        content: dict[str, Any] = json.loads(schema.metadata[b"mm_ray"])
+        content["format"], int(content["fingerprint"], 16), int(content["video_features"])
+        return content
+
+
+def _settings(place: str, content: dict[str, Any]) -> Settings:
+    with _names_broken(place):
+        return Settings.from_json(content)
 
 
 def _features(

@@ -4,7 +4,6 @@ Shape suffixes: S video frames, H height, W width, D video features.
 """
 
 import hashlib
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,7 +15,7 @@ import numpy as np
 from mm_ray.config import DataConfig, FeatureConfig
 from mm_ray.data.sight import Size
 from mm_ray.errors import UserError, bad_value
-from mm_ray.names import resolve
+from mm_ray.names import import_named, resolve
 
 PACKAGE = "mm_ray.data.video"
 _FIELD = "data.features.video"
@@ -73,7 +72,7 @@ def find_recipe(name: str) -> VideoRecipe:
         UserError: There is none, or the function does not import.
 
     """
-    return _own(name) if ":" in name else cast(VideoRecipe, resolve(_FIELD, name, PACKAGE))
+    return _own(name) if ":" in name else cast(VideoRecipe, resolve(_FIELD, name, PACKAGE, "compute"))
 
 
 @dataclass(frozen=True)
@@ -106,11 +105,7 @@ class _OwnFunction:
 
 def _own(name: str) -> VideoRecipe:
     module_name, _, function_name = name.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except (ImportError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise bad_value(_FIELD, name, f"cannot be imported ({reason}); is its folder on PYTHONPATH?") from error
+    module = import_named(_FIELD, name, module_name)
     function = getattr(module, function_name, None)
     if not callable(function):
         raise UserError(f"{_FIELD}={name}: {module_name} has no function {function_name or 'named'}; give module:function")

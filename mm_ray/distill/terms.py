@@ -52,7 +52,7 @@ def parse_loss(text: str) -> tuple[Term, ...]:
 
 def _term(piece: str, text: str) -> Term:
     name, colon, weight = piece.partition(":")
-    module = resolve("phase2.loss", name, "mm_ray.distill.losses")
+    module = resolve("phase2.loss", name, "mm_ray.distill.losses", "loss")
     short = name if "." in name else name.replace("-", "_")
     uses, features = getattr(module, "USES", None), getattr(module, "FEATURES", False)
     rowwise = getattr(module, "ROWWISE", False)

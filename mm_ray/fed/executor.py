@@ -32,8 +32,10 @@ class Executor(Protocol):
         """A phase begins: what its clients get once."""
         ...
 
-    def run_round(self, params: Arrays, round_number: int, chunks: Sequence[Chunk]) -> list[ClientUpdate]:
-        """The sum of each chunk, in the order of the chunks."""
+    def run_round(
+        self, params: Arrays, round_number: int, chunks: Sequence[Chunk], deadline_s: float = 0.0
+    ) -> Sequence[ClientUpdate | None]:
+        """The sum of each chunk, in the order of the chunks; `None` for one that was late (`Phase.deadline_s`)."""
         ...
 
     def confusions(self, split: str, networks: Sequence[str], params: Arrays, model: ModelConfig) -> list[np.ndarray]:
@@ -90,8 +92,10 @@ class SerialExecutor:
         """Remember the phase."""
         self._phase, self._material, self._federation = phase, material, federation
 
-    def run_round(self, params: Arrays, round_number: int, chunks: Sequence[Chunk]) -> list[ClientUpdate]:
-        """One chunk after the other."""
+    def run_round(
+        self, params: Arrays, round_number: int, chunks: Sequence[Chunk], deadline_s: float = 0.0
+    ) -> list[ClientUpdate]:
+        """One chunk after the other; it waits for all."""
         federation = self._federation
         context = RoundContext(federation.seed, round_number, params, self._material, federation.table, federation.shapes)
         return [run_chunk(self._phase, context, chunk) for chunk in chunks]

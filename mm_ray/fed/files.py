@@ -121,6 +121,8 @@ class Files:
                     return work()
             except FileNotFoundError:
                 raise
+            except (NotADirectoryError, IsADirectoryError) as error:  # no outage: something else has this name
+                raise StorageError(f"{place}: cannot be used ({_one_line(error)}); remove what has its name") from error
             except OSError as error:
                 if time.monotonic() + pause > until:
                     raise StorageError(f"{place}: does not answer ({_one_line(error)}); try again when it does") from error

@@ -26,6 +26,7 @@ RENEWAL_S = 3.0
 EXPIRY_S = 20.0
 WITHDRAWAL_S = 0.05
 PREFIX = "lease-"
+CLAIM = ("renewals", "host", "process", "pid")
 
 
 class Lease:
@@ -79,11 +80,12 @@ class Lease:
         self._files.write(self._path(self._mine), json.dumps(content).encode(), patience_s)
 
     def _read(self, name: str) -> dict[str, object]:
+        """A claim; nothing if it is gone, or no claim at all."""
         try:
             content: dict[str, object] = json.loads(self._files.read(self._path(name)))
-        except (FileNotFoundError, ValueError):
+            return {field: content[field] for field in CLAIM} | {"pid": int(str(content["pid"]))}
+        except (FileNotFoundError, ValueError, TypeError, KeyError, RecursionError):
             return {}
-        return content
 
     def _delete(self, name: str) -> None:
         try:

@@ -1,7 +1,7 @@
 """The round loop: the only one. A generator of round reports; hosts drive it and decide nothing."""
 
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
@@ -17,7 +17,7 @@ from mm_ray.fed.phase import Phase, Role
 from mm_ray.fed.phase_store import PhaseStore, phase_key
 from mm_ray.fed.scoring import dev_metrics
 from mm_ray.models.network import PARTS
-from mm_ray.types import Arrays, ClientUpdate, RoundReport, ServerState, sent_to_clients
+from mm_ray.types import Arrays, ClientData, ClientUpdate, RoundReport, ServerState, sent_to_clients
 
 KEEP_EVERY = 5
 """A killed run recomputes at most so many rounds."""
@@ -131,7 +131,10 @@ class _PhaseRun:
         started, _ = time.perf_counter(), self.executor.spent()
         cohort = self.phase.plan(self.federation, number)
         answering = [client for client in cohort if self.phase.answers(self.federation, number, client)]
-        updates = self.executor.run_round(sent_to_clients(state), number, chunks_of(answering, self.chunk_size))
+        chunks, deadline_s = chunks_of(answering, self.chunk_size), self.phase.deadline_s
+        arrived = self.executor.run_round(sent_to_clients(state), number, chunks, deadline_s)
+        updates = [late(chunk, deadline_s) if u is None else u for chunk, u in zip(chunks, arrived, strict=True)]
+        answering = [client for chunk, update in zip(chunks, arrived, strict=True) if update is not None for client in chunk]
         total = reduce(add, updates, ClientUpdate())
         state = self.phase.server_update(state, total)
         metrics = train_metrics(total.metrics)
@@ -169,6 +172,11 @@ class _PhaseRun:
 def _key_content(phase: Phase, federation: Federation, outcomes: Outcomes) -> dict[str, Any]:
     sources = [[*role, outcomes[role.phase].key, outcomes[role.phase].best_round(role.network)] for role in phase.sources]
     return {"federation": federation.identity, "sources": sources, "phase": phase.settings()}
+
+
+def late(chunk: Sequence[ClientData], deadline_s: float) -> ClientUpdate:
+    """What goes into the round's sum for a chunk that did not arrive: nothing but its clients' names."""
+    return ClientUpdate(refused={client.id: f"no answer within {deadline_s:g} s" for client in chunk})
 
 
 def train_metrics(sums: Mapping[str, float]) -> dict[str, float]:

@@ -54,7 +54,7 @@ def find_method(config: ExperimentConfig) -> Method:
         UserError: An unknown name.
 
     """
-    method: Method = resolve("method", config.method, "mm_ray.methods").build(config)
+    method: Method = resolve("method", config.method, "mm_ray.methods", "build").build(config)
     return method
 
 
@@ -67,6 +67,7 @@ def training(config: ExperimentConfig, settings: Phase1Config | Phase2Config) ->
         "server": settings.server,
         "sample_frac": clients.sample_frac,
         "dropout_frac": clients.dropout_frac,
+        "deadline_s": clients.deadline_s,
         "chunk_size": clients.chunk_size,
         "vectorize": clients.vectorize != "off",
     }

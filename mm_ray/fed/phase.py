@@ -46,6 +46,11 @@ class Phase(Protocol):
         """The networks that its state holds and that are evaluated on the dev set after each round."""
         ...
 
+    @property
+    def deadline_s(self) -> float:
+        """After so many seconds a round goes on with the chunks that have arrived, at least one; 0 waits for all."""
+        ...
+
     def check(self, federation: Federation) -> None:
         """Refuse a federation in which the phase cannot work (UserError)."""
         ...

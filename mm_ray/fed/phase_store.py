@@ -11,7 +11,9 @@ A state file is written whole or not at all, and two processes that write the sa
 import hashlib
 import json
 import posixpath
-from collections.abc import Mapping, Sequence
+import re
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,8 +24,9 @@ from mm_ray.errors import UserError, bad_value
 from mm_ray.fed.files import Files
 from mm_ray.types import RoundReport, ServerState
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 HEADER = "mm_ray"
+"""One entry, `CHECKSUM CHECKSUM JSON`: of what follows, and of the tensors. A changed byte would go into all later rounds."""
 MAX_HEADER_BYTES = 100_000_000
 """The limit of safetensors; a file that asks for more is something else."""
 
@@ -54,28 +57,32 @@ class PhaseStore:
 
     def rounds(self, key: str) -> list[int]:
         """The rounds with a stored state, ascending."""
-        names = (name for name in self.files.list(key) if name.startswith("round-") and name.endswith(".safetensors"))
-        return sorted(int(name[len("round-") : -len(".safetensors")]) for name in names)
+        found = map(_STATE_NAME.fullmatch, self.files.list(key))
+        return sorted(int(match[1]) for match in found if match)
 
     def save(self, key: str, round_number: int, state: ServerState, reports: Sequence[RoundReport]) -> None:
         """Store the state after a round, with the reports of the rounds since the last stored one."""
-        header = {"meta": dict(state.meta), "reports": [report.to_json() for report in reports]}
+        header = json.dumps({"meta": dict(state.meta), "reports": [report.to_json() for report in reports]})
         tensors = {name: np.ascontiguousarray(array) for name, array in state.tensors.items()}
-        self.files.write(_state_name(key, round_number), save(tensors, {HEADER: json.dumps(header)}))
+        text = f"{_tensors_checksum(tensors)} {header}"
+        self.files.write(_state_name(key, round_number), save(tensors, {HEADER: f"{_checksum([text.encode()])} {text}"}))
 
     def load(self, key: str, round_number: int) -> ServerState:
         """The state after a round.
 
         Raises:
-            UserError: The file is not a state of this format.
+            UserError: The file is not a state of this format, or was changed since it was written.
 
         """
         data = self.files.read(_state_name(key, round_number))
-        header = self._header(key, round_number, data)
+        header, check = self._header(key, round_number, data)
         try:
-            return ServerState(load(data), header["meta"])
-        except SafetensorError as error:
-            raise self._broken(key, round_number, error) from error
+            tensors = load(data)
+        except (SafetensorError, ValueError, KeyError, TypeError) as error:
+            raise self._broken(key, round_number, str(error)) from error
+        if _tensors_checksum(tensors) != check:
+            raise self._broken(key, round_number, "its tensors were changed")
+        return ServerState(tensors, header["meta"])
 
     def copy(self, key: str, round_number: int, target: "PhaseStore") -> None:
         """Copy a stored state, with its reports, into another store that lacks it."""
@@ -84,13 +91,23 @@ class PhaseStore:
             target.files.write(name, self.files.read(name))
 
     def reports(self, key: str, up_to: int) -> list[RoundReport]:
-        """The reports of rounds 1 to `up_to`, which must be a stored round."""
+        """The reports of rounds 1 to `up_to`, which must be a stored round.
+
+        Raises:
+            UserError: A file is not a state of this format, its header was changed since it was written, or one is missing.
+
+        """
         by_round: dict[int, RoundReport] = {}
         for round_number in self.rounds(key):
             if round_number <= up_to:
-                header = self._header(key, round_number, self._head(key, round_number))
+                header, _ = self._header(key, round_number, self._head(key, round_number))
                 by_round |= {report["round"]: RoundReport(**report) for report in header["reports"]}
-        return [by_round[number] for number in sorted(by_round)]
+        missing = set(range(1, up_to + 1)) - set(by_round)
+        if missing:
+            place = posixpath.join(self.root, key)
+            remedy = "delete the folder"
+            raise bad_value("phases", place, f"lacks round {min(missing)}, whose file was removed; {remedy}")
+        return [by_round[number] for number in range(1, up_to + 1)]
 
     def _head(self, key: str, round_number: int) -> bytes:
         """Length and header of a state file, without its tensors."""
@@ -98,18 +115,40 @@ class PhaseStore:
         size = int.from_bytes(self.files.read(name, 8), "little")
         return self.files.read(name, 8 + min(size, MAX_HEADER_BYTES))
 
-    def _header(self, key: str, round_number: int, data: bytes) -> dict[str, Any]:
+    def _header(self, key: str, round_number: int, data: bytes) -> tuple[dict[str, Any], str]:
+        """Meta and reports, and the checksum that the tensors should have."""
         try:
             size = int.from_bytes(data[:8], "little")
-            header: dict[str, Any] = json.loads(json.loads(data[8 : 8 + size])["__metadata__"][HEADER])
-        except (ValueError, KeyError) as error:
-            raise self._broken(key, round_number, error) from error
-        return header
+            checksum, _, text = json.loads(data[8 : 8 + size])["__metadata__"][HEADER].partition(" ")
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise self._broken(key, round_number, f"{type(error).__name__} in its header") from error
+        if _checksum([text.encode()]) != checksum:
+            raise self._broken(key, round_number, "its header was changed")
+        tensors, _, content = text.partition(" ")
+        header: dict[str, Any] = json.loads(content)
+        return header, tensors
 
-    def _broken(self, key: str, round_number: int, error: Exception) -> UserError:
+    def _broken(self, key: str, round_number: int, reason: str) -> UserError:
         path = posixpath.join(self.root, _state_name(key, round_number))
-        return bad_value("phases", path, f"is not a phase state ({type(error).__name__}); delete its folder")
+        remedy = "delete its folder"
+        return bad_value("phases", path, f"is not a phase state of this version ({' '.join(reason.split())}); {remedy}")
+
+
+_STATE_NAME = re.compile(r"round-([0-9]{6,})\.safetensors")
 
 
 def _state_name(key: str, round_number: int) -> str:
     return posixpath.join(key, f"round-{round_number:06d}.safetensors")
+
+
+def _tensors_checksum(tensors: Mapping[str, np.ndarray]) -> str:
+    """Of names, types, shapes and bytes."""
+    described = {name: f"{name} {array.dtype} {array.shape}".encode() for name, array in tensors.items()}
+    return _checksum(piece for name in sorted(tensors) for piece in (described[name], tensors[name]))
+
+
+def _checksum(pieces: Iterable[Any]) -> str:
+    value = 0
+    for piece in pieces:
+        value = zlib.crc32(piece, value)
+    return f"{value:08x}"

@@ -43,6 +43,8 @@ class TrainingPhase:
     server: ServerConfig = field(default=ServerConfig(), kw_only=True)
     dropout_frac: float = field(default=0.0, kw_only=True)
     """Probability that a sampled client does not answer."""
+    deadline_s: float = field(default=0.0, kw_only=True)
+    """See `mm_ray.fed.phase.Phase.deadline_s`."""
     vectorize: bool = field(default=False, kw_only=True)
     """Whether the clients of a chunk are trained together."""
 
@@ -67,7 +69,11 @@ class TrainingPhase:
             "sample_frac": self.sample_frac,
             "chunk_size": self.chunk_size,
         }
-        options = {"dropout_frac": self.dropout_frac, "vectorize": self.vectorize and self.stacks}
+        options = {
+            "dropout_frac": self.dropout_frac,
+            "deadline_s": self.deadline_s,
+            "vectorize": self.vectorize and self.stacks,
+        }
         return content | server_settings(self.server) | {name: value for name, value in options.items() if value}
 
     def check(self, federation: Federation) -> None:
@@ -97,7 +103,7 @@ class TrainingPhase:
                 why = f"{why} clients do not send a change of shared parameters only; leave it out"
                 raise bad_value(f"server.{name}", getattr(self.server, name), why)
         if self.server.rule != MEAN:
-            resolve("server.rule", self.server.rule, "mm_ray.fed.rules")
+            resolve("server.rule", self.server.rule, "mm_ray.fed.rules", "combine")
         if self.server.noise:
             epsilon_of([Spent(self.sample_frac, self.server.noise, 1)], 1e-5)  # the accountant is there
 

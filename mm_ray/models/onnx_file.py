@@ -3,10 +3,12 @@
 import json
 import warnings
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import numpy as np
 import torch
 
+from mm_ray.disk import write_bytes
 from mm_ray.models.student import Student
 from mm_ray.types import Batch
 
@@ -22,31 +24,31 @@ def write_onnx(student: Student, path: Path) -> None:
     """
     import onnx  # two seconds, which only an export waits for
 
-    _trace(student, path)
-    model = onnx.load(str(path))
+    model = onnx.load_from_string(_traced(student))
     notes = {"class_names": json.dumps(student.class_names), "features": json.dumps(vars(student.features))}
     onnx.helper.set_model_props(model, notes)
     onnx.checker.check_model(model)
-    onnx.save(model, str(path))
+    write_bytes(path, model.SerializeToString())
 
 
-def _trace(student: Student, path: Path) -> None:
+def _traced(student: Student) -> bytes:
     num_bins = student.features.num_mels
     lengths_B = torch.tensor([EXAMPLE_FRAMES, EXAMPLE_FRAMES // 2])
     example = torch.zeros(2, EXAMPLE_FRAMES, num_bins), lengths_B
-    with warnings.catch_warnings():
+    with NamedTemporaryFile(suffix=".onnx") as file, warnings.catch_warnings():
         # The exporter by tracing is deprecated for the one by torch.export, which fixes T for a GRU (torch 2.14).
         warnings.simplefilter("ignore")
         torch.onnx.export(
             _Logits(student.network),
             example,
-            str(path),
+            file.name,
             input_names=["audio", "lengths"],
             output_names=["logits"],
             dynamic_axes={"audio": {0: "B", 1: "T"}, "lengths": {0: "B"}, "logits": {0: "B"}},
             opset_version=OPSET,
             dynamo=False,
         )
+        return file.read()
 
 
 class _Logits(torch.nn.Module):

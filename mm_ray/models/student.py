@@ -54,12 +54,35 @@ def load_student(path: Path) -> Student:
         model = ModelConfig(**description["model"] | {"conv_channels": tuple(description["model"]["conv_channels"])})
         network = Network("audio", model, Shapes(**description["shapes"]))
         _fill(network, load_file(path))
-        return Student(network, tuple(description["class_names"]), FeatureConfig(**description["features"]))
+        return Student(network, _names(description), _features(description))
     except FileNotFoundError as error:
         raise bad_value("student", path, f"no such file ({error.filename}); give a run's student.safetensors") from error
-    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:  # torch: a tensor of another shape
+    # RuntimeError: a tensor of another shape, or sizes for which there is no memory
+    except (SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise bad_value("student", path, f"is not a student ({reason}); give a run's student.safetensors") from error
+
+
+def _names(description: dict[str, Any]) -> tuple[str, ...]:
+    names, wanted = tuple(map(str, description["class_names"])), description["shapes"]["num_classes"]
+    if len(names) != wanted:
+        raise ValueError(f"{len(names)} class names for {wanted} classes")
+    return names
+
+
+def _features(description: dict[str, Any]) -> FeatureConfig:
+    features, defaults = FeatureConfig(**description["features"]), vars(FeatureConfig())
+    wrong = [name for name, value in vars(features).items() if not _like(value, defaults[name])]
+    if wrong:
+        raise TypeError(f"features.{wrong[0]} is {getattr(features, wrong[0])!r}")
+    if features.num_mels != description["shapes"]["audio_bins"]:
+        raise ValueError(f"{features.num_mels} mels for a network of {description['shapes']['audio_bins']}")
+    return features
+
+
+def _like(value: Any, default: Any) -> bool:
+    numbers = isinstance(default, int | float) and not isinstance(default, bool)
+    return isinstance(value, int | float if numbers else type(default))
 
 
 def _fill(network: Network, tensors: dict[str, torch.Tensor]) -> None:

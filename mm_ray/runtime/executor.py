@@ -56,7 +56,9 @@ class RayExecutor:
         opened = Opened(phase, federation.shapes, federation.seed, dict(material), self._clients)
         self._opened = [ray.put(opened)]
 
-    def run_round(self, params: Arrays, round_number: int, chunks: Sequence[Chunk]) -> list[ClientUpdate]:
+    def run_round(
+        self, params: Arrays, round_number: int, chunks: Sequence[Chunk], deadline_s: float = 0.0
+    ) -> list[ClientUpdate | None]:
         """Hand chunks to whichever actor has room, the largest first; results in the order of the chunks."""
         params_ref = ray.put(dict(params))
         order = sorted(range(len(chunks)), key=lambda number: -sum(client.num_clips for client in chunks[number]))
@@ -64,9 +66,9 @@ class RayExecutor:
         def submit(actor: Any, place: int) -> Any:
             return actor.run_chunk.remote(self._opened, params_ref, round_number, self._named(chunks[order[place]]))
 
-        updates: list[ClientUpdate] = self._in_order(self._run(submit, len(chunks)), order)
-        self._moved_bytes += num_bytes(params) + sum(num_bytes(update.sums) for update in updates)
-        return updates
+        arrived = {order[place]: update for place, update in self._run(submit, len(chunks), deadline_s).items()}
+        self._moved_bytes += num_bytes(params) + sum(num_bytes(update.sums) for update in arrived.values())
+        return [arrived.get(number) for number in range(len(chunks))]
 
     def confusions(self, split: str, networks: Sequence[str], params: Arrays, model: ModelConfig) -> list[np.ndarray]:
         """Batches of the split on all actors; in this process where they would be no help."""
@@ -88,25 +90,22 @@ class RayExecutor:
             name, batches = calls[number]
             return actor.score.remote(name, params_ref, model, batches)
 
-        matrices = self._run(submit, len(calls))
+        found = self._run(submit, len(calls))
+        matrices = [found[number] for number in range(len(calls))]
         self._moved_bytes += num_bytes(sent) + sum(matrix.nbytes for matrix in matrices)
         totals = {name: np.zeros((self._federation.shapes.num_classes,) * 2, np.int64) for name, _ in jobs}
         for (name, _), matrix in zip(calls, matrices, strict=True):
             totals[name] += matrix
         return list(totals.values())
 
-    def _run(self, submit: Submit, count: int) -> list[Any]:
-        results = self._pool.run(submit, count)
+    def _run(self, submit: Submit, count: int, deadline_s: float = 0.0) -> dict[int, Any]:
+        results = self._pool.run(submit, count, deadline_s)
         self._busy_s += sum(seconds for _, seconds in results.values()) / len(self.actors)
-        return [results[number][0] for number in range(count)]
+        return {number: result for number, (result, _) in results.items()}
 
     def _named(self, chunk: Chunk) -> list[int | ClientData]:
         """Clients by their id: whoever is not of the federation goes as it is."""
         return [client.id if self._clients.get(client.id) is client else client for client in chunk]
-
-    @staticmethod
-    def _in_order(results: list[Any], order: list[int]) -> list[Any]:
-        return [result for _, result in sorted(zip(order, results, strict=True), key=lambda pair: pair[0])]
 
     def spent(self) -> Spent:
         """Since the last time."""

@@ -64,6 +64,8 @@ class ActorPool:
     def _hand_out(self, waiting: deque[int], submit: Submit) -> None:
         load = Counter(actor for _, actor in self._running.values())
         here = [actor for actor in range(len(self.actors)) if actor not in self._away]
+        late = {actor for number, actor in self._running.values() if number == STALE}
+        here = [actor for actor in here if actor not in late] or here  # what a late one gets would be late as well
         while waiting and here:
             actor = min(here, key=lambda actor: load[actor])
             if load[actor] == QUEUED_PER_ACTOR:

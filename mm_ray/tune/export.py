@@ -1,12 +1,12 @@
 """What somebody else can use: the student as safetensors and ONNX, and a model card."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from mm_ray.config import flatten, to_dict
+from mm_ray.disk import write_bytes, write_text
 from mm_ray.errors import bad_value
 from mm_ray.evaluate.metrics import recall
 from mm_ray.models.onnx_file import write_onnx
@@ -37,9 +37,9 @@ def export(folder: Path, chosen: Chosen) -> Path:
     target = folder / "export"
     target.mkdir(exist_ok=True)
     for name in FILES:
-        shutil.copyfile(folder / name, target / name)
+        write_bytes(target / name, (folder / name).read_bytes())
     write_onnx(load_student(target / "student.safetensors"), target / "student.onnx")
-    (target / "README.md").write_text(_card(folder.name, chosen))
+    write_text(target / "README.md", _card(folder.name, chosen))
     return target
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 
-from mm_ray.disk import write_text
+from mm_ray.disk import read_object, write_text
 from mm_ray.errors import bad_value
 from mm_ray.tune.schedulers import SCHEDULERS
 from mm_ray.tune.searchers import SEARCHERS
@@ -68,5 +68,5 @@ def resumed(name: str | None, runs: str | None) -> list[str]:
     folder = Path(runs or "runs").expanduser() / name
     if not (folder / "study.json").exists():
         raise bad_value("resume", name, f"no study in {folder}; see --runs, or start it with --name")
-    kept = json.loads((folder / "study.json").read_text())
+    kept = read_object(folder / "study.json", "start the study anew under another --name")
     return [f"--config={folder / 'config.yaml'}", *(f"--{name}={value}" for name, value in kept.items() if name in KEPT)]

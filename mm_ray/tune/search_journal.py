@@ -7,7 +7,7 @@ from pathlib import Path
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 
-from mm_ray.errors import bad_value
+from mm_ray.errors import UserError, bad_value
 from mm_ray.tune.journal_file import StudyJournal
 from mm_ray.tune.space import Space
 
@@ -56,8 +56,12 @@ def check_storage(storage: str) -> None:
 def _open(place: str) -> BaseStorage:
     if "://" not in place:
         path = Path(place).expanduser()
-        _mend(path)
-        return JournalStorage(StudyJournal(path))
+        try:
+            _mend(path)
+            return JournalStorage(StudyJournal(path))
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            reason = f"{type(error).__name__}: {error}"[:200]
+            raise UserError(f"{path}: is no journal of a study ({reason}); restore it, or use another --name") from error
     try:
         return RDBStorage(place)
     except Exception as error:  # SQLAlchemy's and the drivers' errors have no common parent

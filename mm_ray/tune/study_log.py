@@ -8,6 +8,7 @@ from typing import Any
 from ray.tune import Callback
 
 from mm_ray.disk import write_text
+from mm_ray.errors import UserError
 from mm_ray.runtime.tensorboard import TrialWriter
 from mm_ray.tune.live import LiveTable
 from mm_ray.tune.space import METRICS
@@ -87,11 +88,19 @@ def _tidy(folder: Path) -> None:
 
 
 def read_trials(folder: Path) -> list[dict[str, Any]]:
-    """The rows of `trials.jsonl` by number, the last one for each; a line that a crash cut off is left out."""
+    """The rows of `trials.jsonl` by number, the last one for each; a line that a crash cut off is left out.
+
+    Raises:
+        UserError: A whole line is no row.
+
+    """
     rows: dict[int, dict[str, Any]] = {}
     path = folder / "trials.jsonl"
-    for line in path.read_text().splitlines(keepends=True) if path.exists() else []:
-        if line.endswith("\n"):
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []  # what follows the last line end was cut off
+    for number, line in enumerate(lines, start=1):
+        try:
             row = json.loads(line)
-            rows[row["number"]] = row
+            rows[int(row["number"])] = row
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise UserError(f"{path}: line {number} is no trial ({type(error).__name__}); remove the line") from error
     return [rows[number] for number in sorted(rows)]

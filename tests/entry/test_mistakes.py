@@ -54,6 +54,7 @@ VALUES = {
     "out of range": (["--phase2.temperature=-1"], "phase2.temperature=-1.0: must be above 0; try 1 to 20"),
     "none of the choices": (["--partition.kind", "random"], "partition.kind ... random"),
     "a flag without its value": (["--seed"], "--seed ... expected one argument"),
+    "a deadline in a serial run": (["--clients.deadline_s=3"], "clients.deadline_s=3.0: a serial run waits for all"),
     "too many clients": (["--partition.num_clients=900"], "partition.num_clients=900: ... ; use at most 8"),
     "an unknown loss": (["--phase2.loss=kdd"], "phase2.loss=kdd: did you mean 'kd'?"),
     "a dotted name that is not there": (["--method=lab.mine"], "method=lab.mine: cannot be imported ... PYTHONPATH"),

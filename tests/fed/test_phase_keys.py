@@ -78,6 +78,7 @@ OTHER = {
     **{f"phase{n}.server.{name}": value for n in (1, 2) for name, value in {"rule": "median", "max_norm": 1.0}.items()},
     **{f"phase{n}.server.clip_norm": 1.0 for n in (1, 2)},
     "clients.dropout_frac": 0.2,
+    "clients.deadline_s": 9.0,
     "clients.vectorize": "off",
     "phase1.server.lr": 0.5,
     "phase2.server.lr": 0.5,

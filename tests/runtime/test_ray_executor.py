@@ -23,6 +23,7 @@ from mm_ray.runtime import train_job
 from mm_ray.runtime.cluster import connect
 from mm_ray.runtime.executor import RayExecutor
 from mm_ray.runtime.placement import Placement, place_run
+from mm_ray.runtime.pool import QUEUED_PER_ACTOR
 from mm_ray.runtime.train_job import wait_for_room
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the actors cannot import this file
@@ -131,6 +132,39 @@ def test_an_actor_that_is_killed_in_the_middle_of_a_round_changes_no_bit(tmp_pat
     serial = Run(tmp_path / "serial")
     assert run.bits() == serial.bits()
     assert run.result["rounds_computed"] == serial.result["rounds_computed"]
+
+
+@contextmanager
+def stopped(actor):
+    """An actor whose process does nothing: the slowest of all stragglers."""
+    pid = ray.get(actor.pid.remote())
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield pid
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_a_deadline_leaves_out_who_is_late_and_names_him(tmp_path, table_ref):
+    late = {"clients.deadline_s": 3.0}
+    with actors(table_ref, 2) as executor, stopped(executor.actors[0]):
+        run = Run(tmp_path, CLIPS | late, executor)
+    first, *others = run.reports
+    assert set(first.refused.values()) == {"no answer within 3 s"}
+    assert len(first.refused) == first.metrics["refused"] == QUEUED_PER_ACTOR
+    cohort = {client.id for client in run.plan.method.phases[0].plan(run.plan.federation, 1)}
+    assert {int(client) for client in first.refused} < cohort
+    assert first.num_clients == len(cohort) - len(first.refused)
+    assert not any(report.refused for report in others), "it gets nothing more as long as it owes an answer"
+    assert run.keys != Run(tmp_path / "serial", CLIPS).keys
+
+
+def test_without_a_deadline_a_round_waits_and_no_bit_changes(tmp_path, table_ref, serial):
+    with actors(table_ref, 2) as executor, stopped(executor.actors[0]) as pid:
+        threading.Timer(1.5, os.kill, (pid, signal.SIGCONT)).start()
+        run = Run(tmp_path, CLIPS, executor)
+    assert run.bits() == serial.bits()
+    assert run.reports[0].seconds > 1
 
 
 def test_bytes_go_with_chunks_and_not_with_clients(two):

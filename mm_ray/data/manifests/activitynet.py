@@ -30,10 +30,10 @@ def read(data: DataConfig) -> Manifest:
     place = annotation(data, "activity_net.v1-3.min.json", "activity_net.v1-3.json")
     try:
         database = json.loads(read_bytes(place))["database"]
-    except (ValueError, KeyError, TypeError) as error:
+        annotated = {video: entry for video, entry in database.items() if entry["subset"] in ("training", "validation")}
+        segments = [(video, i, _checked(a)) for video, entry in annotated.items() for i, a in enumerate(entry["annotations"])]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{place}: is not ActivityNet's JSON; expected activity_net.v1-3.min.json") from error
-    annotated = {video: entry for video, entry in database.items() if entry["subset"] in ("training", "validation")}
-    segments = [(video, i, a) for video, entry in annotated.items() for i, a in enumerate(entry["annotations"])]
     class_names = wanted_classes(data, (a["label"] for _, _, a in segments))
     used = [segment for segment in segments if segment[2]["label"] in class_names]
     splits = _splits(annotated, segments)
@@ -45,6 +45,12 @@ def read(data: DataConfig) -> Manifest:
     rejected = [_rejected(s, here[s[0]]) for s in bad]
     note = f"{sum(map(bool, here.values())):,} of {len(here):,} videos were downloaded: {len(good):,} of {len(used):,} segments"
     return Manifest("activitynet", class_names, tuple(clips), tuple(rejected), (note,))
+
+
+def _checked(annotated_segment: dict[str, Any]) -> dict[str, Any]:
+    """An annotation; one without a label or two seconds is none."""
+    start_s, end_s = map(float, annotated_segment["segment"])
+    return {"label": str(annotated_segment["label"]), "segment": (start_s, end_s)}
 
 
 def _splits(annotated: dict[str, dict[str, Any]], segments: list[Segment]) -> dict[str, str]:

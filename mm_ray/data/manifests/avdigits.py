@@ -78,8 +78,11 @@ def _mnist(data: DataConfig) -> tuple[np.ndarray, np.ndarray]:
 def _read_mnist(path: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
         with np.load(path) as arrays:
-            return arrays["images"], arrays["labels"]
-    except (ValueError, KeyError, OSError) as error:
+            images, labels_N = arrays["images"], arrays["labels"]
+        if images.ndim != 3 or images.dtype != np.uint8 or labels_N.shape != images.shape[:1]:
+            raise ValueError(f"images of shape {images.shape}")
+        return images, labels_N
+    except Exception as error:  # numpy reads a header as Python; its errors, zipfile's and zlib's have no common parent
         raise UserError(f"{path}: is not the expected file; data.root {_LAYOUT}") from error
 
 

@@ -12,10 +12,12 @@ from collections import defaultdict
 from mm_ray.config import DataConfig
 from mm_ray.data.listing import SPLIT_NAMES, annotation, hold_out, wanted_classes
 from mm_ray.data.manifest import Clip, Manifest, Rejected
-from mm_ray.data.places import read_bytes
+from mm_ray.data.places import read_text
 from mm_ray.errors import UserError
 
 Row = dict[str, str]
+SURPLUS = ""
+"""What a row has beyond the columns goes by this name."""
 
 
 def read(data: DataConfig) -> Manifest:
@@ -26,8 +28,11 @@ def read(data: DataConfig) -> Manifest:
 
     """
     place = annotation(data, "manifest.csv")
-    rows = list(csv.DictReader(io.StringIO(read_bytes(place).decode("utf-8-sig"))))
-    columns = set(rows[0]) if rows else set()
+    reader = csv.DictReader(io.StringIO(read_text(place), newline=""), restval="", restkey=SURPLUS)
+    try:
+        rows, columns = list(reader), set(reader.fieldnames or ())
+    except csv.Error as error:
+        raise UserError(f"{place}: line {reader.line_num} is no CSV ({error}); mend it") from error
     if "label" not in columns or not columns & {"path", "audio", "video"}:
         have = ", ".join(sorted(map(str, columns))) or "none"
         raise UserError(f"{place}: needs a column label and one of path, audio, video; its columns: {have}")
@@ -43,6 +48,8 @@ def read(data: DataConfig) -> Manifest:
 
 
 def _problem(row: Row, folds: list[str]) -> str:
+    if row.get(SURPLUS):
+        return "has more values than there are columns"
     if not row["label"] or not _source(row):
         return "has no label or no recording"
     if bad := [row[fold] for fold in folds if row[fold] not in SPLIT_NAMES]:

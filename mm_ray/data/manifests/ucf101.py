@@ -12,7 +12,7 @@ from mm_ray.config import DataConfig
 from mm_ray.data.listing import annotation, hold_out, wanted_classes
 from mm_ray.data.manifest import Clip, Manifest
 from mm_ray.data.media import open_media
-from mm_ray.data.places import is_folder, join, read_bytes
+from mm_ray.data.places import is_folder, join, read_text
 from mm_ray.data.reasons import BadMedia
 from mm_ray.errors import bad_value
 
@@ -49,7 +49,7 @@ def _clip(name: str, prefix: str, class_names: tuple[str, ...], splits: tuple[st
 
 
 def _names(lists: str, split: str, fold: int) -> set[str]:
-    lines = read_bytes(join(lists, f"{split}list{fold:02d}.txt")).decode().splitlines()
+    lines = read_text(join(lists, f"{split}list{fold:02d}.txt")).splitlines()
     return {line.split()[0] for line in lines if _NAME.match(line)}
 
 

@@ -20,7 +20,7 @@ class Central(TrainingPhase):
 
     def settings(self) -> dict[str, Any]:
         """The model, the local training and the server's step: there is nobody to sample, and nothing to chunk."""
-        sampling = ("sample_frac", "chunk_size", "dropout_frac")
+        sampling = ("sample_frac", "chunk_size", "dropout_frac", "deadline_s")
         return {name: value for name, value in super().settings().items() if name not in sampling}
 
     def check(self, federation: Federation) -> None:

@@ -36,6 +36,8 @@ class TeacherLogits:
 
     name: ClassVar[str] = "phase1/teacher_logits"
     networks: ClassVar[tuple[str, ...]] = ()
+    deadline_s: ClassVar[float] = 0.0
+    """Every client's logits are needed."""
 
     def check(self, federation: Federation) -> None:
         """Nothing to refuse: who made the teacher has audiovisual clients."""

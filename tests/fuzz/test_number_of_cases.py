@@ -1,0 +1,7 @@
+"""How many cases of bad input there are."""
+
+from fuzz.cases import CASES
+
+
+def test_there_are_more_than_five_thousand():
+    assert sum(CASES.values()) > 5_000

@@ -1,0 +1,129 @@
+"""What runs and studies leave and read again: phase states, claims, students, journals, rows."""
+
+import json
+
+import numpy as np
+import pytest
+from fed.tiny import tiny_config
+from fuzz.cases import CASES, judged, mutants
+
+from mm_ray.errors import UserError
+from mm_ray.fed.lease import Lease
+from mm_ray.fed.phase_store import PhaseStore
+from mm_ray.models.network import PARTS, init_part
+from mm_ray.models.student import load_student, save_student
+from mm_ray.seeding import torch_stream
+from mm_ray.tune.flags import resumed
+from mm_ray.tune.search_journal import JOURNAL, open_study
+from mm_ray.tune.space import load_space
+from mm_ray.tune.study_log import read_trials
+from mm_ray.types import RoundReport, ServerState, Shapes
+
+TENSORS = {"audio.encoder": np.arange(40, dtype=np.float32), "audio.head": np.ones((3, 2), np.float64)}
+STATE = ServerState(TENSORS, {"holders": {"audio.encoder": 3}})
+
+
+def report(number):
+    return RoundReport("phase1/unimodal", number, {"dev/audio_top1": number / 10}, 2, 0.5, 3, 4)
+
+
+def test_a_phase_state_made_worse_is_never_taken_for_another(tmp_path):
+    store = PhaseStore(str(tmp_path))
+    store.save("k", 5, STATE, [report(number) for number in range(1, 6)])
+    path, reports = tmp_path / "k" / "round-000005.safetensors", store.reports("k", 5)
+    whole = path.read_bytes()
+
+    def read():
+        loaded, told = store.load("k", 5), store.reports("k", 5)
+        assert loaded.meta == STATE.meta
+        assert {name: array.tobytes() for name, array in loaded.tensors.items()} == {n: a.tobytes() for n, a in TENSORS.items()}
+        assert told == reports
+
+    for data in mutants(whole, CASES["states"], seed=2):
+        path.write_bytes(data)
+        judged(read, path)
+
+
+def test_a_state_that_was_removed_is_missed(tmp_path):
+    store = PhaseStore(str(tmp_path))
+    store.save("k", 2, STATE, [report(1), report(2)])
+    store.save("k", 4, STATE, [report(3), report(4)])
+    (tmp_path / "k" / "round-000002.safetensors").unlink()
+    with pytest.raises(UserError, match="lacks round 1, whose file was removed; delete the folder"):
+        store.reports("k", 4)
+
+
+def test_other_files_beside_the_states_are_passed_over(tmp_path):
+    store = PhaseStore(str(tmp_path))
+    store.save("k", 5, STATE, [report(5)])
+    for name in ("round-abc.safetensors", "round-.safetensors", "round-7.safetensors", "round-000009.safetensors.part", "x"):
+        (tmp_path / "k" / name).write_bytes(b"x")
+    (tmp_path / "k" / "round-000010.safetensors").mkdir()
+    assert store.rounds("k") == [5]
+
+
+def test_a_claim_that_cannot_be_read_is_no_claim(tmp_path):
+    files = PhaseStore(str(tmp_path)).files
+    other = Lease(files, "k")
+    assert other.try_take()
+    (path,) = (tmp_path / "k").iterdir()
+    whole = path.read_bytes()
+    for data in (*mutants(whole, CASES["claims"] - 5, seed=3), b"[]", b"3", b'{"pid": "x"}', b"[" * 5_000, b"null"):
+        path.write_bytes(data)
+        lease = Lease(files, "k")
+        taken = lease.try_take()
+        assert taken or path.exists()
+        if taken:
+            lease._delete(lease._mine)
+
+
+def test_a_student_made_worse(tmp_path):
+    config, shapes = tiny_config(), Shapes(20, 0, 4)
+    params = {part: init_part(part, config.model, shapes, torch_stream(0, part)) for part in PARTS["audio"]}
+    path = save_student(tmp_path, params, config.model, shapes, ("a", "b", "c", "d"), config.data.features)
+    described = path.with_suffix(".json")
+    for file in (path, described):
+        whole = file.read_bytes()
+        for data in mutants(whole, CASES["students"] // 2, seed=4):
+            file.write_bytes(data)
+            judged(lambda: load_student(path), path, described)
+        file.write_bytes(whole)
+    content = json.loads(described.read_text())
+    for change in (
+        {"class_names": ["a"]},
+        {"class_names": 3},
+        {"features": content["features"] | {"num_mels": "20"}},
+        {"features": content["features"] | {"num_mels": 10**9}},
+        {"features": content["features"] | {"code": "os"}},
+        {"model": content["model"] | {"hidden": 10**9}},
+        {"model": content["model"] | {"conv_channels": 5}},
+        {"shapes": []},
+    ):
+        described.write_text(json.dumps(content | change))
+        assert not judged(lambda: load_student(path), path, described), change
+    assert not judged(lambda: load_student(tmp_path))
+
+
+def test_the_files_of_a_study_made_worse(tmp_path):
+    space, study_json, journal = load_space("distill"), tmp_path / "study.json", tmp_path / JOURNAL
+    study = open_study(space, tmp_path, "s")
+    for number in range(3):
+        study.tell(study.ask(), number / 10)
+    whole, share = journal.read_bytes(), CASES["journals"] // 2
+    for data in mutants(whole, share, seed=5):
+        journal.write_bytes(data)
+        judged(lambda: open_study(space, tmp_path, "s").get_trials())  # a torn end is cut off, so the file may change
+    for data in mutants(json.dumps({"space": "distill", "trials": 4, "other": 1}).encode(), share, seed=6):
+        study_json.write_bytes(data)
+        judged(lambda: resumed(tmp_path.name, str(tmp_path.parent)), study_json)
+
+
+def test_rows_of_trials_made_worse(tmp_path):
+    path = tmp_path / "trials.jsonl"
+    rows = [{"number": number, "state": "COMPLETE", "curve": []} for number in range(4)]
+    whole = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    path.write_bytes(whole + b'{"number": 4, "sta')
+    assert read_trials(tmp_path) == rows
+    for data in mutants(whole, CASES["rows"], seed=7):
+        path.write_bytes(data)
+        judged(lambda: read_trials(tmp_path), path)
