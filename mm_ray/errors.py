@@ -11,7 +11,11 @@ class UserError(ValueError):
     """
 
     def __init__(self, text: str) -> None:
-        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text.split())))
+        super().__init__("".join(map(_printable, text)))
+
+
+def _printable(char: str) -> str:
+    return char if char.isprintable() else " " if char.isspace() else repr(char)[1:-1]
 
 
 class StorageError(UserError):
