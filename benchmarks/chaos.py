@@ -1,6 +1,6 @@
 """Faults at random moments through whole studies and runs; at the end all must be as in an undisturbed one.
 
-    python -m benchmarks.chaos [--faults 100] [--seed 0] [--seconds 2400]
+    python -m benchmarks.chaos [--faults 100] [--seed 0] [--seconds 2400] [--add]
 
 A study (`mm_ray.tune`: a TPE with ASHA, phases of varying length) and a single run (`mm_ray.train`) go through a Ray cluster of
 this script's own, a head and three workers, first in peace and then again and again under fire. When a fault has struck, the
@@ -12,6 +12,7 @@ Every run is compared with the undisturbed one of its kind: trials by number, st
 """
 
 import argparse
+import json
 import os
 import random
 import secrets
@@ -21,10 +22,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+import optuna
 
 from benchmarks.chaos_faults import FAULTS, deck
 from benchmarks.chaos_hunt import RUNS, Hunt, Run
@@ -45,9 +48,11 @@ def main() -> None:
     parser.add_argument("--faults", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=2400, help="No fault is injected later than that")
+    parser.add_argument("--add", action="store_true", help="Add to the stored faults, instead of beginning anew")
     flags = parser.parse_args()
     if PLACE not in os.environ:
         _move_in()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder, started = Path(os.environ[PLACE]), time.monotonic()
     try:
@@ -58,13 +63,16 @@ def main() -> None:
             stage.close()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    content = summary(calm, hunted, time.monotonic() - started)
-    text = table(content)
+    runs, events = rows_of(calm, hunted)
+    stored = json.loads((FOLDER / "chaos.json").read_text()) if flags.add else {"runs": [], "events": []}
+    runs, events = [*stored["runs"], *runs], [*stored["events"], *numbered_on(events, len(stored["runs"]))]
+    earlier = [*stored.get("earlier", []), stored["made"]] if flags.add else []
+    text = table(runs, events)
     print(text)
-    write_result("chaos", {"seed": flags.seed, **content})
+    write_result("chaos", {"earlier": earlier, "lost_s_is": LOST, "faults": by_fault(events), "runs": runs, "events": events})
     (FOLDER / "chaos.md").write_text(f"# Faults survived\n\n{text}\n")
-    if content["differences"] or not all(event["recovered"] for event in content["events"]):
-        sys.exit(f"not survived; runs that differ from the undisturbed one: {content['differences']}")
+    if any(run["different"] for run in runs) or not all(event["recovered"] for event in events):
+        sys.exit("not all was survived")
 
 
 def _move_in() -> None:
@@ -87,7 +95,7 @@ def _move_in() -> None:
 
 
 def hunts(stage: Stage, faults: int, seed: int, until: float) -> tuple[dict[str, Run], list[Run]]:
-    """The undisturbed run of each kind, and those under fire: each kind in turn, until its faults are used up."""
+    """The undisturbed run of each kind, and those under fire: the kinds in turn, until its faults are used up."""
     calm = {kind: one_run(Hunt(kind, stage, 0)) for kind in RUNS}
     decks = {
         kind: [name for name in deck(kind, faults, seed) if stage.may_mount or not FAULTS[name].needs_disk] for kind in RUNS
@@ -105,23 +113,25 @@ def one_run(hunt: Hunt, *fire: Any) -> Run:
         run = hunt.fire(*fire) if fire else hunt.peace()
     finally:
         hunt.close()
-    print(f"{hunt.kind}: {run.seconds:.0f} s with {len(run.events)} faults, {len(run.seen)} states", flush=True)
+    different = run_row(run, fire[0])["different"] if fire else []
+    verdict = f"different: {', '.join(different)}" if different else "as undisturbed" if fire else "undisturbed"
+    print(f"{hunt.kind}: {run.seconds:.0f} s, {len(run.events)} faults, {verdict}", flush=True)
     return run
 
 
-def summary(calm: dict[str, Run], hunted: Sequence[Run], seconds: float) -> dict[str, Any]:
-    """All figures."""
+def rows_of(calm: Mapping[str, Run], hunted: Sequence[Run]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The runs under fire, and the faults with the numbers of their runs, as rows."""
     events = [
         {"run": number, "fault": event.fault, "at_s": round(event.struck - run.began, 1), "recovered": event.recovered,
          "exit_codes": event.codes, "lost_s": round(run.lost(event, calm[run.kind]), 1)}
         for number, run in enumerate(hunted, 1) for event in run.events
     ]  # fmt: skip
-    runs = [run_row(run, calm[run.kind]) for run in hunted]
-    differences = [f"run {number}: {', '.join(run['different'])}" for number, run in enumerate(runs, 1) if run["different"]]
-    return {
-        "seconds": round(seconds, 1), "lost_s_is": LOST, "faults": by_fault(events), "runs": runs, "events": events,
-        "differences": differences,
-    }  # fmt: skip
+    return [run_row(run, calm[run.kind]) for run in hunted], events
+
+
+def numbered_on(events: Sequence[dict[str, Any]], runs: int) -> list[dict[str, Any]]:
+    """Rows of faults whose runs come after `runs` others."""
+    return [event | {"run": event["run"] + runs} for event in events]
 
 
 def run_row(run: Run, calm: Run) -> dict[str, Any]:
@@ -144,15 +154,14 @@ def by_fault(events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def table(content: dict[str, Any]) -> str:
+def table(runs: Sequence[dict[str, Any]], events: Sequence[dict[str, Any]]) -> str:
     """The figures for people."""
-    rows = content["faults"]
-    total, recovered = (sum(row[key] for row in rows) for key in ("number", "recovered"))
+    rows = by_fault(events)
     missing = [name for name in FAULTS if name not in {row["fault"] for row in rows}]
-    extra = sum(run["seconds"] - run["undisturbed_s"] for run in content["runs"])
-    studies = sum(run["kind"] == "study" for run in content["runs"])
-    undisturbed = ", ".join(sorted({f"{run['kind']} {run['undisturbed_s']:.0f} s" for run in content["runs"]}))
-    equal = sum(not run["different"] for run in content["runs"])
+    extra = sum(run["seconds"] - run["undisturbed_s"] for run in runs)
+    studies = sum(run["kind"] == "study" for run in runs)
+    undisturbed = ", ".join(sorted({f"{run['kind']} {run['undisturbed_s']:.0f} s" for run in runs}))
+    different = [f"run {number}: {', '.join(run['different'])}" for number, run in enumerate(runs, 1) if run["different"]]
     lines = [
         "| fault | number | recovered | seconds lost: median | most |",
         "|---|---|---|---|---|",
@@ -160,12 +169,13 @@ def table(content: dict[str, Any]) -> str:
             f"| {row['fault']} | {row['number']} | {row['recovered']} | {row['lost_s_median']:.1f} | {row['lost_s_most']:.1f} |"
             for row in rows
         ),
-        f"| all | {total} | {recovered} | | |",
+        f"| all | {len(events)} | {sum(event['recovered'] for event in events)} | | |",
         "",
-        f"{studies} studies and {len(content['runs']) - studies} single runs under fire (undisturbed: {undisturbed}) took "
-        f"{extra:.0f} s longer in all, of which {sum(row['lost_s_sum'] for row in rows):.0f} s lie at the faults.",
-        f"{equal} of {len(content['runs'])} ended as the undisturbed one: no trial or round lost or doubled, equal digests.",
-        f"Here {content['lost_s_is']}.",
+        f"{studies} studies and {len(runs) - studies} single runs under fire (undisturbed: {undisturbed}) took {extra:.0f} s "
+        f"longer in all, of which {sum(row['lost_s_sum'] for row in rows):.0f} s lie at the faults.",
+        f"{len(runs) - len(different)} of {len(runs)} ended as the undisturbed one: nothing lost or doubled, equal digests.",
+        *([f"Different: {'; '.join(different)}."] if different else []),
+        f"Here {LOST}.",
         *([f"Not tried here: {'; '.join(missing)}."] if missing else []),
     ]
     return "\n".join(lines)

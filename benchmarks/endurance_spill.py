@@ -1,11 +1,16 @@
-"""A run on a Ray whose object store is smaller than what a round needs: Ray writes objects to disk and takes them back."""
+"""A run on a Ray whose object store is too small: Ray writes objects to disk and takes them back.
+
+The store is half full of objects of somebody else, and a round's parameters and sums are more than the other half.
+"""
 
 import re
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import ray
+import torch
 from ray._private.internal_api import memory_summary
 from ray.cluster_utils import Cluster
 
@@ -19,7 +24,7 @@ from mm_ray.runtime.drive import drive
 from mm_ray.runtime.executor import RayExecutor
 from mm_ray.runtime.placement import Placement
 
-STORE_MB = 80
+STORE_MB, OTHERS, OTHER_MB = 80, 4, 10
 """Ray takes no less than 75."""
 SETTINGS = {
     "data.synthetic.clips_per_class": 40,
@@ -28,29 +33,36 @@ SETTINGS = {
     "phase1.local.epochs": 1,
     "phase2.rounds": 2,
     "phase2.local.epochs": 1,
+    "clients.sample_frac": 1.0,
     "clients.chunk_size": 1,
 }
 
 
 def spill(folder: Path) -> dict[str, Any]:
     """The same experiment serially and in the small store: digests, and how much went to disk."""
+    torch.set_num_threads(1)
     config = with_overrides(ExperimentConfig(), SETTINGS)
     plan = plan_experiment(config, load_data(config.data, str(folder / "features")))
     _, serial = drive(run_experiment(plan, PhaseStore(str(folder / "serial")), SerialExecutor(), control=False))
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "object_store_memory": STORE_MB * 2**20})
     connect(cluster.address)
-    executor = RayExecutor(ray.put(plan.federation.table), Placement(2, 1.0, 0.0))
+    others = [ray.put(np.full(OTHER_MB * 2**17, i, np.float64)) for i in range(OTHERS)]
+    executor, reports = RayExecutor(ray.put(plan.federation.table), Placement(2, 1.0, 0.0)), []
     started = time.monotonic()
-    _, small = drive(run_experiment(plan, PhaseStore(str(folder / "small")), executor, control=False))
+    rounds = run_experiment(plan, PhaseStore(str(folder / "small")), executor, control=False)
+    _, small = drive(rounds, reports.append)
     seconds, told = time.monotonic() - started, memory_summary(cluster.address, stats_only=True)
+    kept = all(bool((ray.get(ref) == i).all()) for i, ref in enumerate(others))
     executor.close()
     ray.shutdown()
     cluster.shutdown()
     return {
         "store_mb": STORE_MB,
+        "moved_mb_in_a_round": max(report.moved_bytes for report in reports) / 2**20,
         "spilled_mb": spilled_mb(told),
         "seconds": seconds,
         "same_digest": small["params_digest"] == serial["params_digest"],
+        "others_kept": kept,
     }
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.bars import judged
-from benchmarks.chaos import summary, table
+from benchmarks.chaos import by_fault, rows_of, table
 from benchmarks.chaos_faults import FAULTS, deck
 from benchmarks.chaos_hunt import END, RUNS, Event, Run, seconds_lost
 from benchmarks.chart import svg
@@ -93,11 +93,12 @@ def test_a_difference_to_the_undisturbed_run_is_told():
     calm = Run("study", 0.0, {"a": 1.0, "b": 2.0, END: 3.0}, [], {"rows": [0, 1], "params_digest": "x"})
     name = next(iter(FAULTS))
     hunted = Run("study", 100.0, {"a": 101.0, "b": 106.0, END: 107.0}, [Event(name, 101.5, 102.0, True)], calm.left)
-    told = summary({"study": calm}, [hunted], 10.0)
-    assert told["differences"] == []
-    assert told["faults"] == [
+    runs, events = rows_of({"study": calm}, [hunted])
+    assert by_fault(events) == [
         {"fault": name, "number": 1, "recovered": 1, "lost_s_median": 4.0, "lost_s_most": 4.0, "lost_s_sum": 4.0}
     ]
-    assert f"| {name} | 1 | 1 | 4.0 | 4.0 |" in table(told)
+    assert f"| {name} | 1 | 1 | 4.0 | 4.0 |" in table(runs, events)
+    assert "1 of 1 ended as the undisturbed one" in table(runs, events)
     doubled = replace(hunted, left=calm.left | {"rows": [0, 1, 1]})
-    assert summary({"study": calm}, [doubled], 10.0)["differences"] == ["run 1: rows"]
+    assert "0 of 1 ended" in (text := table(*rows_of({"study": calm}, [doubled])))
+    assert "Different: run 1: rows." in text

@@ -37,6 +37,7 @@ class RayExecutor:
                 num_cpus=placement.num_cpus,
                 num_gpus=placement.num_gpus,
                 max_restarts=-1,
+                enable_task_events=False,  # the head would keep 3 kB of each of the last 100,000 calls
                 scheduling_strategy=PlacementGroupSchedulingStrategy(group, i) if group else "DEFAULT",
             ).remote(table_ref)
             for i in range(placement.num_actors)
