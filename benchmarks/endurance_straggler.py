@@ -27,7 +27,7 @@ SLICE_S = 0.02
 SETTINGS = {
     "data.synthetic.clips_per_class": 160,
     "clients.sample_frac": 0.6,
-    "clients.chunk_size": 1,
+    "clients.chunk_size": 3,
     "phase1.rounds": 24,
     "phase1.local.epochs": 1,
     "phase2.rounds": 1,

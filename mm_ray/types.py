@@ -173,7 +173,7 @@ class RoundReport:
     moved_bytes: int = 0
     """Bytes of arrays between the processes of the simulation; a serial run moves none."""
     refused: Mapping[str, str] = field(default_factory=dict)
-    """The clients whose update was set aside, by id (text, as in JSON), and why."""
+    """The clients whose update was set aside or late, by id (text, as in JSON), and why."""
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able dictionary with the same keys."""

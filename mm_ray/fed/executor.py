@@ -32,9 +32,7 @@ class Executor(Protocol):
         """A phase begins: what its clients get once."""
         ...
 
-    def run_round(
-        self, params: Arrays, round_number: int, chunks: Sequence[Chunk], deadline_s: float = 0.0
-    ) -> Sequence[ClientUpdate | None]:
+    def run_round(self, params: Arrays, round_number: int, chunks: Sequence[Chunk]) -> Sequence[ClientUpdate | None]:
         """The sum of each chunk, in the order of the chunks; `None` for one that was late (`Phase.deadline_s`)."""
         ...
 
@@ -92,9 +90,7 @@ class SerialExecutor:
         """Remember the phase."""
         self._phase, self._material, self._federation = phase, material, federation
 
-    def run_round(
-        self, params: Arrays, round_number: int, chunks: Sequence[Chunk], deadline_s: float = 0.0
-    ) -> list[ClientUpdate]:
+    def run_round(self, params: Arrays, round_number: int, chunks: Sequence[Chunk]) -> list[ClientUpdate]:
         """One chunk after the other; it waits for all."""
         federation = self._federation
         context = RoundContext(federation.seed, round_number, params, self._material, federation.table, federation.shapes)

@@ -131,9 +131,9 @@ class _PhaseRun:
         started, _ = time.perf_counter(), self.executor.spent()
         cohort = self.phase.plan(self.federation, number)
         answering = [client for client in cohort if self.phase.answers(self.federation, number, client)]
-        chunks, deadline_s = chunks_of(answering, self.chunk_size), self.phase.deadline_s
-        arrived = self.executor.run_round(sent_to_clients(state), number, chunks, deadline_s)
-        updates = [late(chunk, deadline_s) if u is None else u for chunk, u in zip(chunks, arrived, strict=True)]
+        chunks = chunks_of(answering, self.chunk_size)
+        arrived = self.executor.run_round(sent_to_clients(state), number, chunks)
+        updates = [late(chunk, self.phase.deadline_s) if u is None else u for chunk, u in zip(chunks, arrived, strict=True)]
         answering = [client for chunk, update in zip(chunks, arrived, strict=True) if update is not None for client in chunk]
         total = reduce(add, updates, ClientUpdate())
         state = self.phase.server_update(state, total)

@@ -94,5 +94,5 @@ def with_phase2(config: ExperimentConfig) -> Method:
     first, two = phase1(config), config.phase2
     start = (first.audio,) if two.student_init == "phase1" else ()
     distill = Distill(two.rounds, **training(config, two), phase2=two, start=start)
-    teacher_logits = TeacherLogits(config.model, (first.teacher,), reads_features(two))
+    teacher_logits = TeacherLogits(config.model, (first.teacher,), reads_features(two), deadline_s=config.clients.deadline_s)
     return Method((*first.phases, teacher_logits, distill), Role(distill.name, "audio"), first.teacher, first.audio)

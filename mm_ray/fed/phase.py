@@ -51,6 +51,11 @@ class Phase(Protocol):
         """After so many seconds a round goes on with the chunks that have arrived, at least one; 0 waits for all."""
         ...
 
+    @property
+    def needs_all(self) -> bool:
+        """Whether nobody can be left out: then after the deadline other actors play the clients that are late."""
+        ...
+
     def check(self, federation: Federation) -> None:
         """Refuse a federation in which the phase cannot work (UserError)."""
         ...

@@ -48,6 +48,7 @@ class TrainingPhase:
     vectorize: bool = field(default=False, kw_only=True)
     """Whether the clients of a chunk are trained together."""
 
+    needs_all: ClassVar[bool] = False
     name: ClassVar[str]
     stream: ClassVar[str]
     """Name of the phase's random streams; phases that are compared share it."""
@@ -96,6 +97,9 @@ class TrainingPhase:
                 )
 
     def _check_server(self) -> None:
+        if self.server.noise and self.deadline_s:
+            why = "with server.noise who is late could depend on another client's clips, which epsilon does not cover; use 0"
+            raise bad_value("clients.deadline_s", self.deadline_s, why)
         plain = self.sends_parts_only and not self.local.scaffold
         for name, asked in (("rule", self.server.rule != MEAN), ("noise", self.server.noise > 0)):
             if asked and not plain:

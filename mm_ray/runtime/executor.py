@@ -53,13 +53,12 @@ class RayExecutor:
 
     def open(self, phase: Phase, material: Arrays, federation: Federation) -> None:
         """Put once what every chunk of the phase needs."""
-        self._clients, self._federation = {client.id: client for client in federation.clients}, federation
+        self._phase, self._federation = phase, federation
+        self._clients = {client.id: client for client in federation.clients}
         opened = Opened(phase, federation.shapes, federation.seed, dict(material), self._clients)
         self._opened = [ray.put(opened)]
 
-    def run_round(
-        self, params: Arrays, round_number: int, chunks: Sequence[Chunk], deadline_s: float = 0.0
-    ) -> list[ClientUpdate | None]:
+    def run_round(self, params: Arrays, round_number: int, chunks: Sequence[Chunk]) -> list[ClientUpdate | None]:
         """Hand chunks to whichever actor has room, the largest first; results in the order of the chunks."""
         params_ref = ray.put(dict(params))
         order = sorted(range(len(chunks)), key=lambda number: -sum(client.num_clips for client in chunks[number]))
@@ -67,7 +66,8 @@ class RayExecutor:
         def submit(actor: Any, place: int) -> Any:
             return actor.run_chunk.remote(self._opened, params_ref, round_number, self._named(chunks[order[place]]))
 
-        arrived = {order[place]: update for place, update in self._run(submit, len(chunks), deadline_s).items()}
+        at_least = len(chunks) if self._phase.needs_all else 1
+        arrived = {order[place]: update for place, update in self._run(submit, len(chunks), at_least).items()}
         self._moved_bytes += num_bytes(params) + sum(num_bytes(update.sums) for update in arrived.values())
         return [arrived.get(number) for number in range(len(chunks))]
 
@@ -91,7 +91,7 @@ class RayExecutor:
             name, batches = calls[number]
             return actor.score.remote(name, params_ref, model, batches)
 
-        found = self._run(submit, len(calls))
+        found = self._run(submit, len(calls), at_least=len(calls))
         matrices = [found[number] for number in range(len(calls))]
         self._moved_bytes += num_bytes(sent) + sum(matrix.nbytes for matrix in matrices)
         totals = {name: np.zeros((self._federation.shapes.num_classes,) * 2, np.int64) for name, _ in jobs}
@@ -99,8 +99,8 @@ class RayExecutor:
             totals[name] += matrix
         return list(totals.values())
 
-    def _run(self, submit: Submit, count: int, deadline_s: float = 0.0) -> dict[int, Any]:
-        results = self._pool.run(submit, count, deadline_s)
+    def _run(self, submit: Submit, count: int, at_least: int) -> dict[int, Any]:
+        results = self._pool.run(submit, count, self._phase.deadline_s, at_least)
         self._busy_s += sum(seconds for _, seconds in results.values()) / len(self.actors)
         return {number: result for number, (result, _) in results.items()}
 

@@ -1,6 +1,7 @@
 """A pool of actors that pull numbered calls. What a lost actor held is handed to the others; who comes back works again."""
 
 import logging
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
@@ -34,25 +35,36 @@ class ActorPool:
         self._running: dict[Any, tuple[int, int]] = {}
         self._returning: dict[Any, int] = {}
         self._away: set[int] = set()
+        self._late: set[Any] = set()
         # An actor gets calls when it has answered once: one whose bundle lies on a lost node may never start.
         for actor in range(len(self.actors)):
             self._call_back(actor)
 
-    def run(self, submit: Submit, count: int, deadline_s: float = 0.0) -> dict[int, Any]:
+    def run(self, submit: Submit, count: int, deadline_s: float = 0.0, at_least: int = 1) -> dict[int, Any]:
         """The results of the calls 0 to `count` - 1 by number.
 
         Args:
             submit: Starts call `number` on an actor.
             count: Number of calls.
-            deadline_s: After so many seconds the calls that are still out are given up, as soon as one has arrived; 0 waits.
+            deadline_s: So many seconds after the first was handed out the calls that are still out are late. They are given up
+                as soon as `at_least` results are there, and until then handed to other actors too, the first answer counting;
+                again after twice as long, and so on. Who owes a late answer gets nothing more. 0 waits for all.
+            at_least: Number of results that are needed.
 
         """
         waiting, results, losses = deque(range(count)), dict[int, Any](), Counter[int]()
-        until = time.monotonic() + deadline_s if deadline_s else float("inf")
-        while len(results) < count and not (results and time.monotonic() > until):
+        until, enough = math.inf, count
+        while len(results) < enough:
             self._hand_out(waiting, submit)
+            if deadline_s and until == math.inf and len(waiting) < count:
+                until = time.monotonic() + deadline_s
             for ref in self._arrived(until):
                 self._take(ref, waiting, results, losses)
+            if time.monotonic() > until:
+                deadline_s *= 2
+                until, enough = time.monotonic() + deadline_s, min(at_least, count)
+                self._late.update(self._running)
+                waiting = deque(number for number in range(count) if number not in results)
         self._running = {ref: (STALE, actor) for ref, (_, actor) in self._running.items()}
         return results
 
@@ -63,9 +75,8 @@ class ActorPool:
 
     def _hand_out(self, waiting: deque[int], submit: Submit) -> None:
         load = Counter(actor for _, actor in self._running.values())
-        here = [actor for actor in range(len(self.actors)) if actor not in self._away]
-        late = {actor for number, actor in self._running.values() if number == STALE}
-        here = [actor for actor in here if actor not in late] or here  # what a late one gets would be late as well
+        late = {self._running[ref][1] for ref in self._late}  # what they get would be late as well, or never come
+        here = [actor for actor in range(len(self.actors)) if actor not in self._away | late]
         while waiting and here:
             actor = min(here, key=lambda actor: load[actor])
             if load[actor] == QUEUED_PER_ACTOR:
@@ -75,8 +86,7 @@ class ActorPool:
             load[actor] += 1
 
     def _arrived(self, until: float) -> list[Any]:
-        left = until - time.monotonic()
-        patience = min(LOOK_S, left) if left > 0 else LOOK_S
+        patience = max(0.0, min(LOOK_S, until - time.monotonic()))
         done, _ = ray.wait([*self._running, *self._returning], num_returns=1, timeout=patience)
         if not done and len(self._away) == len(self.actors):
             log.warning("none of %d client actors is up; waiting until Ray finds room to start one", len(self.actors))
@@ -89,18 +99,21 @@ class ActorPool:
             self._away.discard(actor)
             return
         number, actor = self._running.pop(ref)
+        self._late.discard(ref)
         try:
             result = ray.get(ref)
         except LOST as error:
             self._call_back(actor)
-            if number != STALE:
-                waiting.append(number)
+            if number != STALE and number not in results:
+                waiting.extend({number}.difference(waiting))
                 losses[number] += 1
                 if losses[number] > MAX_LOSSES:
                     raise error
             return
         if number != STALE:
             results[number] = result
+            if number in waiting:  # it was late, and is here before anybody else took it
+                waiting.remove(number)
 
     def _call_back(self, actor: int) -> None:
         if actor not in self._away:

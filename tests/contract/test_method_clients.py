@@ -49,7 +49,7 @@ class Listening(SerialExecutor):
     def __init__(self):
         self.told = {}
 
-    def run_round(self, params, round_number, chunks, deadline_s=0.0):
+    def run_round(self, params, round_number, chunks):
         federation, phase = self._federation, self._phase
         for client in (client for chunk in chunks for client in chunk):
             received, material = Read(params), Read(self._material)

@@ -98,7 +98,7 @@ def test_closing_early_keeps_the_last_round(tmp_path, count):
 
 def test_an_error_in_a_round_keeps_the_round_before_it(tmp_path):
     class Failing(SerialExecutor):
-        def run_round(self, params, round_number, chunks, deadline_s=0.0):
+        def run_round(self, params, round_number, chunks):
             if round_number == 4:
                 raise RuntimeError("lost")
             return super().run_round(params, round_number, chunks)

@@ -110,7 +110,7 @@ def test_options_that_are_off_do_not_enter_the_key():
 class Counting(SerialExecutor):
     sent = 0
 
-    def run_round(self, params, round_number, chunks, deadline_s=0.0):
+    def run_round(self, params, round_number, chunks):
         updates = super().run_round(params, round_number, chunks)
         arrays = [array for update in updates for array in update.sums.items()]
         self.sent += sum(array.nbytes for name, array in arrays if not name.startswith("client/"))

@@ -13,7 +13,7 @@ class Counting(SerialExecutor):
     def __init__(self):
         self.sent = {}
 
-    def run_round(self, params, round_number, chunks, deadline_s=0.0):
+    def run_round(self, params, round_number, chunks):
         federation = self._federation
         context = RoundContext(federation.seed, round_number, params, self._material, federation.table, federation.shapes)
         updates = [self._phase.client_update(context, client) for chunk in chunks for client in chunk]

@@ -17,6 +17,7 @@ from ray.util.placement_group import placement_group, remove_placement_group
 
 from mm_ray.errors import UserError
 from mm_ray.fed import scoring
+from mm_ray.fed.executor import SerialExecutor
 from mm_ray.fed.phases.unimodal import Unimodal
 from mm_ray.models.network import PARTS
 from mm_ray.runtime import train_job
@@ -157,6 +158,41 @@ def test_a_deadline_leaves_out_who_is_late_and_names_him(tmp_path, table_ref):
     assert first.num_clients == len(cohort) - len(first.refused)
     assert not any(report.refused for report in others), "it gets nothing more as long as it owes an answer"
     assert run.keys != Run(tmp_path / "serial", CLIPS).keys
+
+
+def same(updates, others):
+    return all(
+        (a.weights, a.metrics) == (b.weights, b.metrics)
+        and all((a.sums[name] == b.sums[name]).all() for name in a.sums | b.sums)
+        for a, b in zip(updates, others, strict=True)
+    )
+
+
+def test_what_is_needed_is_done_by_the_others_if_an_actor_stops(table_ref, monkeypatch):
+    plan = tiny_plan({"clients.deadline_s": 0.5, "phase1.kind": "joint"})
+    joint, logits, _ = plan.method.phases
+    federation, serial = plan.federation, SerialExecutor()
+    params = joint.init(federation, {}).tensors
+    teacher = {part: params[part] for part in PARTS["av"]}
+    chunks = [(client,) for client in logits.plan(federation, 1)]
+    monkeypatch.setattr(scoring, "MOST_CLIPS", 3)
+    with actors(table_ref, 2) as executor:
+
+        def played(phase, material, chunks):
+            for each in (executor, serial):
+                each.open(phase, material, federation)
+            return same(executor.run_round(params, 1, chunks), serial.run_round(params, 1, chunks))
+
+        with stopped(executor.actors[0]):
+            assert played(joint, {}, chunks[:1]), "a round needs an answer"
+        assert played(logits, teacher, chunks), "it works again"
+        with stopped(executor.actors[0]):
+            assert played(logits, teacher, chunks), "the logits of all clients"
+        assert played(logits, teacher, chunks)
+        executor.open(joint, {}, federation)
+        with stopped(executor.actors[0]):
+            (found,) = executor.confusions("dev", ("av",), params, joint.model)
+    assert (found == scoring.confusion_on("dev", "av", params, joint.model, federation)).all()
 
 
 def test_without_a_deadline_a_round_waits_and_no_bit_changes(tmp_path, table_ref, serial):

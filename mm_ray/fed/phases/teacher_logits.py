@@ -33,11 +33,12 @@ class TeacherLogits:
     """The teacher."""
     features: bool = False
     rounds: int = 1
+    deadline_s: float = 0.0
+    """It decides who computes the logits and not what they are, so it does not enter the key."""
 
     name: ClassVar[str] = "phase1/teacher_logits"
     networks: ClassVar[tuple[str, ...]] = ()
-    deadline_s: ClassVar[float] = 0.0
-    """Every client's logits are needed."""
+    needs_all: ClassVar[bool] = True
 
     def check(self, federation: Federation) -> None:
         """Nothing to refuse: who made the teacher has audiovisual clients."""
