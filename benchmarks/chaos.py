@@ -30,7 +30,7 @@ from typing import Any
 import optuna
 
 from benchmarks.chaos_faults import FAULTS, deck
-from benchmarks.chaos_hunt import RUNS, Hunt, Run
+from benchmarks.chaos_hunt import RUNS, Hunt, Run, Stuck
 from benchmarks.chaos_stage import Stage
 from benchmarks.results import FOLDER, write_result
 from benchmarks.systems import ROOT
@@ -54,11 +54,14 @@ def main() -> None:
         _move_in()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    folder, started = Path(os.environ[PLACE]), time.monotonic()
+    folder, until = Path(os.environ[PLACE]), time.monotonic() + flags.seconds
+    calm, hunted, stuck = dict[str, Run](), list[Run](), ""
     try:
         stage = Stage(folder, os.environ[MOUNTS] == "1")
         try:
-            calm, hunted = hunts(stage, flags.faults, flags.seed, started + flags.seconds)
+            hunts(stage, flags.faults, flags.seed, until, calm, hunted)
+        except Stuck as error:
+            stuck = str(error)  # what ended before it counts nevertheless
         finally:
             stage.close()
     finally:
@@ -71,8 +74,8 @@ def main() -> None:
     print(text)
     write_result("chaos", {"earlier": earlier, "lost_s_is": LOST, "faults": by_fault(events), "runs": runs, "events": events})
     (FOLDER / "chaos.md").write_text(f"# Faults survived\n\n{text}\n")
-    if any(run["different"] for run in runs) or not all(event["recovered"] for event in events):
-        sys.exit("not all was survived")
+    if stuck or any(run["different"] for run in runs) or not all(event["recovered"] for event in events):
+        sys.exit(f"not all was survived\n{stuck}")
 
 
 def _move_in() -> None:
@@ -94,17 +97,17 @@ def _move_in() -> None:
     os.execvpe(command[0], command, keep | own)
 
 
-def hunts(stage: Stage, faults: int, seed: int, until: float) -> tuple[dict[str, Run], list[Run]]:
-    """The undisturbed run of each kind, and those under fire: the kinds in turn, until its faults are used up."""
-    calm = {kind: one_run(Hunt(kind, stage, 0)) for kind in RUNS}
+def hunts(stage: Stage, faults: int, seed: int, until: float, calm: dict[str, Run], hunted: list[Run]) -> None:
+    """Fill `calm` with the undisturbed run of each kind and `hunted` with those under fire, the kinds in turn."""
+    for kind in RUNS:
+        calm[kind] = one_run(Hunt(kind, stage, 0))
     decks = {
         kind: [name for name in deck(kind, faults, seed) if stage.may_mount or not FAULTS[name].needs_disk] for kind in RUNS
     }
-    hunted, chance = list[Run](), random.Random(seed)
+    chance = random.Random(seed)
     while any(decks.values()) and time.monotonic() < until:
         for kind in (kind for kind in RUNS if decks[kind]):
             hunted.append(one_run(Hunt(kind, stage, len(hunted) + 1), calm[kind], decks[kind], chance, until))
-    return calm, hunted
 
 
 def one_run(hunt: Hunt, *fire: Any) -> Run:

@@ -30,6 +30,10 @@ RUNS = {"study": ("mm_ray.tune", "trial", STUDY), "train": ("mm_ray.train", "tra
 """Module, who drives the rounds, and flags. A trial takes two of three workers, so trials run one after the other."""
 
 
+class Stuck(Exception):
+    """A command makes no progress any more; says which, and what it printed."""
+
+
 @dataclass
 class Event:
     """A fault that struck; times are Unix times."""
@@ -110,7 +114,7 @@ class Hunt:
         while self._command.code() is None:
             self.watch(LOOK_S)
         if self._command.code():
-            raise SystemExit(f"{self._name}: exit code {self._command.code()} without a fault\n{self._command.said()}")
+            raise Stuck(f"{self._name}: exit code {self._command.code()} without a fault\n{self._command.said()}")
         return self._ended()
 
     def fire(self, calm: Run, cards: list[str], chance: random.Random, until: float) -> Run:
@@ -156,8 +160,9 @@ class Hunt:
         while self._since(event, calm) < PROOF and self._command.code() != 0:
             if self._command.code():
                 self._give_again(event)
+                self.watch(1.0)
             if time.monotonic() > until:
-                raise SystemExit(f"{event.fault}: no progress for {RECOVERY_LIMIT_S:g} s after it\n{self._command.said()}")
+                raise Stuck(f"{event.fault}: no progress for {RECOVERY_LIMIT_S:g} s after it\n{self._command.said()}")
             self.watch(LOOK_S)
         event.recovered = set(event.codes) <= set(FAULTS[event.fault].exits)
 

@@ -48,7 +48,9 @@ class Asker:
     def adopt(self, number: int) -> Suggestion:
         """A trial that is stored as running, with its stored parameters; one that was never asked to the end is asked on."""
         self.study.sampler = make_sampler(self.searcher, self.seed, number)
-        trial = reattach(self.study, self.study.get_trials(deepcopy=False)[number])
+        frozen = self.study.get_trials(deepcopy=False)[number]
+        trial = reattach(self.study, frozen)
+        _draw_again(trial, frozen)
         return trial, self.space.overrides(trial)
 
     def _ask_once(self) -> Suggestion:
@@ -72,6 +74,14 @@ class Asker:
         if point is not None:
             self.study.enqueue_trial(point)
         return point is not None
+
+
+def _draw_again(trial: Trial, frozen: FrozenTrial) -> None:
+    """Draw what is stored once more, so that the sampler draws what is missing as if nobody had stopped it in between."""
+    for name, distribution in list(frozen.distributions.items()):
+        given = trial._is_fixed_param(name, distribution) or distribution.single()
+        if not given and not trial._is_relative_param(name, distribution):
+            trial.study.sampler.sample_independent(trial.study, frozen, name, distribution)
 
 
 def answer(study: optuna.Study, trial: Trial, twin: FrozenTrial) -> None:

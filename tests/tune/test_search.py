@@ -10,6 +10,7 @@ from optuna.trial import TrialState
 from mm_ray.errors import UserError
 from mm_ray.tune.budget import Budget, Limits
 from mm_ray.tune.search import StudySearch, Watch
+from mm_ray.tune.search_journal import JOURNAL
 from mm_ray.tune.space import load_space
 
 SPACE = """
@@ -183,18 +184,22 @@ def test_resume_suggests_what_an_uninterrupted_study_does(tmp_path, make_space):
     assert [trial.values for trial in resumed.study.trials] == [trial.values for trial in whole.study.trials]
 
 
-def test_an_orphan_killed_amid_its_suggestions_is_asked_to_the_end(tmp_path, make_space):
+@pytest.mark.parametrize("before", [2, 10], ids=["while drawn at random", "while drawn by TPE"])
+def test_an_orphan_killed_amid_its_suggestions_is_asked_to_the_end(tmp_path, make_space, before):
     space = make_space()
     whole = StudySearch(space, tmp_path / "whole", "run")
-    expected = run(whole, 11)[-1]
+    expected = run(whole, before + 1)[-1]
     killed = StudySearch(space, tmp_path / "killed", "run")
-    run(killed, 10)
-    lines = (tmp_path / "killed/optuna.journal").read_bytes()
+    run(killed, before)
+    journal = tmp_path / "killed" / JOURNAL
+    lines = journal.read_bytes()
     killed.suggest("orphan")
-    with_orphan = (tmp_path / "killed/optuna.journal").read_bytes()[len(lines) :].splitlines(keepends=True)
-    (tmp_path / "killed/optuna.journal").write_bytes(lines + b"".join(with_orphan[:2]))
-    resumed = StudySearch(space, tmp_path / "killed", "run")
-    assert resumed.suggest("again")["params"] == expected
+    with_orphan = journal.read_bytes()[len(lines) :].splitlines(keepends=True)
+    assert len(with_orphan) > len(expected)
+    for kept in range(1, len(with_orphan) + 1):
+        journal.write_bytes(lines + b"".join(with_orphan[:kept]))
+        resumed = StudySearch(space, tmp_path / "killed", "run")
+        assert resumed.suggest("again")["params"] == expected, f"{kept} of {len(with_orphan)} lines"
 
 
 def test_a_journal_whose_last_line_is_torn_still_opens(tmp_path, make_space):
