@@ -22,7 +22,7 @@ CASES = {
     "cells": 200,
     "recordings": 1000,
 }
-"""Cases of each subject; `test_there_are_more_than_five_thousand` adds them up."""
+"""Cases of each subject; `test_there_are_more_than_six_thousand` adds them up."""
 ODD_VALUES = ("x", None, -1, 0, 1.5, True, [], [1], {}, 10**9, 10**18, float("nan"), float("inf"))
 """Where a number or a text belongs."""
 

@@ -68,6 +68,12 @@ def test_rows_that_lead_nowhere_are_told_and_the_others_kept(tmp_path, shared_da
         assert len(outcomes) - len(rejected) + len(plan.rejected) == 1
 
 
+def test_a_long_list_of_classes_is_no_file(tmp_path):
+    (tmp_path / "manifest.csv").write_text(CSV)
+    names = ",".join(["yes"] * 200)  # longer than the name of any file
+    assert read_manifest(DataConfig(name="csv", root=str(tmp_path), classes=names)).class_names == ("yes",)
+
+
 def test_images_that_lack_a_digit(tmp_path, shared_data):
     for folder in ("fsdd/recordings", "mnist10k"):
         (tmp_path / folder).mkdir(parents=True)
