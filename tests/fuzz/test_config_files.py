@@ -120,6 +120,16 @@ def test_a_config_file_sets_fields_alone(tmp_path, name):
         parsed(path)
 
 
+@pytest.mark.parametrize(
+    "flag",
+    ["model.hidden=-3", "model.conv_channels=[0,0,0]", "data.features.sample_rate=1", "data.features.sample_rate=44101",
+     "data.features.video_size=1000000", "data.features.num_mels=3"],
+)  # fmt: skip
+def test_sizes_that_nothing_has_are_refused(flag):
+    with pytest.raises(UserError, match=f"^{flag.partition('=')[0]}=.*(at least|between|multiple)"):
+        parse(experiment_parser("mm_ray.train", ""), [f"--{flag}"])
+
+
 def test_a_flag_that_unfolds_is_refused():
     with pytest.raises(UserError, match=r"^--seed: has an alias"):
         parse(experiment_parser("mm_ray.train", ""), [f"--seed={QUOTED_BOMB}"])
