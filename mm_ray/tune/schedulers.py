@@ -107,3 +107,8 @@ class StudyScheduler(FIFOScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Stop or go on."""
         return TrialScheduler.STOP if self._search.report(trial.trial_id, result) else TrialScheduler.CONTINUE
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """Tune gives a trial up at once if its process is lost before it began; one whose tries are not used up stays open."""
+        if trial.should_recover():
+            self._search.give_back(trial.trial_id)

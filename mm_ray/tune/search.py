@@ -24,6 +24,7 @@ from mm_ray.tune.space import Space, load_space
 
 NOTES = ("rounds_computed", "rounds_reused", "seconds", "best_round", "seed_scores")
 """Keys of a result that are kept as user attributes of the trial, beside its `summary`."""
+MAX_GIVEN_BACK = 3
 STORAGE_ERROR = f"{StorageError.__module__}.{StorageError.__qualname__}: "
 
 
@@ -69,6 +70,8 @@ class StudySearch(Searcher):
         self._live: dict[str, Trial] = {}
         self._folders: dict[str, str] = {}
         self._interrupted = False
+        self.given_back: list[int] = []
+        """Trials that Tune gave up before they began, once for each time: each has cost one of the trials that Tune runs."""
         self.refusal = ""
         """What storage said that failed a trial: not the trial's fault, so it stays open, and the study is to end."""
         self.before_end: Callable[[Mapping[str, Any], str], None] = lambda suggestion, state: None
@@ -105,6 +108,15 @@ class StudySearch(Searcher):
         self._numbers[trial_id], self._live[trial_id] = trial.number, trial
         self._suggestions[trial_id] = {"overrides": overrides, "params": dict(trial.params), "number": trial.number}
         return self._suggestions[trial_id]
+
+    def give_back(self, trial_id: str) -> None:
+        """A trial's process was lost before it began: it is handed out once more, unless it has been too often."""
+        number = self._numbers[trial_id]
+        if self.given_back.count(number) < MAX_GIVEN_BACK:
+            self.given_back.append(number)
+            self._orphans.append(number)
+            del self._numbers[trial_id]
+            self._live.pop(trial_id, None)
 
     def report(self, trial_id: str, result: Mapping[str, Any]) -> bool:
         """Report a result's `steps` to the study; True if the study's rule gives the trial up at one of them.

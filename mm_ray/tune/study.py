@@ -95,7 +95,10 @@ class Runner:
             with LiveTable(remaining, lambda: budget.left_s) as live, stops_on_signals(budget):
                 log = StudyLog(study.folder, live)
                 search.before_end = log.end
-                self.fit(search, remaining, budget, [Watch(search), log], StudyScheduler(search))
+                while remaining and not budget.stop_all():
+                    before = len(search.given_back)
+                    self.fit(search, remaining, budget, [Watch(search), log], StudyScheduler(search))
+                    remaining = search.remaining(study.trials) if len(search.given_back) > before else 0
         if search.refusal:
             raise StorageError(search.refusal)
         if budget.interrupted:

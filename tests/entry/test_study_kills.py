@@ -11,6 +11,7 @@ import optuna
 import pytest
 from entry.process import finish, run, start
 from fed.tiny import tiny_flags
+from optuna.storages.journal._storage import JournalOperation
 
 from mm_ray.tune.search_journal import JOURNAL
 
@@ -19,6 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 TUNE = "mm_ray.tune"
 TARGETS = ("client", "trial", "client", "driver", "client", "trial", "client", "trial", "client", "everything")
 """Two trials' processes at most die between two drivers: Tune takes a fourth death for the trial's own fault."""
+CREATED = f'"op_code":{JournalOperation.CREATE_TRIAL.value},'
 MIN_KILLS = len(TARGETS)
 """`python -m benchmarks.chaos` makes a hundred faults of more kinds."""
 SPACE = """
@@ -119,6 +121,28 @@ def test_a_kill_of_every_kind(tmp_path, local_ray):
     assert digest(hunted) == digest(peace)
     assert {state for _, state, *_ in story(peace)} == {"COMPLETE", "PRUNED"}
     assert set(killed) == set(TARGETS)
+
+
+def test_a_process_that_dies_between_two_trials_costs_none_of_them(tmp_path, local_ray):
+    """While a reused process takes up the next trial, Tune takes its death for the trial's end at once."""
+    (tmp_path / "mine.py").write_text(SPACE)
+    folder, struck = tmp_path / "runs" / "study", 0
+    driver = start(TUNE, flags(local_ray, 3), tmp_path)
+    while driver.is_alive():
+        time.sleep(0.002)
+        ended = len(rows(folder)) if (folder / "trials.jsonl").exists() else 0
+        trial = next(iter(processes("trial")), None) if struck < min(ended, 2) else None
+        if trial:
+            struck += 1
+            os.kill(trial, signal.SIGSTOP)  # so that it does not take up the trial that is asked for now
+            while (folder / JOURNAL).read_text().count(CREATED) <= struck:
+                time.sleep(0.01)
+            time.sleep(1)
+            os.kill(trial, signal.SIGKILL)
+    done = finish(driver, tmp_path)
+    assert (done.code, struck) == (0, 2), done
+    assert [number for number, *_ in rows(folder)] == [0, 1, 2]
+    assert {state for _, state, *_ in rows(folder)} <= {"COMPLETE", "PRUNED"}
 
 
 def test_control_c_ends_in_good_order_and_says_how_to_go_on(tmp_path, local_ray):
