@@ -28,7 +28,7 @@ from mm_ray.runtime.drive import drive
 
 GOAL = 4.0
 SETTINGS = {
-    "data.synthetic.clips_per_class": 400,
+    "data.synthetic.clips_per_class": 160,
     "phase1.rounds": 30,
     "phase1.local.epochs": 1,
     "phase2.local.epochs": 1,

@@ -5,33 +5,48 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
-from mm_ray.config import ExperimentConfig, flatten
+from mm_ray.config import ExperimentConfig, flatten, to_dict
 from mm_ray.disk import names_full_disk
 from mm_ray.errors import UserError, bad_value
 
 GROUPS_WITH_NAME = ("data",)
 """`--data X` stands for `--data.name X`."""
+FIELDS = tuple(flatten(to_dict(ExperimentConfig())))
+"""What a config file may name. Not a group of fields: jsonargparse would import a class that its text names."""
+MAX_CONFIG_BYTES = 100_000
+"""A complete config has less than 3,000; one of 400,000, a list, took more than 20 s to read."""
 
 
 def run_main(main: Callable[[Sequence[str]], None]) -> None:
-    """Run an entry point: a user's mistake, or a full disk, is one line on stderr and exit code 2; TERM is taken like ^C."""
+    """Run an entry point: a user's mistake, a full disk, or a file that the system refuses is one line on stderr and exit code
+    2; TERM is taken like ^C.
+    """
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         with names_full_disk("the disk"):
             main(sys.argv[1:])
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _end_with(error)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _end_with(UserError(f"{error.filename}: cannot be used ({error.strerror}); check what lies there"))
     except KeyboardInterrupt:
         print("stopped; the same command goes on from the last stored round", file=sys.stderr)
         sys.exit(130)
+
+
+def _end_with(error: UserError) -> NoReturn:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(2)
 
 
 def _interrupt(number: int, frame: Any) -> None:
@@ -64,7 +79,7 @@ def parse(parser: ArgumentParser, argv: Sequence[str]) -> tuple[ExperimentConfig
 
     """
     arguments = _normalised(argv)
-    flags = parse_flags(parser, [*_file_arguments(parser, arguments), *arguments])
+    flags = parse_flags(parser, [*_file_arguments(arguments), *arguments])
     try:
         config = parser.instantiate_classes(flags)
     except (ValueError, TypeError) as error:
@@ -80,10 +95,30 @@ def parse_flags(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
         UserError: An unknown or a missing flag, or a value of the wrong type.
 
     """
+    refuse_aliases(arguments)
     try:
         return parser.parse_args(list(arguments))
     except (ArgumentError, ValueError, TypeError) as error:
         raise UserError(_one_line(error, parser)) from error
+
+
+def refuse_aliases(arguments: Sequence[str]) -> None:
+    """Refuse a flag whose value has an alias of YAML, as which jsonargparse reads it.
+
+    Raises:
+        UserError: It names the flag.
+
+    """
+    for argument in arguments:
+        flag, _, value = argument.partition("=") if argument.startswith("--") else ("a flag", "", argument)
+        with suppress(yaml.YAMLError):
+            if _has_alias(value):
+                raise UserError(f"{flag}: has an alias (*name); write its value out")
+
+
+def _has_alias(text: str) -> bool:
+    """Whether YAML has an anchor and its alias: a few lines of them unfold to more than memory holds."""
+    return "&" in text and "*" in text and any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text))
 
 
 def _normalised(argv: Sequence[str]) -> list[str]:
@@ -99,15 +134,15 @@ def _normalised(argv: Sequence[str]) -> list[str]:
     return arguments
 
 
-def _file_arguments(parser: ArgumentParser, arguments: Sequence[str]) -> list[str]:
+def _file_arguments(arguments: Sequence[str]) -> list[str]:
     """The file of `--config` as flags, so that a flag and a field are checked alike."""
     path = value_of("--config", arguments)
     if path is None:
         return []
-    known, flat = _flag_names(parser), _read_fields(path)
+    flat = _read_fields(path)
     for name in flat:
-        if name not in known:
-            nearest = difflib.get_close_matches(name, known, n=1)
+        if name not in FIELDS:
+            nearest = difflib.get_close_matches(name, FIELDS, n=1)
             raise bad_value(
                 "--config", path, f"{name} is no config field" + (f"; did you mean {nearest[0]}?" if nearest else "")
             )
@@ -115,10 +150,14 @@ def _file_arguments(parser: ArgumentParser, arguments: Sequence[str]) -> list[st
 
 
 def _read_fields(path: str) -> dict[str, Any]:
-    """The fields of a YAML file by dotted name. An alias is refused: a few lines of them unfold to more than memory holds."""
+    """The fields of a YAML file by dotted name."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+        with Path(path).open("rb") as file:
+            data = file.read(MAX_CONFIG_BYTES + 1)
+        if len(data) > MAX_CONFIG_BYTES:
+            raise bad_value("--config", path, f"is longer than {MAX_CONFIG_BYTES:,} bytes; give a config.yaml or best.yaml")
+        text = data.decode("utf-8")
+        if _has_alias(text):
             raise UserError(f"--config={path}: has an alias (*name); write its value out")
         tree = yaml.safe_load(text)
     except (OSError, UnicodeDecodeError) as error:

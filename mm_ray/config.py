@@ -13,6 +13,17 @@ from typing import Any, Literal
 from mm_ray.errors import bad_value
 
 MODALITIES = ("audio", "video")
+FEATURE_RANGES = {
+    "sample_rate": (1_000, 192_000),
+    "num_mels": (4, 1_024),
+    "frame_ms": (2, 10_000),
+    "hop_ms": (1, 10_000),
+    "max_frames": (1, 10_000_000),
+    "fps": (0.0001, 1_000),
+    "max_video_frames": (1, 100_000),
+    "video_size": (1, 1_024),
+}
+"""Least and most of the sizes of `FeatureConfig`; a window of the least has two samples, Kaldi's filterbank four bins."""
 
 
 def _check(ok: bool, name: str, value: object, remedy: str) -> None:
@@ -51,9 +62,12 @@ class FeatureConfig:
     video_color: Literal["grey", "rgb"] = "grey"
 
     def __post_init__(self) -> None:
-        """Refuse sizes that are not positive."""
-        for name, value in dataclasses.asdict(self).items():
-            _check(isinstance(value, str) or value > 0, f"data.features.{name}", value, "must be positive")
+        """Refuse sizes that no recording has, or that no memory holds."""
+        for name, (least, most) in FEATURE_RANGES.items():
+            value = getattr(self, name)
+            _check(least <= value <= most, f"data.features.{name}", value, f"must lie between {least:,} and {most:,}")
+        whole = self.sample_rate % 25 == 0  # the filters that resample to an odd rate fill gigabytes
+        _check(whole, "data.features.sample_rate", self.sample_rate, "must be a multiple of 25, as all usual rates are")
 
     @property
     def audio_s(self) -> float:
@@ -173,7 +187,11 @@ class ModelConfig:
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        """Refuse a dropout that drops everything."""
+        """Refuse sizes without a meaning, and a dropout that drops everything."""
+        _check(min(self.conv_channels) >= 1, "model.conv_channels", self.conv_channels, "need at least 1 each")
+        for name in ("hidden", "attention_size", "attention_heads", "classifier_hidden"):
+            _check(getattr(self, name) >= 1, f"model.{name}", getattr(self, name), "needs at least 1")
+        _check(self.audio_pooling in ("mean", "attention"), "model.audio_pooling", self.audio_pooling, "mean or attention")
         _check(0 <= self.dropout < 1, "model.dropout", self.dropout, "must lie in [0, 1)")
 
 
@@ -448,6 +466,33 @@ def _replace(node: Any, full_name: str, path: list[str], value: Any) -> Any:
     old = getattr(node, path[0])
     new = _replace(old, full_name, path[1:], value) if len(path) > 1 else value
     return dataclasses.replace(node, **{path[0]: new})
+
+
+def read_features(content: Mapping[str, Any]) -> FeatureConfig:
+    """The feature settings in a file that another has written.
+
+    Raises:
+        TypeError: A setting that there is none of, or of another type.
+        UserError: A size out of range.
+
+    """
+    for name, default in vars(FeatureConfig()).items():
+        kinds = (int, float) if isinstance(default, float) else (type(default),)
+        if type(content.get(name, default)) not in kinds:
+            raise TypeError(f"features.{name} is {content[name]!r}")
+    return FeatureConfig(**content)
+
+
+def read_names(content: Any) -> tuple[str, ...]:
+    """The class names in a file that another has written.
+
+    Raises:
+        TypeError: It is no list of texts, or empty.
+
+    """
+    if not isinstance(content, list) or not content or not all(isinstance(name, str) for name in content):
+        raise TypeError(f"class_names is {content!r}")
+    return tuple(content)
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -3,14 +3,16 @@
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from mm_ray.compare.cells import Cell
 from mm_ray.config import ExperimentConfig
 from mm_ray.disk import read_object, write_text
+from mm_ray.errors import UserError
 
+REMEDY = "delete it, and the same command computes it again"
 COLUMNS = (
     "method", "video_missing", "alpha", "seed", "fold", "top1", "uar", "macro_f1", "dev_top1", "teacher_top1",
     "phase1_audio_top1", "best_round", "rounds", "rounds_computed", "rounds_reused", "bytes_up", "bytes_down", "seconds",
@@ -40,11 +42,47 @@ class CellResults:
         write_text(self._path(cell), json.dumps(result, indent=2))
 
     def read(self, cell: Cell) -> dict[str, Any]:
-        """A cell's result."""
-        return read_object(self._path(cell), "delete it, and the same command computes it again")
+        """A cell's result.
+
+        Raises:
+            UserError: It cannot be read, or is none.
+
+        """
+        path = self._path(cell)
+        result = read_object(path, REMEDY)
+        needs = NEEDS if cell.on_test else {"dev": _is_scores}
+        if wrong := [name for name, is_good in needs.items() if not is_good(result.get(name))]:
+            raise UserError(f"{path}: is no result of a run, its {wrong[0]} is missing or odd; {REMEDY}")
+        return result
 
     def _path(self, cell: Cell) -> Path:
         return self._folder / f"{cell.key(self._base)}.json"
+
+
+def _is_scores(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(by_name, dict) and all(map(_is_number, by_name.values())) for by_name in value.values()
+    )
+
+
+def _is_recalls(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(recalls, list) and all(map(_is_number, recalls)) for recalls in value.values()
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float)
+
+
+NEEDS: dict[str, Callable[[Any], bool]] = {
+    "test": _is_scores,
+    "dev": _is_scores,
+    "per_class": _is_recalls,
+    "rounds_computed": _is_number,
+    "rounds_reused": _is_number,
+}
+"""What the table and the report read of a result."""
 
 
 def row_of(cell: Cell, result: dict[str, Any]) -> dict[str, Any]:

@@ -30,7 +30,10 @@ def check_file(place: str | Path) -> None:
         BadMedia: `missing`, `unreadable` or `truncated`.
 
     """
-    size = size_of(place)
+    try:
+        size = size_of(place)
+    except OSError as error:
+        raise BadMedia("unreadable", place, f"cannot be looked at ({' '.join(str(error).split())}); check its place") from error
     if size is None:
         raise BadMedia("missing", place, "no such file; check the path")
     if size == 0:

@@ -85,6 +85,8 @@ def _place(name: str, data: DataConfig) -> str:
         name.encode()
     except UnicodeEncodeError as error:
         raise BadMedia("unreadable_name", ascii(name), "its name is not UTF-8; rename it") from error
+    if "\0" in name:
+        raise BadMedia("missing", ascii(name), "no file has a NUL in its name; check the path")
     if leaves_root(data.root, name):
         raise BadMedia("outside_root", name, "a link or path that leaves ROOT; copy the recording there")
     return join(data.root, name)

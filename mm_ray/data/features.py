@@ -54,9 +54,12 @@ def log_mel(waveform_N: np.ndarray, sample_rate: int, features: FeatureConfig) -
 
 
 def _handy(source: int, target: int) -> int:
-    """The rate to resample from: an odd one such as 44,101 Hz, whose filters would fill gigabytes, is rounded to tens."""
-    divisor = math.gcd(source, target)
-    return source if source * target // divisor**2 <= _MOST_TAPS else max(round(source, -1), 10)
+    """The rate to resample from: an odd one such as 44,101 Hz, whose filters would fill gigabytes, is rounded to tens.
+
+    999,990 Hz, which only a damaged header claims, is rounded further.
+    """
+    rates = [max(round(source, -digits), 10) for digits in range(4)]
+    return next((rate for rate in rates if rate * target // math.gcd(rate, target) ** 2 <= _MOST_TAPS), rates[-1])
 
 
 @lru_cache(maxsize=16)

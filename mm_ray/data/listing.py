@@ -9,7 +9,7 @@ from pathlib import Path
 from pyarrow import fs
 
 from mm_ray.config import DataConfig
-from mm_ray.data.places import is_uri, locate, read_text, size_of
+from mm_ray.data.places import exists, is_uri, locate, read_text, size_of
 from mm_ray.errors import bad_value, unknown_name
 
 _TEXTS = ".txt .md .rst .pdf .log .csv .tsv .json .jsonl .xml .html .yaml .yml .ini .srt .vtt"
@@ -48,7 +48,11 @@ def _local_names(root: str) -> list[str] | None:
 
 def _remote_names(root: str) -> list[str] | None:
     filesystem, base = locate(root)
-    infos = filesystem.get_file_info(fs.FileSelector(base, recursive=True, allow_not_found=True))
+    try:
+        infos = filesystem.get_file_info(fs.FileSelector(base, recursive=True, allow_not_found=True))
+    except OSError as error:
+        reason = " ".join(str(error).split())
+        raise bad_value("data.root", root, f"cannot be listed ({reason}); check the name, and your rights") from error
     names = [posixpath.relpath(info.path, base) for info in infos if info.type == fs.FileType.File]
     return names or None
 
@@ -86,8 +90,7 @@ def annotation(data: DataConfig, *usual: str) -> str:
     """
     candidates = [data.annotations] if data.annotations else [posixpath.join(data.root, name) for name in usual]
     for place in candidates:
-        filesystem, path = locate(place)
-        if filesystem.get_file_info(path).type != fs.FileType.NotFound:
+        if exists(place):
             return place
     remedy = f"not there; expected {' or '.join(usual)} below data.root, or its place in data.annotations"
     raise bad_value("data.annotations", data.annotations or "''", remedy)

@@ -105,6 +105,8 @@ def read_media(place: str | Path, wanted: Wanted, tracks: tuple[str, ...] = ("au
         flags = flags_of(container, place, span, sound, sight)
     frames = np.stack(sight.frames) if sight and sight.frames else None
     waveform_N, sample_rate = (sound.waveform_N(), sound.sample_rate) if sound else (np.zeros(0, np.float32), 0)
+    if sound and not waveform_N.size:
+        raise BadMedia("empty_audio", place, "the span is shorter than a sample; give one of some seconds")
     return Media(waveform_N, sample_rate, frames, flags, span.seconds)
 
 

@@ -1,5 +1,6 @@
 """Where files are: local paths, and URIs of any pyarrow file system (`s3://bucket/folder`, `gs://`, `file://`)."""
 
+import errno
 import os
 import posixpath
 import uuid
@@ -61,15 +62,33 @@ def leaves_root(root: str | Path, name: str) -> bool:
 
 def size_of(place: str | Path) -> int | None:
     """Bytes of a file; `None` if there is none."""
-    filesystem, path = locate(place)
-    info = filesystem.get_file_info(path)
-    return int(info.size) if info.type == fs.FileType.File else None
+    info = _look(place)
+    return int(info.size) if info and info.type == fs.FileType.File else None
 
 
 def is_folder(place: str | Path) -> bool:
     """Whether there is a folder."""
+    info = _look(place)
+    return info is not None and info.type == fs.FileType.Directory
+
+
+def exists(place: str | Path) -> bool:
+    """Whether there is a file or a folder."""
+    info = _look(place)
+    return info is not None and info.type != fs.FileType.NotFound
+
+
+def _look(place: str | Path) -> Any:
+    """What the file system says of a place; `None` for a name that no file can have."""
     filesystem, path = locate(place)
-    return bool(filesystem.get_file_info(path).type == fs.FileType.Directory)
+    try:
+        return filesystem.get_file_info(path)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return None
+        raise
+    except ValueError:  # a NUL
+        return None
 
 
 def open_binary(place: str | Path) -> IO[bytes]:

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mm_ray.config import DataConfig, FeatureConfig
+from mm_ray.config import DataConfig, FeatureConfig, read_features, read_names
 from mm_ray.data.extract import Row
 from mm_ray.data.manifest import Manifest, Rejected
 from mm_ray.data.places import join, names_in, remove, write_whole
@@ -27,6 +27,26 @@ REJECTED = "rejected.parquet"
 """Written last: a store without it is not finished."""
 OTHER_WIDTHS = "gives clips different numbers of features a frame"
 _PREFIX, _SUFFIX = "part-", ".parquet"
+SCHEMA = pa.schema(
+    {
+        "row": pa.int64(),
+        "clip_id": pa.string(),
+        "label": pa.int64(),
+        "group": pa.string(),
+        "splits": pa.list_(pa.string()),
+        "audio": pa.large_list(pa.float16()),
+        "audio_frames": pa.int32(),
+        "video": pa.large_list(pa.float16()),
+        "video_frames": pa.int32(),
+        "seconds": pa.float64(),
+        "flags": pa.list_(pa.string()),
+        "source": pa.string(),
+        "video_source": pa.string(),
+        "start_s": pa.float64(),
+        "end_s": pa.float64(),
+    }
+)
+"""The columns of a shard; docs/data.md says what they are."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +68,8 @@ class Settings:
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "Settings":
         """The settings in a shard's metadata."""
-        features = FeatureConfig(**content["features"])
-        names, folds = tuple(content["class_names"]), content["num_folds"]
-        return cls(content["name"], names, folds, features, content["video_identity"], content["format"])
+        features, names, folds = read_features(content["features"]), read_names(content["class_names"]), content["num_folds"]
+        return cls(content["name"], names, int(folds), features, content["video_identity"], content["format"])
 
 
 def settings_of(manifest: Manifest, data: DataConfig) -> Settings:
@@ -73,24 +92,24 @@ def write_shard(store: str | Path, settings: Settings, rows: Sequence[Row]) -> s
 
     """
     columns = {
-        "row": pa.array([row.number for row in rows], pa.int64()),
+        "row": [row.number for row in rows],
         "clip_id": [row.clip.id for row in rows],
-        "label": pa.array([row.clip.label for row in rows], pa.int64()),
+        "label": [row.clip.label for row in rows],
         "group": [row.clip.group for row in rows],
-        "splits": pa.array([list(row.clip.splits) for row in rows], pa.list_(pa.string())),
+        "splits": [list(row.clip.splits) for row in rows],
         "audio": _as_lists([row.audio_TF for row in rows]),
-        "audio_frames": pa.array([len(row.audio_TF) for row in rows], pa.int32()),
+        "audio_frames": [len(row.audio_TF) for row in rows],
         "video": _as_lists([row.video_SD for row in rows]),
-        "video_frames": pa.array([None if row.video_SD is None else len(row.video_SD) for row in rows], pa.int32()),
-        "seconds": pa.array([row.seconds for row in rows], pa.float64()),
-        "flags": pa.array([list(row.flags) for row in rows], pa.list_(pa.string())),
+        "video_frames": [None if row.video_SD is None else len(row.video_SD) for row in rows],
+        "seconds": [row.seconds for row in rows],
+        "flags": [list(row.flags) for row in rows],
         "source": [row.clip.source for row in rows],
         "video_source": [row.clip.video_source or None for row in rows],
-        "start_s": pa.array([row.clip.start_s for row in rows], pa.float64()),
-        "end_s": pa.array([row.clip.end_s for row in rows], pa.float64()),
+        "start_s": [row.clip.start_s for row in rows],
+        "end_s": [row.clip.end_s for row in rows],
     }
     described = {**settings.to_json(), "video_features": _width(rows), "fingerprint": fingerprint(rows)}
-    table = pa.table(columns, metadata={"mm_ray": json.dumps(described)})
+    table = pa.table(columns, SCHEMA.with_metadata({"mm_ray": json.dumps(described)}))
     name = _PREFIX + digest(row.clip.id.encode() + b"\0" for row in rows)[:16] + _SUFFIX
     write_table(join(store, name), table)
     return name

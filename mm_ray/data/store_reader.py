@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from mm_ray.config import FeatureConfig
 from mm_ray.data.places import is_folder, locate, names_in
-from mm_ray.data.store import FORMAT_VERSION, OTHER_WIDTHS, REJECTED, Settings, add_fingerprints, digest, shards
+from mm_ray.data.store import FORMAT_VERSION, OTHER_WIDTHS, REJECTED, SCHEMA, Settings, add_fingerprints, digest, shards
 from mm_ray.data.table import SPLITS, FeatureTable
 from mm_ray.errors import UserError, bad_value
 
@@ -56,7 +56,8 @@ def read_store(store: str | Path, fold: int) -> FeatureTable:
     header = read_header(places)
     if not 0 <= fold < header.settings.num_folds:
         raise bad_value("data.fold", fold, f"{store} has {header.settings.num_folds} fold(s), counted from 0")
-    light = pa.concat_tables([read_columns(place, LIGHT) for place in places])
+    light = pa.concat_tables([read_clips(place, LIGHT, header.settings) for place in places])
+    _refuse_twice(store, light)
     order_N = np.lexsort((_strings(light["clip_id"]), light["row"].to_numpy()))
     ordered = light.take(pa.array(order_N))
     audio_offsets_N1, video_offsets_N1 = _offsets(ordered["audio_frames"]), _offsets(ordered["video_frames"])
@@ -109,22 +110,60 @@ def read_columns(place: str, columns: Sequence[str]) -> pa.Table:
     """Columns of a shard.
 
     Raises:
-        UserError: It is cut off, was changed since it was written, or lacks a column.
+        UserError: It is cut off, was changed since it was written, lacks a column or has another one of that name.
 
     """
     filesystem, path = locate(place)
-    with _names_broken(place):
+    with names_broken(place):
         file = pq.ParquetFile(path, filesystem=filesystem, pre_buffer=True, page_checksum_verification=True)
-        return file.read(list(columns)).select(list(columns)).replace_schema_metadata(None)
+        table = file.read(list(columns)).select(list(columns)).replace_schema_metadata(None)
+        for name in columns:
+            if table[name].type != SCHEMA.field(name).type:
+                raise ValueError(f"{name} is a column of {table[name].type}")
+        return table
+
+
+def read_clips(place: str, columns: Sequence[str], settings: Settings) -> pa.Table:
+    """Columns of a shard, `label` and `splits` among them, that mean what the settings say.
+
+    Raises:
+        UserError: As `read_columns`; or a value is missing, or points nowhere.
+
+    """
+    table = read_columns(place, columns)
+    with names_broken(place):
+        if empty := [name for name in columns if name != "video_frames" and table[name].null_count]:
+            raise ValueError(f"{empty[0]} is empty in a row")
+        labels_N, splits = table["label"].to_numpy(), table["splits"].to_pylist()
+        if not ((labels_N >= 0) & (labels_N < len(settings.class_names))).all():
+            raise ValueError(f"a label is none of the {len(settings.class_names)} classes")
+        if any(len(folds) != settings.num_folds or not set(folds) <= set(SPLITS) for folds in splits):
+            raise ValueError(f"a clip's splits are not {settings.num_folds} of {', '.join(SPLITS)}")
+    return table
+
+
+def _refuse_twice(store: str | Path, light: pa.Table) -> None:
+    counts = light["clip_id"].value_counts()
+    if len(counts) < len(light):
+        twice = next(entry["values"].as_py() for entry in counts if entry["counts"].as_py() > 1)
+        raise UserError(f"{store}: holds clip {twice} twice; was a shard copied? remove the copy")
 
 
 @contextmanager
-def _names_broken(place: str) -> Iterator[None]:
+def names_broken(place: str) -> Iterator[None]:
+    """Name the shard that something inside cannot be read from.
+
+    Raises:
+        UserError: Whatever a damaged or a foreign file raises; sizes that no memory holds among them.
+
+    """
     try:
         yield
     except UserError:
         raise
-    except (pa.ArrowException, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except (
+        pa.ArrowException, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, MemoryError
+    ) as error:  # fmt: skip
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{place}: is no shard of a feature store, or damaged ({reason}); delete it, prepare anew") from error
 
@@ -142,17 +181,19 @@ def _finished_shards(store: str | Path) -> list[str]:
 
 def _metadata(place: str) -> dict[str, Any]:
     filesystem, path = locate(place)
-    with _names_broken(place):
+    with names_broken(place):
         schema = pq.read_schema(path, filesystem=filesystem)
         if b"mm_ray" not in (schema.metadata or {}):
             raise UserError(f"{place}: is no shard of a feature store; python -m mm_ray.prepare writes them")
         content: dict[str, Any] = json.loads(schema.metadata[b"mm_ray"])
-        content["format"], int(content["fingerprint"], 16), int(content["video_features"])
+        content["format"], int(content["fingerprint"], 16)
+        if not int(content["video_features"]) >= 0:
+            raise ValueError(f"{content['video_features']} video features")
         return content
 
 
 def _settings(place: str, content: dict[str, Any]) -> Settings:
-    with _names_broken(place):
+    with names_broken(place):
         return Settings.from_json(content)
 
 
@@ -160,14 +201,16 @@ def _features(
     places: Sequence[str], place_of_N: np.ndarray, offsets: tuple[np.ndarray, np.ndarray], widths: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Audio and video of all clips, each copied once to where it belongs; one shard is in memory at a time."""
-    flats = [np.empty((int(ends[-1]), width), np.float16) for ends, width in zip(offsets, widths, strict=True)]
+    with names_broken(places[0]):
+        flats = [np.empty((int(ends[-1]), width), np.float16) for ends, width in zip(offsets, widths, strict=True)]
     first = 0
     for place in places:
         shard = read_columns(place, ("audio", "video"))
         numbers = place_of_N[first : first + len(shard)]
         first += len(shard)
-        for column, flat, ends in zip(("audio", "video"), flats, offsets, strict=True):
-            _scatter(shard[column].combine_chunks(), numbers, flat, ends)
+        with names_broken(place):
+            for column, flat, ends in zip(("audio", "video"), flats, offsets, strict=True):
+                _scatter(shard[column].combine_chunks(), numbers, flat, ends)
     return flats[0], flats[1]
 
 
@@ -178,6 +221,8 @@ def _scatter(lists: pa.Array, numbers: np.ndarray, flat: np.ndarray, ends: np.nd
         target = flat[ends[number] : ends[number + 1]]
         target[:] = values[taken : taken + target.size].reshape(target.shape)
         taken += target.size
+    if taken != len(values):
+        raise ValueError(f"{len(values):,} features where its clips have {taken:,}")
 
 
 def _offsets(frames: pa.ChunkedArray) -> np.ndarray:

@@ -75,14 +75,14 @@ class PhaseStore:
 
         """
         data = self.files.read(_state_name(key, round_number))
-        header, check = self._header(key, round_number, data)
+        meta, _, check = self._header(key, round_number, data)
         try:
             tensors = load(data)
         except (SafetensorError, ValueError, KeyError, TypeError) as error:
             raise self._broken(key, round_number, str(error)) from error
         if _tensors_checksum(tensors) != check:
             raise self._broken(key, round_number, "its tensors were changed")
-        return ServerState(tensors, header["meta"])
+        return ServerState(tensors, meta)
 
     def copy(self, key: str, round_number: int, target: "PhaseStore") -> None:
         """Copy a stored state, with its reports, into another store that lacks it."""
@@ -100,8 +100,8 @@ class PhaseStore:
         by_round: dict[int, RoundReport] = {}
         for round_number in self.rounds(key):
             if round_number <= up_to:
-                header, _ = self._header(key, round_number, self._head(key, round_number))
-                by_round |= {report["round"]: RoundReport(**report) for report in header["reports"]}
+                _, reports, _ = self._header(key, round_number, self._head(key, round_number))
+                by_round |= {report.round: report for report in reports}
         missing = set(range(1, up_to + 1)) - set(by_round)
         if missing:
             place = posixpath.join(self.root, key)
@@ -115,18 +115,18 @@ class PhaseStore:
         size = int.from_bytes(self.files.read(name, 8), "little")
         return self.files.read(name, 8 + min(size, MAX_HEADER_BYTES))
 
-    def _header(self, key: str, round_number: int, data: bytes) -> tuple[dict[str, Any], str]:
+    def _header(self, key: str, round_number: int, data: bytes) -> tuple[dict[str, Any], list[RoundReport], str]:
         """Meta and reports, and the checksum that the tensors should have."""
         try:
             size = int.from_bytes(data[:8], "little")
             checksum, _, text = json.loads(data[8 : 8 + size])["__metadata__"][HEADER].partition(" ")
+            if _checksum([text.encode()]) != checksum:
+                raise ValueError("it was changed")
+            tensors, _, content = text.partition(" ")
+            header = json.loads(content)
+            return dict(header["meta"]), [RoundReport(**report) for report in header["reports"]], tensors
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise self._broken(key, round_number, f"{type(error).__name__} in its header") from error
-        if _checksum([text.encode()]) != checksum:
-            raise self._broken(key, round_number, "its header was changed")
-        tensors, _, content = text.partition(" ")
-        header: dict[str, Any] = json.loads(content)
-        return header, tensors
+            raise self._broken(key, round_number, f"its header: {type(error).__name__} {error}") from error
 
     def _broken(self, key: str, round_number: int, reason: str) -> UserError:
         path = posixpath.join(self.root, _state_name(key, round_number))

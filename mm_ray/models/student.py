@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from mm_ray.config import FeatureConfig, ModelConfig
+from mm_ray.config import FeatureConfig, ModelConfig, read_features, read_names
 from mm_ray.disk import write_bytes, write_text
 from mm_ray.errors import bad_value
 from mm_ray.models.flat import named_tensors
@@ -52,40 +52,37 @@ def load_student(path: Path) -> Student:
     try:
         description: dict[str, Any] = json.loads(path.with_suffix(".json").read_text())
         model = ModelConfig(**description["model"] | {"conv_channels": tuple(description["model"]["conv_channels"])})
-        network = Network("audio", model, Shapes(**description["shapes"]))
+        names, features = _names(description), _features(description)
+        with torch.device("meta"):  # sizes that the tensors do not have cost no memory
+            network = Network("audio", model, Shapes(**description["shapes"]))
         _fill(network, load_file(path))
-        return Student(network, _names(description), _features(description))
+        return Student(network, names, features)
     except FileNotFoundError as error:
         raise bad_value("student", path, f"no such file ({error.filename}); give a run's student.safetensors") from error
-    # RuntimeError: a tensor of another shape, or sizes for which there is no memory
+    # RuntimeError: a tensor of another shape, or JSON that is nested too deep
     except (SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise bad_value("student", path, f"is not a student ({reason}); give a run's student.safetensors") from error
 
 
 def _names(description: dict[str, Any]) -> tuple[str, ...]:
-    names, wanted = tuple(map(str, description["class_names"])), description["shapes"]["num_classes"]
+    names, wanted = read_names(description["class_names"]), description["shapes"]["num_classes"]
     if len(names) != wanted:
         raise ValueError(f"{len(names)} class names for {wanted} classes")
     return names
 
 
 def _features(description: dict[str, Any]) -> FeatureConfig:
-    features, defaults = FeatureConfig(**description["features"]), vars(FeatureConfig())
-    wrong = [name for name, value in vars(features).items() if not _like(value, defaults[name])]
-    if wrong:
-        raise TypeError(f"features.{wrong[0]} is {getattr(features, wrong[0])!r}")
+    features = read_features(description["features"])
     if features.num_mels != description["shapes"]["audio_bins"]:
         raise ValueError(f"{features.num_mels} mels for a network of {description['shapes']['audio_bins']}")
     return features
 
 
-def _like(value: Any, default: Any) -> bool:
-    numbers = isinstance(default, int | float) and not isinstance(default, bool)
-    return isinstance(value, int | float if numbers else type(default))
-
-
 def _fill(network: Network, tensors: dict[str, torch.Tensor]) -> None:
     for part in ("audio.encoder", "audio.head"):
         module = part_of(network, part)
-        module.load_state_dict({name: tensors[f"{part}.{name}"] for name, _ in module.named_parameters()})
+        own = {name: tensors[f"{part}.{name}"].to(torch.float32, copy=True) for name, _ in module.named_parameters()}
+        if broken := [name for name, tensor in own.items() if not tensor.isfinite().all()]:
+            raise ValueError(f"{part}.{broken[0]} holds numbers that are not finite")
+        module.load_state_dict(own, assign=True)

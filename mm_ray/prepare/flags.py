@@ -6,6 +6,7 @@ from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
 
+from mm_ray.cli import refuse_aliases
 from mm_ray.config import DataConfig
 from mm_ray.errors import UserError, bad_value
 
@@ -26,6 +27,7 @@ def parse_flags(argv: Sequence[str]) -> tuple[DataConfig, Any]:
 
     """
     parser = _parser()
+    refuse_aliases(argv)
     try:
         flags = parser.parse_args([_normalised(argument) for argument in argv])
         data = parser.instantiate_classes(flags).data

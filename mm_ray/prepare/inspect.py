@@ -14,7 +14,7 @@ from rich.table import Table
 from mm_ray.data.places import join, locate
 from mm_ray.data.reasons import FLAGS, REASONS
 from mm_ray.data.store import REJECTED, Settings, shards
-from mm_ray.data.store_reader import Header, is_finished, read_columns, read_header
+from mm_ray.data.store_reader import Header, is_finished, names_broken, read_clips, read_header
 from mm_ray.data.table import SPLITS
 from mm_ray.errors import bad_value
 
@@ -43,14 +43,15 @@ def read_contents(store: str) -> Contents:
     """Look into a store; it need not be finished.
 
     Raises:
-        UserError: There is no store.
+        UserError: There is no store, or a shard is damaged.
 
     """
     places = shards(store)
     if not places:
         raise bad_value("inspect", store, "no such store, or one without clips; python -m mm_ray.prepare writes one")
-    pieces = [_located(read_columns(place, COLUMNS), place) for place in places]
-    return Contents(store, read_header(places), is_finished(store), pa.concat_tables(pieces), _reasons(store))
+    header = read_header(places)
+    pieces = [_located(read_clips(place, COLUMNS, header.settings), place) for place in places]
+    return Contents(store, header, is_finished(store), pa.concat_tables(pieces), _reasons(store))
 
 
 def _located(clips: pa.Table, place: str) -> pa.Table:
@@ -61,8 +62,10 @@ def _located(clips: pa.Table, place: str) -> pa.Table:
 def _reasons(store: str) -> Counter[str]:
     if not is_finished(store):
         return Counter()
-    filesystem, path = locate(join(store, REJECTED))
-    return Counter(pq.read_table(path, columns=["reason"], filesystem=filesystem)["reason"].to_pylist())
+    place = join(store, REJECTED)
+    filesystem, path = locate(place)
+    with names_broken(place):
+        return Counter(pq.read_table(path, columns=["reason"], filesystem=filesystem)["reason"].to_pylist())
 
 
 def print_contents(contents: Contents, fold: int, console: Console) -> None:

@@ -12,7 +12,7 @@ import av
 import numpy as np
 
 from mm_ray.data.places import join, write_whole
-from mm_ray.data.store_reader import read_columns
+from mm_ray.data.store_reader import names_broken, read_columns
 from mm_ray.prepare.inspect import Contents
 
 PAGE = "inspect.html"
@@ -50,10 +50,11 @@ def page(contents: Contents) -> str:
 
 def _section(contents: Contents, clip: dict[str, Any]) -> str:
     shard = read_columns(clip["shard"], ("audio", "video")).slice(clip["position"], 1)
-    audio_TF = shard["audio"][0].values.to_numpy().reshape(clip["audio_frames"], -1)
+    with names_broken(clip["shard"]):
+        audio_TF = shard["audio"][0].values.to_numpy().reshape(clip["audio_frames"], -1)
+        video_SD = shard["video"][0].values.to_numpy().reshape(clip["video_frames"], -1) if clip["video_frames"] else None
     pictures = [_image(grey(audio_TF.T[::-1]), "sound", "log-mel, low below, one column an audio frame")]
-    if clip["video_frames"]:
-        video_SD = shard["video"][0].values.to_numpy().reshape(clip["video_frames"], -1)
+    if video_SD is not None:
         pictures.append(_image(frames_side_by_side(video_SD, contents), "sight", "video features"))
     label = contents.settings.class_names[clip["label"]]
     facts = [label, f"group {clip['group']}", "/".join(clip["splits"]), f"{clip['seconds']:.2f} s", *clip["flags"]]

@@ -50,14 +50,15 @@ def open_folder(runs: str, name: str, config: ExperimentConfig) -> Path:
         raise bad_value("name", name, "leads out of the folder of all runs; name that with --runs")
     folder = runs_folder(runs) / name
     path = folder / "config.yaml"
-    if path.exists() and path.read_bytes() != config_yaml(config).encode():
-        raise bad_value("name", name, f"{path} holds another config; choose another --name, or remove the folder")
+    text = config_yaml(config)
     try:
+        if path.exists() and path.read_bytes() != text.encode():
+            raise bad_value("name", name, f"{path} holds another config; choose another --name, or remove the folder")
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise bad_value("name", name, f"{folder} cannot be made ({error.strerror}); choose another --name") from error
+        raise bad_value("name", name, f"{folder} cannot be used ({error.strerror}); choose another --name") from error
     _lock(folder, name)
-    write_text(path, config_yaml(config))
+    write_text(path, text)
     return folder
 
 

@@ -12,6 +12,8 @@ from mm_ray.tune.journal_file import StudyJournal
 from mm_ray.tune.space import Space
 
 JOURNAL = "optuna.journal"
+RECORD = b'{"op_code":'
+"""How a record begins, and so a journal."""
 
 
 def open_study(space: Space, run_dir: Path, name: str, storage: str = "", experiment: str = "") -> optuna.Study:
@@ -58,8 +60,10 @@ def _open(place: str) -> BaseStorage:
         path = Path(place).expanduser()
         try:
             _mend(path)
-            return JournalStorage(StudyJournal(path))
-        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            opened = JournalStorage(StudyJournal(path))
+            opened.get_all_studies()
+            return opened
+        except Exception as error:  # Optuna replays what is written there, whatever that is
             reason = f"{type(error).__name__}: {error}"[:200]
             raise UserError(f"{path}: is no journal of a study ({reason}); restore it, or use another --name") from error
     try:
@@ -82,7 +86,10 @@ def _refuse_another(names: list[str], name: str, space: Space, experiment: str) 
 
 def _mend(path: Path) -> None:
     # A killed driver can leave half a line; the next append would glue a record to it and make the journal unreadable.
+    # What is no journal is left as it is: --storage may name any file.
     text = path.read_bytes() if path.is_file() else b""
+    if not text.startswith(RECORD[: len(text)]):
+        raise ValueError("another file")
     if text and not text.endswith(b"\n"):
         with path.open("r+b") as file:
             file.truncate(text.rfind(b"\n") + 1)

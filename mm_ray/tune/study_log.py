@@ -14,6 +14,7 @@ from mm_ray.tune.live import LiveTable
 from mm_ray.tune.space import METRICS
 
 ROW_KEYS = ("score", "seed_scores", "best_round", "rounds_computed", "rounds_reused", "seconds")
+ROW_TYPES = {"number": int, "state": str, "params": dict, "overrides": dict, "metrics": dict, "curve": list}
 STATUS = {"COMPLETE": "SUCCESS", "PRUNED": "SUCCESS", "FAIL": "FAILURE"}
 
 
@@ -98,9 +99,17 @@ def read_trials(folder: Path) -> list[dict[str, Any]]:
     path = folder / "trials.jsonl"
     lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []  # what follows the last line end was cut off
     for number, line in enumerate(lines, start=1):
-        try:
-            row = json.loads(line)
-            rows[int(row["number"])] = row
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise UserError(f"{path}: line {number} is no trial ({type(error).__name__}); remove the line") from error
+        row = _row(line)
+        if row is None:
+            raise UserError(f"{path}: line {number} is no trial; remove the line")
+        rows[row["number"]] = row
     return [rows[number] for number in sorted(rows)]
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    try:
+        row: dict[str, Any] = json.loads(line)
+        good = all(isinstance(row[name], kind) for name, kind in ROW_TYPES.items())
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return None
+    return row if good else None

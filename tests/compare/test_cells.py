@@ -40,10 +40,12 @@ def test_a_result_s_name_depends_on_all_that_it_depends_on(change):
 
 def test_results_are_kept_by_cell(tmp_path):
     first, second = Cell("control", Setting(0.5, 1.0), 0, 0), Cell("control", Setting(0.5, 1.0), 1, 0)
-    CellResults(tmp_path, BASE).write(first, {"seconds": 1.5})
+    scores = {"student": {"top1": 0.5}}
+    result = {"test": scores, "dev": scores, "per_class": {"student": [0.5, 1]}, "rounds_computed": 3, "rounds_reused": 0}
+    CellResults(tmp_path, BASE).write(first, result)
     again = CellResults(tmp_path, BASE)
     assert again.missing([first, second]) == [second]
-    assert again.read(first) == {"seconds": 1.5}
+    assert again.read(first) == result
 
 
 def fake_run(monkeypatch, score):

@@ -11,7 +11,7 @@ from mm_ray.data.store import settings_of, write_rejected, write_shard
 from mm_ray.data.store_reader import read_store
 from mm_ray.errors import UserError
 
-FEATURES = FeatureConfig(num_mels=3, video_size=2)
+FEATURES = FeatureConfig(num_mels=4, video_size=2)
 MANIFEST = Manifest(
     "toy",
     ("no", "yes"),
@@ -39,7 +39,7 @@ def load(clip, data):
 
 def arrays(seed=0):
     rng = np.random.default_rng(seed)
-    audio = [rng.standard_normal((frames, 3)).astype(np.float16) for frames in (2, 4, 1)]
+    audio = [rng.standard_normal((frames, 4)).astype(np.float16) for frames in (2, 4, 1)]
     video = [rng.standard_normal((2, 4)).astype(np.float16), None, rng.standard_normal((3, 4)).astype(np.float16)]
     return audio, video
 

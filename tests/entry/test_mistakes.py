@@ -100,6 +100,12 @@ def test_a_folder_of_another_config(tmp_path):
     assert_matches(line, "name=mine: runs/mine/config.yaml holds another config; choose another --name, or remove the folder")
 
 
+def test_a_folder_where_a_file_belongs(tmp_path):
+    (tmp_path / "runs" / "mine" / "rounds.jsonl").mkdir(parents=True)
+    line = one_line(run(TRAIN, ["--serial", *tiny_flags(), "--name=mine"], tmp_path))
+    assert line == "runs/mine/rounds.jsonl: cannot be used (Is a directory); check what lies there"
+
+
 @pytest.mark.parametrize("flag", ["runs", "phases"])
 def test_a_place_that_is_a_file(tmp_path, flag):
     write(tmp_path / "file", "")

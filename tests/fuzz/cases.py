@@ -7,16 +7,24 @@ from mm_ray.errors import UserError
 CASES = {
     "config": 260,
     "lists": 816,
+    "rows that lead nowhere": 22,
     "shards": 400,
+    "shards of others": 105,
     "images": 300,
     "states": 800,
     "claims": 200,
+    "phase headers": 7,
     "students": 800,
+    "student fields": 274,
     "journals": 600,
+    "journals of others": 5,
     "rows": 400,
+    "cells": 200,
     "recordings": 1000,
 }
-"""Cases of each subject; `test_there_are_more_than_five_thousand` adds them up."""
+"""Cases of each subject; `test_there_are_more_than_six_thousand` adds them up."""
+ODD_VALUES = ("x", None, -1, 0, 1.5, True, [], [1], {}, 10**9, 10**18, float("nan"), float("inf"))
+"""Where a number or a text belongs."""
 
 
 def mutants(data, count, seed):

@@ -1,5 +1,8 @@
 """Config files: any YAML, and real ones made worse, are a config or one line."""
 
+from itertools import pairwise
+
+import pytest
 import yaml
 from entry.process import run
 from fed.tiny import tiny_config, tiny_flags
@@ -9,10 +12,12 @@ from hypothesis import strategies as st
 
 from mm_ray.cli import experiment_parser, parse
 from mm_ray.config import ExperimentConfig, flatten, to_dict
+from mm_ray.errors import UserError
 from mm_ray.runtime.run_folder import config_yaml
 
 FIELDS = sorted(flatten(to_dict(ExperimentConfig())))
 BOMB = "a0: &a0 [x]\n" + "".join(f"a{i + 1}: &a{i + 1} [{', '.join([f'*a{i}'] * 9)}]\n" for i in range(9))
+QUOTED_BOMB = "[&a [x], " + ", ".join(f"&{b} [" + ", ".join([f"*{a}"] * 9) + "]" for a, b in pairwise("abcdefgh")) + "]"
 ODD_YAML = (
     "phase2: {temperature: 2026-01-01}",
     "phase2: {temperature: 2026-13-41}",
@@ -46,7 +51,21 @@ ODD_YAML = (
     "seed: " + "[" * 3_000,
     "seed: " + "{a: " * 3_000,
     BOMB,
+    f"seed: '{QUOTED_BOMB}'",
+    f"data: {{root: '{QUOTED_BOMB}'}}",
+    f"phase2.temperature: '{QUOTED_BOMB}'",
+    f"seed: '{'[' * 3_000}'",
+    'phase1: \'{"class_path": "os.system"}\'',
+    "phase1: os.system",
+    "seed: [" + "1, " * 200_000 + "]",
+    "model: {hidden: -3}",
+    "model: {conv_channels: [0, 0, 0]}",
+    "data: {features: {sample_rate: 1}}",
+    "data: {features: {sample_rate: 44101}}",
+    "data: {features: {video_size: 1000000}}",
 )
+NO_FIELDS = ("config", "help", "name", "runs", "space", "resume", "storage", "phase1", "data.features", "phase1.class_path")
+"""Other flags, and groups, whose text jsonargparse takes for a file or a class."""
 SHARE = (CASES["config"] - len(ODD_YAML)) // 2
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.dates() | st.binary(max_size=4)
@@ -93,8 +112,31 @@ def test_places_that_are_no_file(tmp_path):
         assert not judged(lambda place=place: parsed(place))
 
 
+@pytest.mark.parametrize("name", NO_FIELDS)
+def test_a_config_file_sets_fields_alone(tmp_path, name):
+    path = tmp_path / "c.yaml"
+    path.write_text(f"{name}: lab")
+    with pytest.raises(UserError, match=f"{name} is no config field"):
+        parsed(path)
+
+
+@pytest.mark.parametrize(
+    "flag",
+    ["model.hidden=-3", "model.conv_channels=[0,0,0]", "data.features.sample_rate=1", "data.features.sample_rate=44101",
+     "data.features.video_size=1000000", "data.features.num_mels=3"],
+)  # fmt: skip
+def test_sizes_that_nothing_has_are_refused(flag):
+    with pytest.raises(UserError, match=f"^{flag.partition('=')[0]}=.*(at least|between|multiple)"):
+        parse(experiment_parser("mm_ray.train", ""), [f"--{flag}"])
+
+
+def test_a_flag_that_unfolds_is_refused():
+    with pytest.raises(UserError, match=r"^--seed: has an alias"):
+        parse(experiment_parser("mm_ray.train", ""), [f"--seed={QUOTED_BOMB}"])
+
+
 def test_the_entry_point_ends_with_2_and_one_line(tmp_path):
-    for number, text in enumerate((ODD_YAML[0], ODD_YAML[-1], "seed: " + "[" * 3_000)):
+    for number, text in enumerate((ODD_YAML[0], BOMB, f"seed: '{QUOTED_BOMB}'", "seed: " + "[" * 3_000)):
         (tmp_path / "c.yaml").write_text(text)
         done = run("mm_ray.train", ["--serial", *tiny_flags(), "--config=c.yaml"], tmp_path)
         assert (done.code, done.err.count("\n")) == (2, 1), (number, done)

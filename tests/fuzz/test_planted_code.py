@@ -144,6 +144,14 @@ def test_a_student_names_no_code(tmp_path):
     assert (ran, done.returncode) == (False, 0), done
 
 
+def test_a_config_file_cannot_name_a_class_for_a_group(tmp_path):
+    (tmp_path / "c.yaml").write_text('phase1: \'{"class_path": "lab.X"}\'\nspace: lab\n')
+    code = "from mm_ray.cli import *\nparse(experiment_parser('x', ''), ['--config=c.yaml'])"
+    ran, done = imported(tmp_path, code)
+    assert not ran, done
+    assert "phase1 is no config field" in done.stderr
+
+
 def test_a_config_imports_what_it_names_and_nothing_else(tmp_path, monkeypatch):
     (tmp_path / "lab").mkdir()
     (tmp_path / "lab" / "mine.py").write_text("1 / 0\n")

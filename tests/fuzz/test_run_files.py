@@ -5,13 +5,17 @@ import json
 import numpy as np
 import pytest
 from fed.tiny import tiny_config
-from fuzz.cases import CASES, judged, mutants
+from fuzz.cases import CASES, ODD_VALUES, judged, mutants
+from safetensors.numpy import load_file, save
 
+from mm_ray.compare.cells import Cell, Setting
+from mm_ray.compare.results import CellResults, row_of
 from mm_ray.errors import UserError
 from mm_ray.fed.lease import Lease
-from mm_ray.fed.phase_store import PhaseStore
+from mm_ray.fed.phase_store import HEADER, PhaseStore, _checksum, _tensors_checksum
 from mm_ray.models.network import PARTS, init_part
 from mm_ray.models.student import load_student, save_student
+from mm_ray.predict import predict
 from mm_ray.seeding import torch_stream
 from mm_ray.tune.flags import resumed
 from mm_ray.tune.search_journal import JOURNAL, open_study
@@ -42,6 +46,20 @@ def test_a_phase_state_made_worse_is_never_taken_for_another(tmp_path):
     for data in mutants(whole, CASES["states"], seed=2):
         path.write_bytes(data)
         judged(read, path)
+
+
+@pytest.mark.parametrize("cases", [CASES["phase headers"]])
+def test_a_header_of_another_version_is_refused(tmp_path, cases):
+    store, tensors = PhaseStore(str(tmp_path)), {"a": np.zeros(3, np.float32)}
+    texts = ("x", "[]", "{}", '{"meta": 3, "reports": []}', '{"meta": {}, "reports": 3}', '{"meta": {}, "reports": [3]}',
+             '{"meta": {}, "reports": [{"round": 1, "phase": "x", "new_field": 1}]}')  # fmt: skip
+    assert len(texts) == cases
+    for text in texts:
+        content = f"{_tensors_checksum(tensors)} {text}"
+        store.files.write("k/round-000001.safetensors", save(tensors, {HEADER: f"{_checksum([content.encode()])} {content}"}))
+        for read in (store.load, store.reports):
+            with pytest.raises(UserError, match=r"round-000001.safetensors: is not a phase state of this version"):
+                read("k", 1)
 
 
 def test_a_state_that_was_removed_is_missed(tmp_path):
@@ -104,6 +122,49 @@ def test_a_student_made_worse(tmp_path):
     assert not judged(lambda: load_student(tmp_path))
 
 
+def test_a_student_with_odd_fields_is_refused_or_predicts(tmp_path, shared_data):
+    """Also the sizes that no memory holds; they cost none. What loads must hear a recording without an error."""
+    config, shapes, count = tiny_config(), Shapes(20, 0, 4), 0
+    params = {part: init_part(part, config.model, shapes, torch_stream(0, part)) for part in PARTS["audio"]}
+    path = save_student(tmp_path, params, config.model, shapes, ("a", "b", "c", "d"), config.data.features)
+    sound, described = str(shared_data / "fsdd/recordings/0_george_0.wav"), path.with_suffix(".json")
+    content = json.loads(described.read_text())
+    for group in ("features", "model", "shapes"):
+        for name in content[group]:
+            for value in ODD_VALUES:
+                described.write_text(json.dumps(content | {group: content[group] | {name: value}}))
+                judged(lambda: predict(load_student(path), sound), path, described)
+                count += 1
+    described.write_text(json.dumps(content))
+    tensors = load_file(path)
+    for name, array in tensors.items():
+        path.write_bytes(save(tensors | {name: np.full_like(array, np.nan)}))
+        with pytest.raises(UserError, match="holds numbers that are not finite"):
+            load_student(path)
+        count += 1
+    assert count == CASES["student fields"]
+
+
+def test_a_storage_that_is_no_journal_stays_as_it_is(tmp_path):
+    others = (b"line one\nmy dear last line", b'{"a": 1}', b'[1]\n{"x"', b"SQLite format 3\x00\nabc", b'{"op":1}\n{')
+    assert len(others) == CASES["journals of others"]
+    for number, data in enumerate(others):
+        path = tmp_path / f"{number}.txt"
+        path.write_bytes(data)
+        assert not judged(lambda path=path: open_study(load_space("distill"), tmp_path, "s", str(path)), path)
+
+
+def test_cells_made_worse(tmp_path):
+    cell, results = Cell("control", Setting(0.5, 5.0), 0, 0), CellResults(tmp_path, tiny_config())
+    scores = {"student": {"top1": 0.5, "uar": 0.5, "macro_f1": 0.5}}
+    recalls = {"student": [0.5, 0.25]}
+    results.write(cell, {"test": scores, "dev": scores, "per_class": recalls, "rounds_computed": 3, "rounds_reused": 4})
+    (path,) = (tmp_path / "cells").iterdir()
+    for data in mutants(path.read_bytes(), CASES["cells"], seed=8):
+        path.write_bytes(data)
+        judged(lambda: row_of(cell, results.read(cell)), path)
+
+
 def test_the_files_of_a_study_made_worse(tmp_path):
     space, study_json, journal = load_space("distill"), tmp_path / "study.json", tmp_path / JOURNAL
     study = open_study(space, tmp_path, "s")
@@ -120,7 +181,8 @@ def test_the_files_of_a_study_made_worse(tmp_path):
 
 def test_rows_of_trials_made_worse(tmp_path):
     path = tmp_path / "trials.jsonl"
-    rows = [{"number": number, "state": "COMPLETE", "curve": []} for number in range(4)]
+    row = {"state": "COMPLETE", "params": {}, "overrides": {}, "metrics": {}, "curve": []}
+    rows = [{"number": number, **row} for number in range(4)]
     whole = "".join(json.dumps(row) + "\n" for row in rows).encode()
     path.write_bytes(whole + b'{"number": 4, "sta')
     assert read_trials(tmp_path) == rows

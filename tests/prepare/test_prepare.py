@@ -78,7 +78,10 @@ def test_nothing_usable_is_a_store_that_says_so(tmp_path):
         (["folder", "nowhere", "--out", "x", "--max-rejected", "5"], "max_rejected=5"),
         (["folder", "nowhere", "--out", "x", "--shard-clips", "0"], "shard_clips=0"),
         (["folder", "nowhere", "--out", "x", "--speed", "5"], "unrecognized arguments: --speed"),
-        (["folder", "nowhere", "--out", "x", "--data.features.fps", "0"], "data.features.fps=0.0: must be positive"),
+        (
+            ["folder", "nowhere", "--out", "x", "--data.features.fps", "0"],
+            "data.features.fps=0.0: must lie between 0.0001 and 1,000",
+        ),
     ],
 )
 def test_mistakes_are_one_line(flags, problem):

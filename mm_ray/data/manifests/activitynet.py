@@ -6,6 +6,7 @@ video. Videos that were not downloaded are counted, and do not count as rejected
 """
 
 import json
+import math
 from collections import defaultdict
 from itertools import compress
 from typing import Any
@@ -32,14 +33,14 @@ def read(data: DataConfig) -> Manifest:
         database = json.loads(read_bytes(place))["database"]
         annotated = {video: entry for video, entry in database.items() if entry["subset"] in ("training", "validation")}
         segments = [(video, i, _checked(a)) for video, entry in annotated.items() for i, a in enumerate(entry["annotations"])]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise UserError(f"{place}: is not ActivityNet's JSON; expected activity_net.v1-3.min.json") from error
     class_names = wanted_classes(data, (a["label"] for _, _, a in segments))
     used = [segment for segment in segments if segment[2]["label"] in class_names]
     splits = _splits(annotated, segments)
     files = {stem(name): name for name in files_below(data.root)}
     here = {video: files.get(f"v_{video}") or files.get(video, "") for video, _, _ in used}
-    usable = [bool(here[video]) and a["segment"][1] > a["segment"][0] for video, _, a in used]
+    usable = [bool(here[video]) and -math.inf < a["segment"][0] < a["segment"][1] < math.inf for video, _, a in used]
     good, bad = list(compress(used, usable)), list(compress(used, (not ok for ok in usable)))
     clips = [_clip(s, here[s[0]], class_names.index(s[2]["label"]), splits[s[0]]) for s in good]
     rejected = [_rejected(s, here[s[0]]) for s in bad]
@@ -70,5 +71,6 @@ def _clip(segment: Segment, source: str, label: int, split: str) -> Clip:
 
 def _rejected(segment: Segment, source: str) -> Rejected:
     video, position, content = segment
-    reason, detail = ("bad_row", "the segment ends before it starts") if source else ("not_downloaded", "not found below ROOT")
+    bad = "the segment ends before it starts, or never"
+    reason, detail = ("bad_row", bad) if source else ("not_downloaded", "not found below ROOT")
     return Rejected(f"{video}-{position}", source or f"v_{video}.mp4", content["label"], video, reason, detail)

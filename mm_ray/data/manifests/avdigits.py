@@ -36,6 +36,8 @@ def read(data: DataConfig) -> Manifest:
     if len(speakers) < 3:
         raise bad_value("data.root", data.root, f"has {len(speakers)} speaker(s), train, dev and test need one each")
     pools = _image_pools(labels_N, speakers)
+    if lacking := [digit for (digit, _), pool in pools.items() if not len(pool)]:
+        raise UserError(f"{data.root}/{_IMAGES}: has fewer images of {lacking[0]} than there are speakers; {_LAYOUT}")
     used: defaultdict[tuple[int, str], int] = defaultdict(int)
     clips = []
     for wav in wavs:
@@ -79,7 +81,7 @@ def _read_mnist(path: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
         with np.load(path) as arrays:
             images, labels_N = arrays["images"], arrays["labels"]
-        if images.ndim != 3 or images.dtype != np.uint8 or labels_N.shape != images.shape[:1]:
+        if images.ndim != 3 or not images.size or images.dtype != np.uint8 or labels_N.shape != images.shape[:1]:
             raise ValueError(f"images of shape {images.shape}")
         return images, labels_N
     except Exception as error:  # numpy reads a header as Python; its errors, zipfile's and zlib's have no common parent

@@ -7,6 +7,7 @@ fifth of the groups of each class is for test and a fifth for dev.
 
 import csv
 import io
+import math
 from collections import defaultdict
 
 from mm_ray.config import DataConfig
@@ -66,7 +67,10 @@ def _source(row: Row) -> str:
 
 
 def _seconds(row: Row, name: str) -> float | None:
-    return float(row[name]) if row.get(name) else None
+    seconds = float(row[name]) if row.get(name) else None
+    if seconds is not None and not math.isfinite(seconds):
+        raise ValueError(name)
+    return seconds
 
 
 def _group(row: Row) -> str:
