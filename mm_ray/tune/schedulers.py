@@ -109,6 +109,5 @@ class StudyScheduler(FIFOScheduler):
         return TrialScheduler.STOP if self._search.report(trial.trial_id, result) else TrialScheduler.CONTINUE
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        """Tune gives a trial up at once if its process is lost before it began; one whose tries are not used up stays open."""
-        if trial.should_recover():
-            self._search.give_back(trial.trial_id)
+        """A trial failed: tell the searcher whether it has tries left, before Tune tries again or gives it up."""
+        self._search.has_tries_left[trial.trial_id] = trial.should_recover()

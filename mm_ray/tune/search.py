@@ -71,7 +71,8 @@ class StudySearch(Searcher):
         self._folders: dict[str, str] = {}
         self._interrupted = False
         self.given_back: list[int] = []
-        """Trials that Tune gave up before they began, once for each time: each has cost one of the trials that Tune runs."""
+        """Trials that Tune gave up with tries left, once for each time: each has cost one of the trials that Tune runs."""
+        self.has_tries_left: dict[str, bool] = {}
         self.refusal = ""
         """What storage said that failed a trial: not the trial's fault, so it stays open, and the study is to end."""
         self.before_end: Callable[[Mapping[str, Any], str], None] = lambda suggestion, state: None
@@ -108,15 +109,6 @@ class StudySearch(Searcher):
         self._numbers[trial_id], self._live[trial_id] = trial.number, trial
         self._suggestions[trial_id] = {"overrides": overrides, "params": dict(trial.params), "number": trial.number}
         return self._suggestions[trial_id]
-
-    def give_back(self, trial_id: str) -> None:
-        """A trial's process was lost before it began: it is handed out once more, unless it has been too often."""
-        number = self._numbers[trial_id]
-        if self.given_back.count(number) < MAX_GIVEN_BACK:
-            self.given_back.append(number)
-            self._orphans.append(number)
-            del self._numbers[trial_id]
-            self._live.pop(trial_id, None)
 
     def report(self, trial_id: str, result: Mapping[str, Any]) -> bool:
         """Report a result's `steps` to the study; True if the study's rule gives the trial up at one of them.
@@ -204,6 +196,10 @@ class StudySearch(Searcher):
         _, is_storage, said = reason.partition(STORAGE_ERROR)
         if is_storage:
             self.refusal = said
+        elif self.has_tries_left.get(trial_id) and self.given_back.count(trial.number) < MAX_GIVEN_BACK:
+            # Tune gives a trial up at once if its process is lost before it began: it is handed out once more.
+            self.given_back.append(trial.number)
+            self._orphans.append(trial.number)
         else:
             self._fail(trial_id, trial, reason)
 

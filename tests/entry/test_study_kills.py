@@ -1,5 +1,6 @@
 """A study whose driver, trials and client actors are killed at random moments ends as the one that was left in peace."""
 
+import contextlib
 import json
 import os
 import random
@@ -138,7 +139,8 @@ def test_a_process_that_dies_between_two_trials_costs_none_of_them(tmp_path, loc
             while (folder / JOURNAL).read_text().count(CREATED) <= struck:
                 time.sleep(0.01)
             time.sleep(1)
-            os.kill(trial, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # the driver may have ended it meanwhile
+                os.kill(trial, signal.SIGKILL)
     done = finish(driver, tmp_path)
     assert (done.code, struck) == (0, 2), done
     assert [number for number, *_ in rows(folder)] == [0, 1, 2]

@@ -131,13 +131,13 @@ def test_error_is_failed_with_its_reason(search, tmp_path):
     assert reasons == ["out of memory", "ValueError: no such clip", "the trial's process failed"]
 
 
-def test_a_trial_that_never_began_is_handed_out_again(search):
+def test_a_trial_that_is_given_up_with_tries_left_is_handed_out_again(search):
     first = search.suggest("a")
-    for again in ("b", "c", "d"):
-        search.give_back({"b": "a", "c": "b", "d": "c"}[again])
-        search.on_trial_complete("a", error=True)
-        assert search.suggest(again) == first
-    search.give_back("d")
+    for now, then in (("a", "b"), ("b", "c"), ("c", "d")):
+        search.has_tries_left[now] = True
+        search.on_trial_complete(now, error=True)
+        assert search.suggest(then) == first
+    search.has_tries_left["d"] = True
     search.on_trial_complete("d", error=True)
     assert search.study.trials[0].state == TrialState.FAIL
     assert search.suggest("e")["number"] == 1
