@@ -2,6 +2,7 @@
 
 import json
 import os
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,20 @@ class StudyJournal(JournalFileBackend):
         super().__init__(str(path), lock_obj=JournalFileSymlinkLock(str(path), grace_period=STALE_LOCK_S))
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Append records, whole lines at once."""
+        """Append records: all of them, or none if there is no room."""
         text = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
-        with get_lock_file(self._lock), open(self._file_path, "ab") as file:
-            file.write(text.encode())
-            file.flush()
+        with get_lock_file(self._lock), open(self._file_path, "ab", buffering=0) as file:
+            _write_whole(file, text.encode())
             if any(log["op_code"] == JournalOperation.SET_TRIAL_STATE_VALUES for log in logs):
                 os.fsync(file.fileno())
+
+
+def _write_whole(file: FileIO, data: bytes) -> None:
+    """Half a line that stayed would be glued to the next record, and the journal could not be read any more."""
+    before, written = file.seek(0, os.SEEK_END), 0
+    try:
+        while written < len(data):
+            written += file.write(data[written:])
+    except OSError:
+        file.truncate(before)
+        raise

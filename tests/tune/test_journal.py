@@ -1,10 +1,14 @@
 """Where studies are kept: names with both digests, databases, and what does not belong."""
 
+import json
+import resource
+
 import optuna
 import pytest
 from tune.spaces import PLAIN, play, space_of
 
 from mm_ray.errors import UserError
+from mm_ray.tune.journal_file import StudyJournal
 from mm_ray.tune.search import SearchSettings, StudySearch
 from mm_ray.tune.search_journal import open_study
 
@@ -51,3 +55,22 @@ def test_a_storage_that_cannot_be_opened(tmp_path, url):
 def test_a_journal_elsewhere(tmp_path):
     open_study(space_of(tmp_path), tmp_path / "run", "run", str(tmp_path / "my.journal"))
     assert (tmp_path / "my.journal").exists()
+
+
+def test_a_record_for_which_there_is_no_room_leaves_nothing(tmp_path):
+    journal, path = StudyJournal(tmp_path / "journal"), tmp_path / "journal"
+    journal.append_logs([{"op_code": 0, "first": 1}])
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 10, limits[1]))  # the kernel writes ten bytes, then refuses
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            journal.append_logs([{"op_code": 0, "second": "x" * 100}])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before
+    journal.append_logs([{"op_code": 0, "third": 3}])
+    assert [json.loads(line) for line in path.read_text().splitlines()] == [
+        {"op_code": 0, "first": 1},
+        {"op_code": 0, "third": 3},
+    ]
