@@ -86,7 +86,7 @@ def test_a_full_disk_ends_a_study_in_one_line_and_is_no_trials_fault(tmp_path, m
     small = tiny_flags({"phase1.rounds": 30, "phase2.rounds": 10})
     flags = [*small, "--name=run", "--space=mine.py", "--trials=2", "--phases=small/phases"]
     script = ["unshare", "-m", "sh", "-c", FULL_DISK, "sh", sys.executable, "-m", "mm_ray.tune", *flags]
-    subprocess.run(script, cwd=tmp_path, env=os.environ | {"FILLED_KB": "1900"}, check=True, timeout=200)
+    subprocess.run(script, cwd=tmp_path, env=os.environ | {"FILLED_KB": "1900"}, check=True, timeout=280)
     assert (tmp_path / "first.code").read_text() == "2\n"
     line = (tmp_path / "first.err").read_text().splitlines()[-1]
     assert line.startswith("error: ")
