@@ -83,3 +83,18 @@ def read_object(path: Path, remedy: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds no JSON object; {remedy}")
     return content
+
+
+def append_lines(path: Path, text: str, wait_for_disk: bool = False) -> None:
+    """Append whole lines, or nothing: half a line that stayed on a full disk would be glued to the next one."""
+    rest = memoryview(text.encode())
+    with path.open("ab", buffering=0) as file:
+        end = file.seek(0, os.SEEK_END)
+        try:
+            while rest:
+                rest = rest[file.write(rest) :]
+            if wait_for_disk:
+                os.fsync(file.fileno())
+        except BaseException:
+            file.truncate(end)
+            raise

@@ -1,14 +1,14 @@
 """Optuna's journal file, which waits for the disk only where a trial's state changes."""
 
 import json
-import os
-from io import FileIO
 from pathlib import Path
 from typing import Any
 
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.storages.journal._file import get_lock_file
 from optuna.storages.journal._storage import JournalOperation
+
+from mm_ray.disk import append_lines
 
 STALE_LOCK_S = 5
 """A driver that was killed while it wrote leaves its lock; the next one waits so long before it takes it away."""
@@ -28,18 +28,6 @@ class StudyJournal(JournalFileBackend):
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Append records: all of them, or none if there is no room."""
         text = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
-        with get_lock_file(self._lock), open(self._file_path, "ab", buffering=0) as file:
-            _write_whole(file, text.encode())
-            if any(log["op_code"] == JournalOperation.SET_TRIAL_STATE_VALUES for log in logs):
-                os.fsync(file.fileno())
-
-
-def _write_whole(file: FileIO, data: bytes) -> None:
-    """Half a line that stayed would be glued to the next record, and the journal could not be read any more."""
-    before, written = file.seek(0, os.SEEK_END), 0
-    try:
-        while written < len(data):
-            written += file.write(data[written:])
-    except OSError:
-        file.truncate(before)
-        raise
+        ends = any(log["op_code"] == JournalOperation.SET_TRIAL_STATE_VALUES for log in logs)
+        with get_lock_file(self._lock):
+            append_lines(Path(self._file_path), text, wait_for_disk=ends)

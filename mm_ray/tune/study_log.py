@@ -7,7 +7,7 @@ from typing import Any
 
 from ray.tune import Callback
 
-from mm_ray.disk import write_text
+from mm_ray.disk import append_lines, write_text
 from mm_ray.errors import UserError
 from mm_ray.runtime.tensorboard import TrialWriter
 from mm_ray.tune.live import LiveTable
@@ -73,8 +73,7 @@ class StudyLog(Callback):
         row = {"number": number, "state": state, "params": suggestion["params"], "overrides": suggestion["overrides"]}
         row |= {key: result.get(key) for key in ROW_KEYS}
         row |= {"metrics": {name: result[name] for name in METRICS if name in result}}
-        with (self._folder / "trials.jsonl").open("a") as file:
-            file.write(json.dumps(row | {"curve": self._curves.get(number, [])}) + "\n")
+        append_lines(self._folder / "trials.jsonl", json.dumps(row | {"curve": self._curves.get(number, [])}) + "\n")
         score = {"dev/audio_top1": result["score"]} if "score" in result else {}
         if number in self._writers:
             self._writers.pop(number).finish(STATUS[state], score)
