@@ -10,7 +10,7 @@ from typing import Any
 
 from ray.cluster_utils import Cluster
 
-from benchmarks.memory import tree
+from benchmarks.memory import title, tree
 
 WORKERS, DISK_MB = 3, 64
 DISKS = ("phases", "runs")
@@ -57,7 +57,7 @@ class Stage:
     def playing(self, part: str, nodes: Iterable[Any] | None = None) -> list[int]:
         """Processes that play a part of `TITLES` on these nodes, or on any."""
         everywhere = self.cluster.list_all_nodes() if nodes is None else nodes
-        return [pid for pid in self.pids(everywhere) if _title(pid).startswith(TITLES[part])]
+        return [pid for pid in self.pids(everywhere) if title(pid).startswith(TITLES[part])]
 
     def remount(self, disk: str, how: str) -> bool:
         """Make a disk `ro` or `rw`; False while a file on it is open for writing."""
@@ -117,10 +117,3 @@ def send(number: int, pids: Iterable[int]) -> int:
         except ProcessLookupError:
             continue
     return reached
-
-
-def _title(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""

@@ -27,7 +27,7 @@ import numpy as np
 
 from benchmarks.endurance_spill import spill
 from benchmarks.endurance_straggler import straggler
-from benchmarks.memory import pss_mb, tree
+from benchmarks.memory import pss_mb, title, tree
 from benchmarks.results import FOLDER, made
 
 ROLES = {b"ray::RayTrainWorker": "round loop", b"ray::ClientActor": "client actors", b"ray::ResourceTrainable": "trials"}
@@ -139,7 +139,7 @@ def memory_by_role(driver: int) -> dict[str, float]:
     for pid in tree(driver):
         memory = pss_mb(pid)
         found["all"] += memory
-        role = "driver" if pid == driver else next((r for title, r in ROLES.items() if _title(pid).startswith(title)), None)
+        role = "driver" if pid == driver else next((role for name, role in ROLES.items() if title(pid).startswith(name)), None)
         if role:
             found[role] += memory
     return dict(found)
@@ -162,13 +162,6 @@ def slope(points: Sequence[tuple[float, float]]) -> dict[str, float]:
 def text(memory: Mapping[str, float]) -> str:
     """For people."""
     return "  ".join(f"{role} {mb:.0f} MB" for role, mb in memory.items())
-
-
-def _title(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Memory of this process and all that descend from it."""
+"""Processes that descend from one: what they call themselves, and their memory."""
 
 import os
 from pathlib import Path
@@ -23,6 +23,14 @@ def _parent(pid: int) -> int:
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     except OSError:
         return -1
+
+
+def title(pid: int) -> bytes:
+    """What a process calls itself, as Ray's do (`ray::ClientActor`); empty if it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def pss_mb(pid: int) -> float:

@@ -15,7 +15,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from mm_ray.config import ExperimentConfig, flatten, to_dict
 from mm_ray.disk import names_full_disk
-from mm_ray.errors import UserError, bad_value
+from mm_ray.errors import UserError, bad_value, in_one_line
 
 GROUPS_WITH_NAME = ("data",)
 """`--data X` stands for `--data.name X`."""
@@ -151,24 +151,29 @@ def _file_arguments(arguments: Sequence[str]) -> list[str]:
 
 def _read_fields(path: str) -> dict[str, Any]:
     """The fields of a YAML file by dotted name."""
+    text = _config_text(path)
     try:
-        with Path(path).open("rb") as file:
-            data = file.read(MAX_CONFIG_BYTES + 1)
-        if len(data) > MAX_CONFIG_BYTES:
-            raise bad_value("--config", path, f"is longer than {MAX_CONFIG_BYTES:,} bytes; give a config.yaml or best.yaml")
-        text = data.decode("utf-8")
-        if _has_alias(text):
-            raise UserError(f"--config={path}: has an alias (*name); write its value out")
-        tree = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--config={path}: cannot be read ({error}); give a run's config.yaml or best.yaml") from error
-    except UserError:
-        raise
+        aliased = _has_alias(text)
+        tree = None if aliased else yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, LookupError, RecursionError) as error:  # ValueError: the 40th of May
-        raise UserError(f"--config={path}: is not YAML ({' '.join(str(error).split())})") from error
+        raise UserError(f"--config={path}: is not YAML ({in_one_line(error)})") from error
+    if aliased:
+        raise UserError(f"--config={path}: has an alias (*name); write its value out")
     if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
         raise UserError(f"--config={path}: holds no config fields; give a run's config.yaml or best.yaml")
     return flatten(tree)
+
+
+def _config_text(path: str) -> str:
+    try:
+        with Path(path).open("rb") as file:
+            data = file.read(MAX_CONFIG_BYTES + 1)
+        text = data.decode("utf-8") if len(data) <= MAX_CONFIG_BYTES else ""
+    except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a NUL in the path
+        raise UserError(f"--config={path}: cannot be read ({error}); give a run's config.yaml or best.yaml") from error
+    if len(data) > MAX_CONFIG_BYTES:
+        raise bad_value("--config", path, f"is longer than {MAX_CONFIG_BYTES:,} bytes; give a config.yaml or best.yaml")
+    return text
 
 
 def _as_flag(path: str, name: str, value: Any) -> str:
@@ -198,7 +203,7 @@ def _one_line(error: Exception, parser: ArgumentParser) -> str:
         if isinstance(cause, UserError):
             return str(cause)
         cause = cause.__cause__ or cause.__context__
-    text = " ".join(str(error).split())
+    text = in_one_line(error)
     if text.lower().startswith("unrecognized arguments:"):
         flag = text.partition(":")[2].split()[0].partition("=")[0]
         nearest = difflib.get_close_matches(flag, [f"--{name}" for name in _flag_names(parser)], n=1)

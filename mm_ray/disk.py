@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mm_ray.errors import StorageError, UserError
+from mm_ray.errors import StorageError, UserError, in_one_line
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -79,7 +79,7 @@ def read_object(path: Path, remedy: str) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:  # ValueError: no JSON, or no UTF-8
-        raise UserError(f"{path}: cannot be read ({' '.join(str(error).split())}); {remedy}") from error
+        raise UserError(f"{path}: cannot be read ({in_one_line(error)}); {remedy}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds no JSON object; {remedy}")
     return content

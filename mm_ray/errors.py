@@ -22,6 +22,11 @@ class StorageError(UserError):
     """A place that cannot be written or read now; with the remedy the run goes on from what is stored."""
 
 
+def in_one_line(error: object) -> str:
+    """What an error, or a text, says, in one line: a reason to stand in a `UserError`."""
+    return " ".join(str(error).split())
+
+
 def bad_value(field: str, value: object, remedy: str) -> UserError:
     """The house form of an error: `field=value: remedy`."""
     return UserError(f"{field}={value}: {remedy}")

@@ -5,7 +5,7 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
-from mm_ray.errors import bad_value, unknown_name
+from mm_ray.errors import bad_value, in_one_line, unknown_name
 
 
 def modules_in(package: str) -> tuple[str, ...]:
@@ -55,8 +55,8 @@ def import_named(field: str, name: str, module: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        reason = " ".join(str(error).split())
+        reason = in_one_line(error)
         raise bad_value(field, name, f"cannot be imported ({reason}); is its folder on PYTHONPATH?") from error
     except (Exception, SystemExit) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        reason = in_one_line(f"{type(error).__name__}: {error}")
         raise bad_value(field, name, f"cannot be imported ({reason}); mend the module") from error

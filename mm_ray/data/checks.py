@@ -11,6 +11,7 @@ from mm_ray.data.reasons import BadMedia
 from mm_ray.data.sight import Sight, varies
 from mm_ray.data.sound import Sound
 from mm_ray.data.span import Span, own_end
+from mm_ray.errors import in_one_line
 
 SLACK_S = 0.5
 """Tracks end by so much before their container says, in sound files too."""
@@ -33,7 +34,7 @@ def check_file(place: str | Path) -> None:
     try:
         size = size_of(place)
     except OSError as error:
-        raise BadMedia("unreadable", place, f"cannot be looked at ({' '.join(str(error).split())}); check its place") from error
+        raise BadMedia("unreadable", place, f"cannot be looked at ({in_one_line(error)}); check its place") from error
     if size is None:
         raise BadMedia("missing", place, "no such file; check the path")
     if size == 0:

@@ -10,7 +10,7 @@ from pyarrow import fs
 
 from mm_ray.config import DataConfig
 from mm_ray.data.places import exists, is_uri, locate, read_text, size_of
-from mm_ray.errors import bad_value, unknown_name
+from mm_ray.errors import bad_value, in_one_line, unknown_name
 
 _TEXTS = ".txt .md .rst .pdf .log .csv .tsv .json .jsonl .xml .html .yaml .yml .ini .srt .vtt"
 _OTHERS = ".npy .npz .parquet .zip .gz .py .sh"
@@ -51,7 +51,7 @@ def _remote_names(root: str) -> list[str] | None:
     try:
         infos = filesystem.get_file_info(fs.FileSelector(base, recursive=True, allow_not_found=True))
     except OSError as error:
-        reason = " ".join(str(error).split())
+        reason = in_one_line(error)
         raise bad_value("data.root", root, f"cannot be listed ({reason}); check the name, and your rights") from error
     names = [posixpath.relpath(info.path, base) for info in infos if info.type == fs.FileType.File]
     return names or None

@@ -10,7 +10,7 @@ from typing import IO, Any, cast
 
 from pyarrow import fs
 
-from mm_ray.errors import UserError, bad_value
+from mm_ray.errors import UserError, bad_value, in_one_line
 
 _OBJECT_STORES = ("s3", "gcs", "abfs")
 """They have no folders, and show an object only when it is complete."""
@@ -46,7 +46,7 @@ def _open_root(uri: str) -> tuple[fs.FileSystem, str]:
     try:
         return cast(tuple[fs.FileSystem, str], fs.FileSystem.from_uri(uri))
     except (ValueError, OSError) as error:
-        reason = " ".join(str(error).split())
+        reason = in_one_line(error)
         raise bad_value("path", uri, f"no file system for it ({reason}); use a path, s3:// or gs://") from error
 
 
@@ -120,7 +120,7 @@ def read_text(place: str | Path) -> str:
     try:
         return read_bytes(place).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{place}: cannot be read ({' '.join(str(error).split())}); give a text file in UTF-8") from error
+        raise UserError(f"{place}: cannot be read ({in_one_line(error)}); give a text file in UTF-8") from error
 
 
 def names_in(folder: str | Path) -> list[str]:

@@ -19,7 +19,7 @@ from mm_ray.config import FeatureConfig
 from mm_ray.data.places import is_folder, locate, names_in
 from mm_ray.data.store import FORMAT_VERSION, OTHER_WIDTHS, REJECTED, SCHEMA, Settings, add_fingerprints, digest, shards
 from mm_ray.data.table import SPLITS, FeatureTable
-from mm_ray.errors import UserError, bad_value
+from mm_ray.errors import UserError, bad_value, in_one_line
 
 LIGHT = ("row", "clip_id", "label", "group", "splits", "audio_frames", "video_frames")
 """Columns of the table that are not features."""
@@ -164,7 +164,7 @@ def names_broken(place: str) -> Iterator[None]:
     except (
         pa.ArrowException, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, MemoryError
     ) as error:  # fmt: skip
-        reason = " ".join(str(error).split())[:200]
+        reason = in_one_line(error)[:200]
         raise UserError(f"{place}: is no shard of a feature store, or damaged ({reason}); delete it, prepare anew") from error
 
 

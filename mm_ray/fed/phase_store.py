@@ -20,7 +20,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from mm_ray.errors import UserError, bad_value
+from mm_ray.errors import UserError, bad_value, in_one_line
 from mm_ray.fed.files import Files
 from mm_ray.types import RoundReport, ServerState
 
@@ -105,8 +105,7 @@ class PhaseStore:
         missing = set(range(1, up_to + 1)) - set(by_round)
         if missing:
             place = posixpath.join(self.root, key)
-            remedy = "delete the folder"
-            raise bad_value("phases", place, f"lacks round {min(missing)}, whose file was removed; {remedy}")
+            raise bad_value("phases", place, f"lacks round {min(missing)}, whose file was removed; delete the folder")
         return [by_round[number] for number in range(1, up_to + 1)]
 
     def _head(self, key: str, round_number: int) -> bytes:
@@ -130,8 +129,8 @@ class PhaseStore:
 
     def _broken(self, key: str, round_number: int, reason: str) -> UserError:
         path = posixpath.join(self.root, _state_name(key, round_number))
-        remedy = "delete its folder"
-        return bad_value("phases", path, f"is not a phase state of this version ({' '.join(reason.split())}); {remedy}")
+        why = f"is not a phase state of this version ({in_one_line(reason)})"
+        return bad_value("phases", path, f"{why}; delete its folder")
 
 
 _STATE_NAME = re.compile(r"round-([0-9]{6,})\.safetensors")

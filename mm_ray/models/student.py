@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save
 
 from mm_ray.config import FeatureConfig, ModelConfig, read_features, read_names
 from mm_ray.disk import write_bytes, write_text
-from mm_ray.errors import bad_value
+from mm_ray.errors import bad_value, in_one_line
 from mm_ray.models.flat import named_tensors
 from mm_ray.models.network import Network, part_of
 from mm_ray.types import Arrays, Shapes
@@ -61,7 +61,7 @@ def load_student(path: Path) -> Student:
         raise bad_value("student", path, f"no such file ({error.filename}); give a run's student.safetensors") from error
     # RuntimeError: a tensor of another shape, or JSON that is nested too deep
     except (SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
+        reason = in_one_line(error)
         raise bad_value("student", path, f"is not a student ({reason}); give a run's student.safetensors") from error
 
 

@@ -57,13 +57,12 @@ def connect(address: str) -> Cluster:
         if not address:
             with _for_this_run_alone():
                 ray.init(address="local", include_dashboard=False, **quiet)
-            _keep(on_term)
-            return describe("this machine")
-        try:
-            ray.init(address=address, **quiet)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            raise bad_value("address", address, f"no Ray cluster answers there ({reason}); leave it out to run here") from error
+        else:
+            try:
+                ray.init(address=address, **quiet)
+            except (ConnectionError, ValueError, RuntimeError) as error:
+                remedy = f"no Ray cluster answers there ({str(error).splitlines()[0]}); leave it out to run here"
+                raise bad_value("address", address, remedy) from error
         _keep(on_term)
     return describe(address or "this machine")
 

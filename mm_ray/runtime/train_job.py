@@ -19,7 +19,7 @@ from ray.util.placement_group import placement_group, remove_placement_group
 
 from mm_ray.config import ExperimentConfig
 from mm_ray.data.table import FeatureTable
-from mm_ray.errors import UserError, bad_value
+from mm_ray.errors import UserError, bad_value, in_one_line
 from mm_ray.fed.experiment import plan_experiment, run_experiment
 from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.runtime.drive import drive
@@ -81,7 +81,7 @@ def _cause(error: train.TrainingFailedError) -> str:
     failures = getattr(error, "worker_failures", {})
     cause = next(iter(failures.values()), error)
     cause = getattr(cause, "cause", None) or cause
-    return " ".join(f"{type(cause).__name__}: {cause}".split())[:400]
+    return in_one_line(f"{type(cause).__name__}: {cause}")[:400]
 
 
 def wait_for_room(bundles: list[dict[str, float]]) -> None:

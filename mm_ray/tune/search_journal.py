@@ -7,7 +7,7 @@ from pathlib import Path
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 
-from mm_ray.errors import UserError, bad_value
+from mm_ray.errors import UserError, bad_value, in_one_line
 from mm_ray.tune.journal_file import StudyJournal
 from mm_ray.tune.space import Space
 
@@ -69,7 +69,7 @@ def _open(place: str) -> BaseStorage:
     try:
         return RDBStorage(place)
     except Exception as error:  # SQLAlchemy's and the drivers' errors have no common parent
-        reason = " ".join(str(error).split())[:200]
+        reason = in_one_line(error)[:200]
         remedy = f"cannot be opened ({type(error).__name__}: {reason}); give sqlite:///FILE, another URL, or leave it out"
         raise bad_value("storage", place, remedy) from error
 

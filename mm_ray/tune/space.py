@@ -15,7 +15,7 @@ from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.study import StudyDirection
 
 from mm_ray import config
-from mm_ray.errors import UserError, bad_value
+from mm_ray.errors import UserError, bad_value, in_one_line
 from mm_ray.names import resolve
 from mm_ray.tune.space_probe import probe_study
 
@@ -151,7 +151,7 @@ def _in_user_code(name: str, file: str, call: Callable[[], Any]) -> Any:
         return call()
     except Exception as error:
         where = f"{error.filename}:{error.lineno}" if isinstance(error, SyntaxError) else _last_line(error, file)
-        message = " ".join((error.msg if isinstance(error, SyntaxError) else str(error)).split())
+        message = in_one_line(error.msg if isinstance(error, SyntaxError) else error)
         raise bad_value("space", name, f"{where}: {type(error).__name__}: {message}") from error
 
 

@@ -2,7 +2,13 @@
 
 import random
 
+from fed.tiny import tiny_config
+
 from mm_ray.errors import UserError
+from mm_ray.models.network import PARTS, init_part
+from mm_ray.models.student import save_student
+from mm_ray.seeding import torch_stream
+from mm_ray.types import Shapes
 
 CASES = {
     "config": 260,
@@ -93,3 +99,10 @@ def judged(call, *files):
     assert said is None or said.isprintable(), "one line without control characters"
     assert [file.read_bytes() for file in files] == before, "a file that was read was written"
     return said is None
+
+
+def tiny_student(folder):
+    """The path of a student of four classes that has learnt nothing."""
+    config, shapes = tiny_config(), Shapes(20, 0, 4)
+    params = {part: init_part(part, config.model, shapes, torch_stream(0, part)) for part in PARTS["audio"]}
+    return save_student(folder, params, config.model, shapes, ("a", "b", "c", "d"), config.data.features)

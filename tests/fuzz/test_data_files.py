@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fed.tiny import tiny_config
-from fuzz.cases import CASES, judged, mutants
+from fuzz.cases import CASES, judged, mutants, tiny_student
 
 from mm_ray import predict
 from mm_ray.config import DataConfig
@@ -17,12 +17,8 @@ from mm_ray.data.manifest import read_manifest
 from mm_ray.data.manifests.avdigits import _read_mnist
 from mm_ray.data.store_reader import read_store
 from mm_ray.errors import UserError
-from mm_ray.models.network import PARTS, init_part
-from mm_ray.models.student import save_student
 from mm_ray.prepare.plan import make_plan
 from mm_ray.prepare.work import run_here, tasks_of
-from mm_ray.seeding import torch_stream
-from mm_ray.types import Shapes
 
 CSV = "id,path,label,group,split,start,end\na,a.wav,yes,g1,train,0,1\nb,b.wav,no,g2,dev,,\nc,c.wav,yes,g3,test,0.5,2.5\n"
 ACTIVITYNET = {
@@ -88,17 +84,19 @@ def test_images_that_lack_a_digit(tmp_path, shared_data):
 
 
 def test_lists_made_worse(tmp_path):
-    share = (CASES["lists"] - len(ODD_CSV)) // 2
+    share, tables, annotations = (CASES["lists"] - len(ODD_CSV)) // 2, 0, 0
     path = tmp_path / "manifest.csv"
     for data in (*mutants(CSV.encode(), share, seed=1), *ODD_CSV):
         path.write_bytes(data)
-        judged(lambda: read_manifest(DataConfig(name="csv", root=str(tmp_path))), path)
+        tables += judged(lambda: read_manifest(DataConfig(name="csv", root=str(tmp_path))), path)
     path = tmp_path / "activity_net.v1-3.min.json"
     for name in ("v0", "v1", "v2", "v3"):
         (tmp_path / f"v_{name}.mp4").touch()
     for data in mutants(json.dumps(ACTIVITYNET).encode(), share, seed=2):
         path.write_bytes(data)
-        judged(lambda: read_manifest(DataConfig(name="activitynet", root=str(tmp_path))), path)
+        annotations += judged(lambda: read_manifest(DataConfig(name="activitynet", root=str(tmp_path))), path)
+    assert 0 < tables < share + len(ODD_CSV)
+    assert 0 < annotations < share
 
 
 def test_a_shard_made_worse_is_never_taken_for_another(tmp_path):
@@ -158,18 +156,17 @@ def test_a_shard_of_another_is_refused(tmp_path):
 def test_an_image_archive_made_worse(tmp_path):
     path = tmp_path / "mnist10k.npz"
     np.savez_compressed(path, images=np.zeros((30, 28, 28), np.uint8), labels=np.arange(30) % 10)
-    whole = path.read_bytes()
+    whole, good = path.read_bytes(), 0
     for number, damaged in enumerate(mutants(whole, CASES["images"], seed=4)):
         place = tmp_path / f"{number}.npz"
         place.write_bytes(damaged)
-        judged(lambda place=place: _read_mnist(place), place)
+        good += judged(lambda place=place: _read_mnist(place), place)
+    assert 0 < good < CASES["images"]
 
 
 @pytest.fixture
 def student(tmp_path):
-    config, shapes = tiny_config(), Shapes(20, 0, 4)
-    params = {part: init_part(part, config.model, shapes, torch_stream(0, part)) for part in PARTS["audio"]}
-    return save_student(tmp_path, params, config.model, shapes, ("a", "b", "c", "d"), config.data.features)
+    return tiny_student(tmp_path)
 
 
 def test_recordings_made_worse(tmp_path, student, shared_data, capsys):

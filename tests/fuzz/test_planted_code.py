@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from fed.tiny import tiny_config
-from fuzz.cases import judged
+from fuzz.cases import judged, tiny_student
 
 from mm_ray.config import DataConfig
 from mm_ray.data.load import load_data
@@ -22,15 +22,12 @@ from mm_ray.errors import UserError
 from mm_ray.fed.lease import Lease
 from mm_ray.fed.method import find_method
 from mm_ray.fed.phase_store import PhaseStore
-from mm_ray.models.network import PARTS, init_part
-from mm_ray.models.student import load_student, save_student
+from mm_ray.models.student import load_student
 from mm_ray.runtime.run_folder import open_folder
-from mm_ray.seeding import torch_stream
 from mm_ray.tune.flags import resumed
 from mm_ray.tune.search_journal import JOURNAL, open_study
 from mm_ray.tune.space import load_space
 from mm_ray.tune.study_log import read_trials
-from mm_ray.types import Shapes
 
 
 class Planted:
@@ -68,9 +65,7 @@ def test_the_pickle_works(trace):
 
 
 def test_it_is_refused_or_passed_over_wherever_a_file_is_read(tmp_path, planted, trace):
-    config, shapes, space = tiny_config(), Shapes(20, 0, 4), load_space("distill")
-    params = {part: init_part(part, config.model, shapes, torch_stream(0, part)) for part in PARTS["audio"]}
-    student = save_student(tmp_path, params, config.model, shapes, ("a", "b", "c", "d"), config.data.features)
+    config, space, student = tiny_config(), load_space("distill"), tiny_student(tmp_path)
     phases = PhaseStore(str(tmp_path / "phases"))
     names = ("phases/k/round-000005.safetensors", "phases/k/lease-x.json", "study/study.json", f"study/{JOURNAL}",
              "study/trials.jsonl", "mnist.npz", "list/manifest.csv", "run/config.yaml", "store/part-0.parquet",
@@ -133,9 +128,7 @@ def imported(tmp_path, code):
 
 
 def test_a_student_names_no_code(tmp_path):
-    config, shapes = tiny_config(), Shapes(20, 0, 4)
-    params = {part: init_part(part, config.model, shapes, torch_stream(0, part)) for part in PARTS["audio"]}
-    student = save_student(tmp_path, params, config.model, shapes, ("a", "b", "c", "d"), config.data.features)
+    student = tiny_student(tmp_path)
     described = json.loads(student.with_suffix(".json").read_text())
     described["features"]["video"] = "lab:run"
     student.with_suffix(".json").write_text(json.dumps(described))

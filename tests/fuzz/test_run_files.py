@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from fed.tiny import tiny_config
-from fuzz.cases import CASES, ODD_VALUES, judged, mutants
+from fuzz.cases import CASES, ODD_VALUES, judged, mutants, tiny_student
 from safetensors.numpy import load_file, save
 
 from mm_ray.compare.cells import Cell, Setting
@@ -13,15 +13,13 @@ from mm_ray.compare.results import CellResults, row_of
 from mm_ray.errors import UserError
 from mm_ray.fed.lease import Lease
 from mm_ray.fed.phase_store import HEADER, PhaseStore, _checksum, _tensors_checksum
-from mm_ray.models.network import PARTS, init_part
-from mm_ray.models.student import load_student, save_student
+from mm_ray.models.student import load_student
 from mm_ray.predict import predict
-from mm_ray.seeding import torch_stream
 from mm_ray.tune.flags import resumed
 from mm_ray.tune.search_journal import JOURNAL, open_study
 from mm_ray.tune.space import load_space
 from mm_ray.tune.study_log import read_trials
-from mm_ray.types import RoundReport, ServerState, Shapes
+from mm_ray.types import RoundReport, ServerState
 
 TENSORS = {"audio.encoder": np.arange(40, dtype=np.float32), "audio.head": np.ones((3, 2), np.float64)}
 STATE = ServerState(TENSORS, {"holders": {"audio.encoder": 3}})
@@ -96,9 +94,7 @@ def test_a_claim_that_cannot_be_read_is_no_claim(tmp_path):
 
 
 def test_a_student_made_worse(tmp_path):
-    config, shapes = tiny_config(), Shapes(20, 0, 4)
-    params = {part: init_part(part, config.model, shapes, torch_stream(0, part)) for part in PARTS["audio"]}
-    path = save_student(tmp_path, params, config.model, shapes, ("a", "b", "c", "d"), config.data.features)
+    path = tiny_student(tmp_path)
     described = path.with_suffix(".json")
     for file in (path, described):
         whole = file.read_bytes()
@@ -124,9 +120,7 @@ def test_a_student_made_worse(tmp_path):
 
 def test_a_student_with_odd_fields_is_refused_or_predicts(tmp_path, shared_data):
     """Also the sizes that no memory holds; they cost none. What loads must hear a recording without an error."""
-    config, shapes, count = tiny_config(), Shapes(20, 0, 4), 0
-    params = {part: init_part(part, config.model, shapes, torch_stream(0, part)) for part in PARTS["audio"]}
-    path = save_student(tmp_path, params, config.model, shapes, ("a", "b", "c", "d"), config.data.features)
+    path, count = tiny_student(tmp_path), 0
     sound, described = str(shared_data / "fsdd/recordings/0_george_0.wav"), path.with_suffix(".json")
     content = json.loads(described.read_text())
     for group in ("features", "model", "shapes"):
@@ -160,9 +154,11 @@ def test_cells_made_worse(tmp_path):
     recalls = {"student": [0.5, 0.25]}
     results.write(cell, {"test": scores, "dev": scores, "per_class": recalls, "rounds_computed": 3, "rounds_reused": 4})
     (path,) = (tmp_path / "cells").iterdir()
+    good = 0
     for data in mutants(path.read_bytes(), CASES["cells"], seed=8):
         path.write_bytes(data)
-        judged(lambda: row_of(cell, results.read(cell)), path)
+        good += judged(lambda: row_of(cell, results.read(cell)), path)
+    assert 0 < good < CASES["cells"], "some damage is none, some is"
 
 
 def test_the_files_of_a_study_made_worse(tmp_path):
@@ -170,13 +166,15 @@ def test_the_files_of_a_study_made_worse(tmp_path):
     study = open_study(space, tmp_path, "s")
     for number in range(3):
         study.tell(study.ask(), number / 10)
-    whole, share = journal.read_bytes(), CASES["journals"] // 2
+    whole, share, opened, went_on = journal.read_bytes(), CASES["journals"] // 2, 0, 0
     for data in mutants(whole, share, seed=5):
         journal.write_bytes(data)
-        judged(lambda: open_study(space, tmp_path, "s").get_trials())  # a torn end is cut off, so the file may change
+        opened += judged(lambda: open_study(space, tmp_path, "s").get_trials())  # a torn end is cut off, so the file may change
     for data in mutants(json.dumps({"space": "distill", "trials": 4, "other": 1}).encode(), share, seed=6):
         study_json.write_bytes(data)
-        judged(lambda: resumed(tmp_path.name, str(tmp_path.parent)), study_json)
+        went_on += judged(lambda: resumed(tmp_path.name, str(tmp_path.parent)), study_json)
+    assert 0 < opened < share
+    assert 0 < went_on < share
 
 
 def test_rows_of_trials_made_worse(tmp_path):

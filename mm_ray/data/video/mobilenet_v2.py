@@ -17,7 +17,7 @@ from torch.nn import functional
 from mm_ray.config import DataConfig, FeatureConfig
 from mm_ray.data.places import read_bytes, size_of
 from mm_ray.data.sight import Size
-from mm_ray.errors import UserError, bad_value
+from mm_ray.errors import UserError, bad_value, in_one_line
 
 WEIGHTS_URL = "https://download.pytorch.org/models/mobilenet_v2-b0353104.pth"
 """torchvision's IMAGENET1K_V1, which `pretrained=True` used to mean."""
@@ -80,7 +80,7 @@ def _network(place: str) -> Any:
         from torchvision.models import mobilenet_v2
     except ImportError as error:
         remedy = "needs torchvision; pip install 'mm-ray[video]'"
-        raise bad_value("data.features.video", "mobilenet_v2", f"{remedy} ({' '.join(str(error).split())})") from error
+        raise bad_value("data.features.video", "mobilenet_v2", f"{remedy} ({in_one_line(error)})") from error
     network = mobilenet_v2(weights=None).features
     try:
         stored = torch.load(io.BytesIO(read_bytes(place)), map_location="cpu", weights_only=True)
