@@ -11,12 +11,13 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import TypeVar
 
 from pyarrow import fs
 
 from mm_ray.disk import names_full_disk
-from mm_ray.errors import StorageError, bad_value
+from mm_ray.errors import StorageError, bad_value, in_one_line
 
 PATIENCE_S = 120.0
 """A place that fails is tried again for so long."""
@@ -52,7 +53,10 @@ class Files:
     def list(self, folder: str) -> list[str]:
         """Names of the files directly in a folder; none if it is not there. Files still being written are left out."""
         selector = fs.FileSelector(self._path(folder), allow_not_found=True)
-        infos = self._patiently(folder, lambda: self.filesystem.get_file_info(selector))
+        try:
+            infos = self._patiently(folder, lambda: self.filesystem.get_file_info(selector))
+        except FileNotFoundError:  # made by another between Arrow's two looks: at the first one it was not there
+            return []
         return [info.base_name for info in infos if info.type == fs.FileType.File and not info.base_name.startswith(".")]
 
     def read(self, name: str, num_bytes: int | None = None) -> bytes:
@@ -75,8 +79,8 @@ class Files:
         """
         path = self._path(name)
         # An object store shows an object only when it is complete.
-        put, token = (self._put_whole if self.local else self._put), uuid.uuid4().hex
-        self._patiently(name, lambda: put(path, data, token), patience_s)
+        put = partial(self._put_whole, token=uuid.uuid4().hex) if self.local else self._put
+        self._patiently(name, lambda: put(path, data), patience_s)
 
     def delete(self, name: str) -> None:
         """Remove the file if it is there."""
@@ -105,7 +109,7 @@ class Files:
                 self._remove(unfinished)
             raise
 
-    def _put(self, path: str, data: bytes, token: str = "") -> None:
+    def _put(self, path: str, data: bytes) -> None:
         with self.filesystem.open_output_stream(path) as file:
             file.write(data)
 
@@ -122,12 +126,12 @@ class Files:
             except FileNotFoundError:
                 raise
             except (NotADirectoryError, IsADirectoryError) as error:  # no outage: something else has this name
-                raise StorageError(f"{place}: cannot be used ({_one_line(error)}); remove what has its name") from error
+                raise StorageError(f"{place}: cannot be used ({in_one_line(error)}); remove what has its name") from error
             except OSError as error:
                 if time.monotonic() + pause > until:
-                    raise StorageError(f"{place}: does not answer ({_one_line(error)}); try again when it does") from error
+                    raise StorageError(f"{place}: does not answer ({in_one_line(error)}); try again when it does") from error
                 if not warned:
-                    log.warning("%s: does not answer (%s); waiting up to %.0f s", place, _one_line(error), PATIENCE_S)
+                    log.warning("%s: does not answer (%s); waiting up to %.0f s", place, in_one_line(error), PATIENCE_S)
                 warned = True
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_S)
@@ -144,7 +148,7 @@ def check_place(root: str) -> None:
     try:
         _touch(filesystem, base, isinstance(filesystem, fs.LocalFileSystem))
     except OSError as error:
-        raise bad_value("phases", root, f"cannot be used ({_one_line(error)}); give a folder that can be written") from error
+        raise bad_value("phases", root, f"cannot be used ({in_one_line(error)}); give a folder that can be written") from error
 
 
 def _open(root: str) -> tuple[fs.FileSystem, str]:
@@ -153,7 +157,7 @@ def _open(root: str) -> tuple[fs.FileSystem, str]:
     try:
         return fs.FileSystem.from_uri(root)
     except (ValueError, OSError) as error:
-        raise bad_value("phases", root, f"no file system for it ({_one_line(error)}); use a path, s3:// or gs://") from error
+        raise bad_value("phases", root, f"no file system for it ({in_one_line(error)}); use a path, s3:// or gs://") from error
 
 
 def _touch(filesystem: fs.FileSystem, base: str, local: bool) -> None:
@@ -161,7 +165,3 @@ def _touch(filesystem: fs.FileSystem, base: str, local: bool) -> None:
         filesystem.create_dir(base, recursive=True)
     else:
         filesystem.get_file_info(base)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

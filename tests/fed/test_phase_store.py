@@ -2,6 +2,7 @@
 
 import errno
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -161,3 +162,14 @@ def test_the_key_is_a_digest_of_the_content_in_any_order():
     assert phase_key({"a": 1, "b": [1, 2]}) == phase_key({"b": [1, 2], "a": 1})
     assert phase_key({"a": 1}) != phase_key({"a": 2})
     assert len(phase_key({})) == 24
+
+
+def test_a_folder_that_another_makes_while_it_is_listed_is_no_error(tmp_path):
+    files = Files(str(tmp_path))
+    for number in range(500):
+        begun = threading.Barrier(2)
+        maker = threading.Thread(target=lambda name=str(number), at=begun: (at.wait(), (tmp_path / name).mkdir()))
+        maker.start()
+        begun.wait()
+        assert [files.list(str(number)) for _ in range(6)] == [[]] * 6
+        maker.join()
