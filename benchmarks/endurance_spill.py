@@ -43,14 +43,14 @@ def spill(folder: Path) -> dict[str, Any]:
     torch.set_num_threads(1)
     config = with_overrides(ExperimentConfig(), SETTINGS)
     plan = plan_experiment(config, load_data(config.data, str(folder / "features")))
-    _, serial = drive(run_experiment(plan, PhaseStore(str(folder / "serial")), SerialExecutor(), control=False))
+    serial = drive(run_experiment(plan, PhaseStore(str(folder / "serial")), SerialExecutor(), control=False))
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "object_store_memory": STORE_MB * 2**20})
     connect(cluster.address)
     others = [ray.put(np.full(OTHER_MB * 2**17, i, np.float64)) for i in range(OTHERS)]
     executor, reports = RayExecutor(ray.put(plan.federation.table), Placement(2, 1.0, 0.0)), []
     started = time.monotonic()
     rounds = run_experiment(plan, PhaseStore(str(folder / "small")), executor, control=False)
-    _, small = drive(rounds, reports.append)
+    small = drive(rounds, reports.append)
     seconds, told = time.monotonic() - started, memory_summary(cluster.address, stats_only=True)
     kept = all(bool((ray.get(ref) == i).all()) for i, ref in enumerate(others))
     executor.close()
@@ -61,7 +61,7 @@ def spill(folder: Path) -> dict[str, Any]:
         "moved_mb_in_a_round": max(report.moved_bytes for report in reports) / 2**20,
         "spilled_mb": spilled_mb(told),
         "seconds": seconds,
-        "same_digest": small["params_digest"] == serial["params_digest"],
+        "same_digest": small.result["params_digest"] == serial.result["params_digest"],
         "others_kept": kept,
     }
 

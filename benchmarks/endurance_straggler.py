@@ -46,7 +46,7 @@ def straggler(folder: Path) -> dict[str, Any]:
         executor, reports = RayExecutor(table_ref, Placement(2, 1.0, 0.0)), []
         with slowed(ray.get(executor.actors[0].pid.remote()) if slow else None):
             rounds = run_experiment(plan, PhaseStore(str(folder / name)), executor, control=False)
-            _, result = drive(rounds, reports.append)
+            tested = drive(rounds, reports.append)
         executor.close()
         mine = [report for report in reports if report.phase == PHASE][WARM_UP:]
         return {
@@ -55,7 +55,7 @@ def straggler(folder: Path) -> dict[str, Any]:
             "slowest_round_s": max(report.seconds for report in mine),
             "clients_a_round": statistics.mean(report.num_clients for report in mine),
             "late_a_round": statistics.mean(len(report.refused) for report in mine),
-            "student_top1": result["test"]["student"]["top1"],
+            "student_top1": tested.result["test"]["student"]["top1"],
         }
 
     calm = played("calm", 0.0, slow=False)

@@ -53,7 +53,7 @@ def digest_of(overrides: dict[str, Any], features: str, phases: str) -> str:
     torch.set_num_threads(1)
     config = with_overrides(ExperimentConfig(), overrides)
     plan = plan_experiment(config, load_data(config.data, features))
-    _, result = drive(run_experiment(plan, PhaseStore(phases), SerialExecutor(), control=False))
+    result = drive(run_experiment(plan, PhaseStore(phases), SerialExecutor(), control=False)).result
     return str(result["params_digest"])
 
 

@@ -66,8 +66,8 @@ def _run_here(plan: Plan, table: FeatureTable, phases: str, control: bool, folde
     store = PhaseStore(phases)
     rounds = run_experiment(plan, store, SerialExecutor(), control)
     with RoundLog(folder) as log:
-        finished, result = drive(rounds, log.add, progress.add)
-    write_results(folder, finished, result, store, table)
+        tested = drive(rounds, log.add, progress.add)
+    write_results(folder, tested, store, table)
 
 
 def _run_on_ray(plan: Plan, table: FeatureTable, phases: str, flags: Any, folder: Path, progress: RunProgress) -> None:

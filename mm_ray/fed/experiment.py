@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -52,6 +52,17 @@ class Finished:
         return float(outcome.reports[outcome.best_round(role.network) - 1].metrics[f"dev/{role.network}_top1"])
 
 
+@dataclass(frozen=True)
+class Tested:
+    """A finished experiment and its one look at the test set."""
+
+    finished: Finished
+    confusions: dict[str, np.ndarray]
+    """Confusion matrix (C, C) on the test set by role, and of the control if it ran."""
+    result: dict[str, Any]
+    """What `result.json` holds."""
+
+
 def plan_experiment(config: ExperimentConfig, table: FeatureTable) -> Plan:
     """Partition the data, build the method, and check that every phase can work.
 
@@ -71,22 +82,22 @@ def run_rounds(plan: Plan, store: PhaseStore, executor: Executor) -> Generator[R
     return Finished(plan, outcomes)
 
 
-def run_experiment(
-    plan: Plan, store: PhaseStore, executor: Executor, control: bool
-) -> Generator[RoundReport, None, tuple[Finished, dict[str, Any]]]:
-    """The rounds of a plan and, if asked for, of its control; returns the finished run and its `result.json`."""
+def run_experiment(plan: Plan, store: PhaseStore, executor: Executor, control: bool) -> Generator[RoundReport, None, Tested]:
+    """The rounds of a plan and, if asked for, of its control; then the test."""
     started = time.perf_counter()
     reports: list[RoundReport] = []
     finished = yield from _mapped(run_rounds(plan, store, executor), lambda report: _note(report, reports))
-    test = scores_on_test(finished, store)
+    confusions = {name: _confusion_on_test(finished, role, store) for name, role in plan.method.roles.items()}
     dev = {name: finished.best_dev(role) for name, role in plan.method.roles.items()}
     if control:
         control_config = with_overrides(plan.config, {"method": "control"})
         control_plan = replace(plan, config=control_config, method=find_method(control_config))
         control_run = yield from _control_only(run_rounds(control_plan, store, executor), control_plan)
-        test["control"] = scores_on_test(control_run, store)["student"]
+        confusions["control"] = _confusion_on_test(control_run, control_plan.method.main, store)
         dev["control"] = control_run.best_dev(control_plan.method.main)
-    return finished, _result(finished, reports, test, dev, store, time.perf_counter() - started)
+    test = {name: summary(confusion_CC) for name, confusion_CC in confusions.items()}
+    result = _result(finished, reports, test, dev, store, time.perf_counter() - started)
+    return Tested(finished, confusions, result)
 
 
 def _note(report: RoundReport, notes: list[RoundReport]) -> RoundReport:
@@ -115,14 +126,7 @@ def _mapped(
                 yield report
 
 
-def scores_on_test(finished: Finished, store: PhaseStore) -> dict[str, dict[str, float]]:
-    """`top1`, `uar`, `macro_f1` on the test set for each of the method's roles."""
-    roles = finished.plan.method.roles
-    return {name: summary(confusion_of_role(finished, role, store)) for name, role in roles.items()}
-
-
-def confusion_of_role(finished: Finished, role: Role, store: PhaseStore) -> np.ndarray:
-    """Confusion matrix (C, C) of a role on the test set."""
+def _confusion_on_test(finished: Finished, role: Role, store: PhaseStore) -> np.ndarray:
     assert role.network
     params = role_params(role, finished.outcomes, store)
     plan = finished.plan
@@ -143,8 +147,8 @@ def params_digest(finished: Finished, role: Role, store: PhaseStore) -> str:
 def _result(
     finished: Finished,
     reports: list[RoundReport],
-    test: dict[str, Any],
-    dev: dict[str, float],
+    test: Mapping[str, Mapping[str, float]],
+    dev: Mapping[str, float],
     store: PhaseStore,
     seconds: float,
 ) -> dict[str, Any]:

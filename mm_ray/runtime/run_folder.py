@@ -4,11 +4,10 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO
 
 import yaml
 
@@ -16,7 +15,7 @@ from mm_ray.config import ExperimentConfig
 from mm_ray.data.table import FeatureTable
 from mm_ray.disk import names_full_disk, write_text
 from mm_ray.errors import bad_value
-from mm_ray.fed.experiment import Finished
+from mm_ray.fed.experiment import Tested
 from mm_ray.fed.loop import role_params
 from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.models.student import save_student
@@ -135,13 +134,12 @@ class RoundLog:
             self._board.finish("SUCCESS" if error is None else "FAILURE")
 
 
-def write_results(
-    folder: Path, finished: Finished, result: Mapping[str, Any], store: PhaseStore, table: FeatureTable
-) -> Path | None:
+def write_results(folder: Path, tested: Tested, store: PhaseStore, table: FeatureTable) -> Path | None:
     """Write the student and then `result.json`; returns the student's path, or None if the method has no student."""
-    plan, student, path = finished.plan, finished.plan.method.student, None
+    finished, path = tested.finished, None
+    plan, student = finished.plan, finished.plan.method.student
     if student:
         params = role_params(student, finished.outcomes, store)
         path = save_student(folder, params, plan.model_of(student), table.shapes, table.class_names, table.features)
-    write_text(folder / "result.json", json.dumps(result, indent=2))
+    write_text(folder / "result.json", json.dumps(tested.result, indent=2))
     return path

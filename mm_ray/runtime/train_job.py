@@ -109,8 +109,8 @@ def _worker(settings: dict[str, Any]) -> None:
     plan = plan_experiment(job.config, table)
     folder = Path(job.folder)
     with RoundLog(folder) as log:
-        finished, result = drive(run_experiment(plan, store, executor, job.control), log.add, _Checkpoints(store).add)
-    write_results(folder, finished, result, store, table)
+        tested = drive(run_experiment(plan, store, executor, job.control), log.add, _Checkpoints(store).add)
+    write_results(folder, tested, store, table)
 
 
 class _Checkpoints:

@@ -3,20 +3,20 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import optuna
 import torch
 
 from mm_ray.cli import add_run_flags, experiment_parser, parse, run_main, value_of
 from mm_ray.errors import bad_value
-from mm_ray.fed.experiment import plan_experiment
+from mm_ray.fed.experiment import Tested, plan_experiment
 from mm_ray.fed.files import check_place
 from mm_ray.runtime.cluster import connect
 from mm_ray.runtime.run_folder import default_name, open_folder, phases_place
 from mm_ray.train import load_with_progress
 from mm_ray.tune.budget import Interrupted, Limits, seconds_of
 from mm_ray.tune.choice import ranking
-from mm_ray.tune.chosen import Chosen
 from mm_ray.tune.conclude import conclude, report_so_far
 from mm_ray.tune.export import ROLE_LABELS, export
 from mm_ray.tune.finals import run_finals
@@ -70,16 +70,16 @@ def _run(runner: Runner, runs: str, wants_export: bool) -> None:
         report_so_far(study)
         print(f"stopped; go on with: {again}\nreport so far: {study.folder / 'report.html'}", flush=True)
         sys.exit(130)
-    chosen = conclude(study, search, runner.table, finals)
-    _print_best(chosen, study)
+    row, tested = conclude(study, search, runner.table, finals)
+    _print_best(study, row, tested)
     for line in finals.words() if finals else []:
         print(f"  {line}")
     if wants_export:
-        print(f"exported:            {export(study.folder, chosen)}")
+        print(f"exported:            {export(study.folder, tested)}")
 
 
-def _print_best(chosen: Chosen, study: Study) -> None:
-    best, test = chosen.row, chosen.result["test"]
+def _print_best(study: Study, best: dict[str, Any], tested: Tested) -> None:
+    test = tested.result["test"]
     print(f"\nbest of {len(read_trials(study.folder))} trials: number {best['number']}, dev audio top-1 {best['score']:.3f}")
     print(f"  {describe(best['params'])}")
     print("audio accuracy on the test set")

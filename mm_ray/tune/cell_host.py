@@ -16,7 +16,7 @@ from ray.util.placement_group import get_current_placement_group
 from mm_ray.config import ExperimentConfig
 from mm_ray.data.table import FeatureTable
 from mm_ray.evaluate.metrics import recall
-from mm_ray.fed.experiment import confusion_of_role, plan_experiment, run_experiment, run_rounds
+from mm_ray.fed.experiment import plan_experiment, run_experiment, run_rounds
 from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.runtime.cluster import Cluster
 from mm_ray.runtime.executor import RayExecutor
@@ -138,9 +138,8 @@ def _rounds(job: Job, table: FeatureTable, store: PhaseStore, executor: RayExecu
     if not job.on_test:
         finished = yield from run_rounds(plan, store, executor)
         return {"dev": {name: {"top1": finished.best_dev(role)} for name, role in plan.method.roles.items()}}
-    finished, result = yield from run_experiment(plan, store, executor, control=False)
-    confusions = {name: confusion_of_role(finished, role, store) for name, role in plan.method.roles.items()}
-    return result | {"per_class": {name: recall(confusion_CC) for name, confusion_CC in confusions.items()}}
+    tested = yield from run_experiment(plan, store, executor, control=False)
+    return tested.result | {"per_class": {name: recall(confusion_CC) for name, confusion_CC in tested.confusions.items()}}
 
 
 def _reason(error: Exception) -> str:

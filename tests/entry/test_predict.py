@@ -38,7 +38,7 @@ def tone(rate, seconds=0.9):
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("predict")
     run = Run(folder / "phases")
-    write_results(folder, run.finished, run.result, run.store, table_of(run.plan.config.data))
+    write_results(folder, run.tested, run.store, table_of(run.plan.config.data))
     write_wav(folder / "stereo.wav", tone(44_100), 44_100, channels=2)
     write_wav(folder / "phone.wav", tone(8_000), 8_000)
     write_wav(folder / "click.wav", np.array([0.5]), 16_000)

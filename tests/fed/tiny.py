@@ -66,7 +66,8 @@ class Run:
     def __init__(self, root, overrides=(), executor=None, control=False, plan=None, tell=lambda report: None):
         self.plan, self.store, self.reports = plan or tiny_plan(overrides), PhaseStore(str(root)), []
         rounds = run_experiment(self.plan, self.store, executor or SerialExecutor(), control)
-        self.finished, self.result = drive(rounds, self.reports.append, tell)
+        self.tested = drive(rounds, self.reports.append, tell)
+        self.finished, self.result = self.tested.finished, self.tested.result
 
     @property
     def digest(self):

@@ -107,7 +107,7 @@ def test_the_round_log_has_a_line_a_round_and_begins_anew(tmp_path):
 def test_the_results_are_the_student_and_its_numbers(tmp_path):
     run = Run(tmp_path / "phases")
     table = table_of(run.plan.config.data)
-    path = write_results(tmp_path, run.finished, run.result, run.store, table)
+    path = write_results(tmp_path, run.tested, run.store, table)
     assert json.loads((tmp_path / "result.json").read_text()) == run.result
     student = load_student(path)
     assert (student.class_names, student.features) == (table.class_names, run.plan.config.data.features)
