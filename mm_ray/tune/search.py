@@ -64,7 +64,8 @@ class StudySearch(Searcher):
         self.settings = settings or SearchSettings()
         check_searcher(self.settings.searcher, space)
         self._open()
-        self._orphans = [trial.number for trial in self._stored((TrialState.RUNNING,))]
+        self.orphans = [trial.number for trial in self._stored((TrialState.RUNNING,))]
+        """Trials that an earlier driver left open; they are handed out first."""
         self._numbers: dict[str, int] = {}
         self._suggestions: dict[str, dict[str, Any]] = {}
         self._live: dict[str, Trial] = {}
@@ -102,7 +103,7 @@ class StudySearch(Searcher):
             used up.
 
         """
-        suggestion = self._asker.adopt(self._orphans.pop(0)) if self._orphans else self._asker.ask()
+        suggestion = self._asker.adopt(self.orphans.pop(0)) if self.orphans else self._asker.ask()
         if suggestion is None:
             return Searcher.FINISHED
         trial, overrides = suggestion
@@ -199,7 +200,7 @@ class StudySearch(Searcher):
         elif self.has_tries_left.get(trial_id) and self.given_back.count(trial.number) < MAX_GIVEN_BACK:
             # Tune gives a trial up at once if its process is lost before it began: it is handed out once more.
             self.given_back.append(trial.number)
-            self._orphans.append(trial.number)
+            self.orphans.append(trial.number)
         else:
             self._fail(trial_id, trial, reason)
 

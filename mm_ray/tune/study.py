@@ -93,7 +93,7 @@ class Runner:
             self._tell_estimate()
             write_experiment(study.folder / "tensorboard", study.space.distributions, study.space.objectives)
             with LiveTable(remaining, lambda: budget.left_s) as live, stops_on_signals(budget):
-                log = StudyLog(study.folder, live)
+                log = StudyLog(study.folder, live, search.orphans)
                 search.before_end = log.end
                 while remaining and not budget.stop_all():
                     before = len(search.given_back)
@@ -118,7 +118,8 @@ class Runner:
         """Run trials that a searcher suggests, until the budget ends them."""
         study, clients = self.study, self.study.base.clients
         placement = place_trial(clients, self.cluster, study.host)
-        settings = TrialSettings(study.base, study.phases, next(iter(study.space.objectives)), study.num_seeds)
+        objective, judged = next(iter(study.space.objectives)), study.num_seeds == 1 and study.search.scheduler != "none"
+        settings = TrialSettings(study.base, study.phases, objective, study.num_seeds, judged)
         with tune_without(LOGGERS, SIGINT_HANDLER):
             return tune.Tuner(
                 trainable(Hosted(settings, [ray.put(self.table)], placement), study.host),

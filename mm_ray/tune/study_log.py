@@ -1,7 +1,7 @@
 """What a study leaves while it runs: `trials.jsonl`, TensorBoard, the live table. A Tune callback in the driver."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +24,16 @@ class StudyLog(Callback):
     Args:
         folder: The study's folder.
         table: The live table.
+        open_trials: Numbers of trials that an earlier driver did not see to their end.
 
     """
 
-    def __init__(self, folder: Path, table: LiveTable) -> None:
+    def __init__(self, folder: Path, table: LiveTable, open_trials: Collection[int] = ()) -> None:
         self._folder, self._table = folder, table
         self._writers: dict[int, TrialWriter] = {}
         self._results: dict[int, dict[str, Any]] = {}
         self._curves: dict[int, list[dict[str, Any]]] = {}
-        _tidy(folder)
+        _tidy(folder, open_trials)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its callbacks for a restore that we do not use: the journal is what a study resumes from
@@ -66,7 +67,7 @@ class StudyLog(Callback):
         """A trial is about to be told to the study as COMPLETE, PRUNED or FAIL.
 
         Its row is written before, so that a driver killed between the two loses nothing: the trial is ended once more when the
-        study goes on, and of two rows the last one counts.
+        study goes on, and then this row is taken out.
         """
         number = suggestion["number"]
         result = self._results.get(number, {})
@@ -80,11 +81,12 @@ class StudyLog(Callback):
         self._table.end(number, state)
 
 
-def _tidy(folder: Path) -> None:
-    """Leave one whole line a trial: a killed driver can leave a torn or a second one."""
+def _tidy(folder: Path, open_trials: Collection[int]) -> None:
+    """Leave one whole line a trial that has ended: a killed driver can leave a torn one, or one of a trial that ends again."""
     rows = read_trials(folder)
     if rows:
-        write_text(folder / "trials.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        ended = (row for row in rows if row["number"] not in open_trials)
+        write_text(folder / "trials.jsonl", "".join(json.dumps(row) + "\n" for row in ended))
 
 
 def read_trials(folder: Path) -> list[dict[str, Any]]:

@@ -27,10 +27,14 @@ class TrialSettings:
     objective: str = "dev/audio_top1"
     num_seeds: int = 1
     """Every configuration runs with the seeds `base.seed`, `base.seed` + 1, ...: the same partitions and cohorts for all."""
+    judged: bool = False
+    """Whether a scheduler may stop a trial at a round of phase 2. Then a result has one such round at most, also where it is
+    stored: the row of a trial that is stopped must not tell of rounds after that one.
+    """
 
 
 class TrialRun:
-    """One trial's rounds, seed after seed. `step` returns at each round of phase 2, or after a while in the phases before it.
+    """One trial's rounds, seed after seed. `step` returns at each new round of phase 2, or after a while.
 
     Each result has `score` (the objective so far; of phase 1's audio network until phase 2 begins; with several seeds the mean
     over those that are done), `seed_scores`, `steps` (what the study's scheduler judges: the step and its score; rounds of
@@ -75,7 +79,7 @@ class TrialRun:
                 self._rounds.close()
                 self._done.append(self._figures)
                 break
-            if report.phase == self._last.name and not report.reused:
+            if report.phase == self._last.name and (self._settings.judged or not report.reused):
                 break
         self._seconds += time.perf_counter() - started
         result = self._result(self._figures.steps[fresh:]) | {"reports": reports}

@@ -47,6 +47,12 @@ def test_steps_are_the_rounds_of_phase_2_with_the_best_so_far(tmp_path, runs):
     assert (len(again), again[0]["steps"], again[0]["rounds_computed"]) == (1, steps, 0)
 
 
+def test_where_a_scheduler_judges_a_stored_round_is_a_result_as_a_new_one_is(tmp_path):
+    fresh, stored = ([(r["steps"], r["score"]) for r in play(trial_of(tmp_path, judged=True))] for _ in "ab")
+    assert [steps[0][0] for steps, _ in stored if steps] == [1, 2, 3]
+    assert [result for result in stored if result[0]] == [result for result in fresh if result[0]]
+
+
 def test_another_objective_is_read_at_the_best_round(tmp_path, runs):
     last = play(trial_of(tmp_path, objective="dev/audio_macro_f1"))[-1]
     assert last["score"] == last["dev/audio_macro_f1"] != last["dev/audio_top1"]
