@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -119,7 +120,17 @@ def one_run(hunt: Hunt, *fire: Any) -> Run:
     different = run_row(run, fire[0])["different"] if fire else []
     verdict = f"different: {', '.join(different)}" if different else "as undisturbed" if fire else "undisturbed"
     print(f"{hunt.kind}: {run.seconds:.0f} s, {len(run.events)} faults, {verdict}", flush=True)
+    for name in different:
+        print(f"  {name}: {first_difference(fire[0].left[name], run.left[name])}", flush=True)
     return run
+
+
+def first_difference(calm: Any, struck: Any) -> str:
+    """Where two values part: for lists the first entry that is not the same, with its place."""
+    if isinstance(calm, list):
+        pairs = enumerate(zip_longest(calm, struck))
+        return next(f"[{place}] {one} became {other}" for place, (one, other) in pairs if one != other)
+    return f"{calm} became {struck}"
 
 
 def rows_of(calm: Mapping[str, Run], hunted: Sequence[Run]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
