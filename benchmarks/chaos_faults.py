@@ -151,7 +151,10 @@ FAULTS = {
     NODE: Fault(partial(_node, notice=False), {"study": 7, "train": 3}),
     SPOT: Fault(partial(_node, notice=True), {"study": 6, "train": 3}),
     "driver process killed": Fault(partial(_command, number=signal.SIGKILL), {"study": 8, "train": 3}, (-signal.SIGKILL,)),
-    "TERM to the driver process": Fault(partial(_command, number=signal.SIGTERM), {"study": 5, "train": 3}, (130,)),
+    # Of the signal itself where it strikes after the last word, when Ray has taken the handlers down.
+    "TERM to the driver process": Fault(
+        partial(_command, number=signal.SIGTERM), {"study": 5, "train": 3}, (130, -signal.SIGTERM)
+    ),
     "disk of the phase store full": Fault(partial(_full, disk="phases"), {"study": 3, "train": 1}, (2,), needs_disk=True),
     "disk of the run folder full": Fault(partial(_full, disk="runs"), {"study": 3, "train": 1}, (2,), needs_disk=True),
     f"storage refuses for {OUTAGE_S:g} s": Fault(_outage, {"study": 2, "train": 1}, needs_disk=True),

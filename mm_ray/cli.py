@@ -27,7 +27,7 @@ MAX_CONFIG_BYTES = 100_000
 
 def run_main(main: Callable[[Sequence[str]], None]) -> None:
     """Run an entry point: a user's mistake, a full disk, or a file that the system refuses is one line on stderr and exit code
-    2; TERM is taken like ^C.
+    2; TERM is taken like ^C, until the last word is said.
     """
     signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -42,6 +42,9 @@ def run_main(main: Callable[[Sequence[str]], None]) -> None:
     except KeyboardInterrupt:
         print("stopped; the same command goes on from the last stored round", file=sys.stderr)
         sys.exit(130)
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):  # amid Ray's shutdown they would end in a traceback, or a crash
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _end_with(error: UserError) -> NoReturn:

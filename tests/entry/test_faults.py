@@ -105,6 +105,18 @@ def test_a_used_up_quota_counts_as_full():
 SERIAL, ON_RAY = ["--serial"], ["--clients.num_actors=1", "--clients.num_cpus=0.5"]
 
 
+@pytest.mark.slow
+def test_a_signal_after_the_last_word_changes_nothing(tmp_path, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    process, said = start(TRAIN, [*tiny_flags(), *ON_RAY, "--name=run"], tmp_path), tmp_path / ".out"
+    while process.is_alive() and not (said.exists() and "\ntensorboard --logdir" in said.read_text()):
+        time.sleep(0.01)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        os.kill(process.pid, number)
+    done = finish(process, tmp_path)
+    assert (done.code, done.err) == (0, "")
+
+
 @pytest.mark.parametrize(
     ("how", "number"),
     [
