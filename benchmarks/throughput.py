@@ -3,7 +3,8 @@
     python -m benchmarks.throughput [--trials 24]
 
 The plain side trains the very configurations that the study tried, each from nothing, on as many trials at once as there are
-processors; every student must have the same digest as one trained from the study's phase store.
+processors; every student must have the same digest as one trained from the study's phase store. Each side is a command, timed
+from its start to its exit.
 """
 
 import argparse
@@ -80,21 +81,27 @@ def run_study(folder: Path, trials: int) -> tuple[float, list[dict[str, Any]]]:
     return seconds, [rows[number] for number in sorted(rows)]
 
 
-def run_plain(rows: list[dict[str, Any]], features: str) -> tuple[float, dict[int, str]]:
+def run_plain(folder: Path, rows: list[dict[str, Any]], features: str) -> tuple[float, dict[int, str]]:
     """Seconds of the same trials as plain functions, and their digests."""
+    given = [{"number": r["number"], "overrides": SETTINGS | r["overrides"], "features": features} for r in rows]
+    path = folder / "plain.json"
+    path.write_text(json.dumps(given))
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "benchmarks.throughput", "--plain", str(path)], check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - started, {one["number"]: one["digest"] for one in json.loads(path.read_text())}
+
+
+def play_plain(path: Path) -> None:
+    """Run the trials of a file as plain functions, and write their digests into it."""
     import ray
     from ray import tune
 
-    started = time.perf_counter()
     ray.init(address="local", include_dashboard=False, log_to_driver=False)
-    space = [{"number": r["number"], "overrides": SETTINGS | r["overrides"], "features": features} for r in rows]
     tuner = tune.Tuner(
         tune.with_resources(plain_function, {"cpu": 1}),
-        param_space={"given": tune.grid_search(space)},
+        param_space={"given": tune.grid_search(json.loads(path.read_text()))},
     )
-    results = tuner.fit()
-    seconds = time.perf_counter() - started
-    return seconds, {result.metrics["number"]: result.metrics["digest"] for result in results}
+    path.write_text(json.dumps([result.metrics for result in tuner.fit()], default=str))
 
 
 def main() -> None:
@@ -102,12 +109,16 @@ def main() -> None:
     parser = argparse.ArgumentParser("benchmarks.throughput")
     parser.add_argument("--trials", type=int, default=24)
     parser.add_argument("--write", default="throughput")
+    parser.add_argument("--plain", help=argparse.SUPPRESS)
     flags = parser.parse_args()
+    if flags.plain:
+        play_plain(Path(flags.plain))
+        return
     with tempfile.TemporaryDirectory(dir="/tmp") as place:
         folder, features = Path(place), str(Path(place) / "features")
         digest_of(SETTINGS | {"phase1.rounds": 2, "phase2.rounds": 1}, features, str(folder / "warm"))  # makes the features
         ours, rows = run_study(folder, flags.trials)
-        plain, digests = run_plain(rows, features)
+        plain, digests = run_plain(folder, rows, features)
         same = sum(
             digests[row["number"]] == digest_of(SETTINGS | row["overrides"], features, str(folder / "phases")) for row in rows
         )
