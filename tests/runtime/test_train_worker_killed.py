@@ -12,7 +12,7 @@ import pytest
 
 SMALL = (
     "--data.synthetic.num_classes=4", "--data.synthetic.clips_per_class=30", "--data.synthetic.num_groups=10",
-    "--partition.num_clients=6", "--phase1.rounds=200", "--phase2.rounds=4",
+    "--partition.num_clients=6", "--phase1.rounds=80", "--phase2.rounds=4",
 )  # fmt: skip
 
 
