@@ -11,11 +11,12 @@ from typing import Any
 
 import optuna
 
-from benchmarks.chaos_faults import FAULTS, LOOK_S, Scene, possible
+from benchmarks.chaos_faults import FAULTS, Scene, possible
 from benchmarks.chaos_stage import Command, Stage
 from benchmarks.study_sharing import BASE
 from mm_ray.tune.search_journal import JOURNAL
 
+LOOK_S = 0.1
 PAUSE_S = (0.3, 3.0)
 """From the recovery from one fault to the next one."""
 RECOVERY_LIMIT_S = 300.0

@@ -43,13 +43,6 @@ class Stage:
         """Start a worker node."""
         self.workers.append(self.cluster.add_node(num_cpus=1))
 
-    def is_whole(self) -> bool:
-        """Whether Ray counts the nodes that are there.
-
-        It misses a lost one late, and a study that began with one too many would run two trials at once, and so ask other ones.
-        """
-        return len(self.cluster.global_state._live_node_ids()) == 1 + WORKERS
-
     def kill_worker(self, node: Any) -> None:
         """All processes of a node at once, as when its power is cut."""
         send(signal.SIGKILL, self.pids([node]))

@@ -88,7 +88,7 @@ def run_plain(folder: Path, rows: list[dict[str, Any]], features: str) -> tuple[
     path.write_text(json.dumps(given))
     started = time.perf_counter()
     subprocess.run([sys.executable, "-m", "benchmarks.throughput", "--plain", str(path)], check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - started, {one["number"]: one["digest"] for one in json.loads(path.read_text())}
+    return time.perf_counter() - started, dict(json.loads(path.read_text()))
 
 
 def play_plain(path: Path) -> None:
@@ -101,7 +101,7 @@ def play_plain(path: Path) -> None:
         tune.with_resources(plain_function, {"cpu": 1}),
         param_space={"given": tune.grid_search(json.loads(path.read_text()))},
     )
-    path.write_text(json.dumps([result.metrics for result in tuner.fit()], default=str))
+    path.write_text(json.dumps([[result.metrics["number"], result.metrics["digest"]] for result in tuner.fit()]))
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from mm_ray.config import ExperimentConfig, flatten, to_dict
 from mm_ray.disk import names_full_disk
-from mm_ray.errors import UserError, bad_value, in_one_line
+from mm_ray.errors import UserError, bad_value, in_one_line, led_to
 
 GROUPS_WITH_NAME = ("data",)
 """`--data X` stands for `--data.name X`."""
@@ -201,11 +201,9 @@ def _flag_names(parser: ArgumentParser) -> list[str]:
 
 
 def _one_line(error: Exception, parser: ArgumentParser) -> str:
-    cause: BaseException | None = error
-    while cause is not None:
+    for cause in led_to(error):
         if isinstance(cause, UserError):
             return str(cause)
-        cause = cause.__cause__ or cause.__context__
     text = in_one_line(error)
     if text.lower().startswith("unrecognized arguments:"):
         flag = text.partition(":")[2].split()[0].partition("=")[0]

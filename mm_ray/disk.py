@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mm_ray.errors import StorageError, UserError, in_one_line
+from mm_ray.errors import StorageError, UserError, in_one_line, led_to
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -26,20 +26,11 @@ def names_full_disk(place: object) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        full = _full_disk(error)
+        full = next((one for one in led_to(error) if isinstance(one, OSError) and one.errno in FULL), None)
         if full is None:
             raise
         remedy = "make room, and the same command goes on from what is stored"
         raise StorageError(f"{full.filename or place}: no room left ({os.strerror(full.errno or 0)}); {remedy}") from error
-
-
-def _full_disk(error: BaseException | None) -> OSError | None:
-    """What among an error and those that led to it tells of a full disk."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in FULL:
-            return error
-        error = error.__cause__ or error.__context__
-    return None
 
 
 def write_bytes(path: Path, data: bytes) -> None:

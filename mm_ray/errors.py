@@ -1,7 +1,7 @@
 """What a user can get wrong. Entry points turn a `UserError` into one line on stderr and exit code 2."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 class UserError(ValueError):
@@ -20,6 +20,14 @@ def _printable(char: str) -> str:
 
 class StorageError(UserError):
     """A place that cannot be written or read now; with the remedy the run goes on from what is stored."""
+
+
+def led_to(error: BaseException) -> Iterator[BaseException]:
+    """An error and those that led to it, the last one first."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
 
 
 def in_one_line(error: object) -> str:

@@ -8,7 +8,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from mm_ray.cli import refuse_aliases
 from mm_ray.config import DataConfig
-from mm_ray.errors import UserError, bad_value, in_one_line
+from mm_ray.errors import UserError, bad_value, in_one_line, led_to
 
 DESCRIPTION = """Turn recordings into a feature store, on all cores of this machine or of a Ray cluster:
 python -m mm_ray.prepare SOURCE ROOT --out STORE; then train with --data STORE. SOURCE is a data set of mm_ray/data/manifests or
@@ -83,9 +83,7 @@ def _check(flags: Any) -> None:
 
 
 def _one_line(error: BaseException) -> str:
-    cause: BaseException | None = error
-    while cause is not None:
+    for cause in led_to(error):
         if isinstance(cause, UserError):
             return str(cause)
-        cause = cause.__cause__ or cause.__context__
     return f"{in_one_line(error).removeprefix('Parser key ')}; --help lists the flags"

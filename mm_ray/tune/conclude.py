@@ -3,6 +3,7 @@
 The one place of a study that looks at the test set.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from mm_ray.config import with_overrides
@@ -35,12 +36,12 @@ def conclude(study: Study, search: StudySearch, table: FeatureTable, finals: Fin
         UserError: No trial reached its end.
 
     """
-    row = _chosen_row(study, search, finals)
+    rows = read_trials(study.folder)
+    row = _chosen_row(study, search, finals, rows)
     write_text(study.folder / "best.yaml", config_yaml(with_overrides(study.base, row["overrides"])))
     tested = _tested(study, row, table)
     if "student" in tested.confusions:
         write_images(study.folder / "tensorboard" / "chosen", tested.confusions["student"], table)
-    rows = read_trials(study.folder)
     write_report(study.folder / "report.html", search.study, rows, _headline(study, row, tested, finals))
     return row, tested
 
@@ -54,12 +55,12 @@ def report_so_far(study: Study) -> None:
     write_report(study.folder / "report.html", search.study, rows, shown)
 
 
-def _chosen_row(study: Study, search: StudySearch, finals: Finals | None) -> dict[str, Any]:
+def _chosen_row(study: Study, search: StudySearch, finals: Finals | None, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     done = ranking(search.study)
     if not done:
         raise UserError(f"no trial of {study.folder} reached its end; see trials.jsonl there, and run more --trials")
     number = finals.chosen if finals else done[0].number
-    return next(row for row in read_trials(study.folder) if row["number"] == number)
+    return next(row for row in rows if row["number"] == number)
 
 
 def _tested(study: Study, row: dict[str, Any], table: FeatureTable) -> Tested:
