@@ -17,10 +17,10 @@ import torch
 
 from benchmarks.results import write_result
 from benchmarks.together import start_of, table_of
-from benchmarks.workloads import WORKLOADS, Workload, phase_of
+from benchmarks.workloads import WORKLOADS, Workload, clients_of, phase_of
 from mm_ray.fed.executor import added_up
 from mm_ray.runtime.device import repeat_bits
-from mm_ray.types import ClientData, RoundContext
+from mm_ray.types import RoundContext
 
 GOAL = 10.0
 REPEATS = 5
@@ -76,7 +76,7 @@ def synchronize(device: str) -> None:
 def compare(work: Workload, clients: int, device: str) -> dict[str, Any]:
     """One by one against together."""
     table = table_of(clients * work.clips, work.frames)
-    some = [ClientData(i, ("audio",), np.arange(i * work.clips, (i + 1) * work.clips)) for i in range(clients)]
+    some = clients_of(clients, work.clips, table.labels_N)
     context = RoundContext(0, 1, start_of(0, work.model, table), {}, table, table.shapes, device)
     alone, together = (phase_of(work, vectorize=on) for on in (False, True))
     one, many = (added_up(phase.client_updates(context, some)) for phase in (alone, together))

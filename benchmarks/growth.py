@@ -86,7 +86,7 @@ def table_of() -> FeatureTable:
 
 def measure(point: Point, table: FeatureTable, table_ref: Any, rounds: int) -> dict[str, Any]:
     """Medians over some rounds of a setting."""
-    federation = Federation(clients_of(point), table, table.shapes, 0, {"point": repr(point)})
+    federation = Federation(clients_of(point, table.labels_N), table, table.shapes, 0, {"point": repr(point)})
     local = LocalConfig(lr=0.05, epochs=1, batch_size=16)
     phase = UniFLAudio(10**9, MODELS[point.model], local, point.cohort / point.clients, point.chunk_size, vectorize=True)
     executor = RayExecutor(table_ref, Placement(point.actors, CORES / max(point.actors, CORES), 0.0))
@@ -117,10 +117,11 @@ def measure(point: Point, table: FeatureTable, table_ref: Any, rounds: int) -> d
     }
 
 
-def clients_of(point: Point) -> tuple[ClientData, ...]:
+def clients_of(point: Point, labels_N: np.ndarray) -> tuple[ClientData, ...]:
     """Each client's clips, out of the pool."""
     starts = (np.arange(point.clients) * CLIPS) % (POOL - 2 * CLIPS)
-    return tuple(ClientData(i, ("audio",), np.arange(start, start + CLIPS)) for i, start in enumerate(starts))
+    rows = [np.arange(start, start + CLIPS) for start in starts]
+    return tuple(ClientData(i, ("audio",), own, labels_N[own]) for i, own in enumerate(rows))
 
 
 @dataclass(frozen=True)

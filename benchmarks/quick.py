@@ -17,7 +17,7 @@ import torch
 from benchmarks.peers.plain import PlainNet, Settings, flat, put, train
 from benchmarks.results import FOLDER, write_result
 from benchmarks.together import start_of, table_of
-from benchmarks.workloads import WORKLOADS, Workload, cpu_s, phase_of, settings_of
+from benchmarks.workloads import WORKLOADS, Workload, clients_of, cpu_s, phase_of, settings_of
 from mm_ray.data.table import FeatureTable
 from mm_ray.fed.executor import SerialExecutor
 from mm_ray.fed.federation import Federation
@@ -32,7 +32,7 @@ CLIENTS = {"w1": 5, "w2": 50, "tiny": 10}
 def ratios_of(work: Workload, num_clients: int) -> dict[str, float]:
     """Together and one by one, of a plain PyTorch loop over the same clients; and what the executor adds."""
     table = table_of(num_clients * work.clips, work.frames, work.bins)
-    clients = [ClientData(i, ("audio",), np.arange(i * work.clips, (i + 1) * work.clips)) for i in range(num_clients)]
+    clients = clients_of(num_clients, work.clips, table.labels_N)
     params = start_of(0, work.model, table)
     context = RoundContext(0, 1, params, {}, table, table.shapes)
     together, alone = (phase_of(work, vectorize=on) for on in (True, False))

@@ -16,7 +16,7 @@ import torch
 from torch.nn import functional
 
 from benchmarks.results import write_result
-from benchmarks.workloads import NET, SMALL_NET, cpu_s, table_from
+from benchmarks.workloads import NET, SMALL_NET, clients_of, cpu_s, table_from
 from mm_ray.config import LocalConfig, ModelConfig
 from mm_ray.data.table import FeatureTable
 from mm_ray.fed.vectorized import Stack
@@ -74,7 +74,7 @@ def loss(output: object, batch: object, client: ClientData) -> torch.Tensor:
 def compare(model: ModelConfig, clips: int, frames: int, repeats: int) -> dict[str, float]:
     """Processor seconds of both ways, and how far their updates are apart."""
     table = table_of(CLIENTS * clips, frames)
-    clients = [ClientData(i, ("audio",), np.arange(i * clips, (i + 1) * clips)) for i in range(CLIENTS)]
+    clients = clients_of(CLIENTS, clips, table.labels_N)
     lrs = [0.01 * (trial + 1) for trial in range(TRIALS)]
     contexts = [RoundContext(0, 1, start_of(trial, model, table), {}, table, table.shapes) for trial in range(TRIALS)]
 

@@ -65,9 +65,10 @@ WORKLOADS = {
 """W1 and W2 of the issue; `w2-1000` is W2 with a tenth of the clients; `tiny` has the shape of an earlier comparison's CNN."""
 
 
-def clients_of(work: Workload) -> tuple[ClientData, ...]:
+def clients_of(num_clients: int, clips: int, labels_N: np.ndarray) -> tuple[ClientData, ...]:
     """Client i holds the clips from i * clips on."""
-    return tuple(ClientData(i, ("audio",), np.arange(i * work.clips, (i + 1) * work.clips)) for i in range(work.clients))
+    rows = np.arange(num_clients * clips).reshape(num_clients, clips)
+    return tuple(ClientData(i, ("audio",), own, labels_N[own]) for i, own in enumerate(rows))
 
 
 def phase_of(work: Workload, vectorize: bool = True) -> UniFLAudio:
@@ -95,7 +96,7 @@ def write_inputs(work: Workload, folder: Path, processes: int) -> None:
     np.save(folder / "labels.npy", labels_N)
     parts = [init_part(part, work.model, work.shapes, torch_stream(SEED, "init", "phase1", part)) for part in PARTS["audio"]]
     np.save(folder / "start.npy", np.concatenate(parts))
-    clients = clients_of(work)
+    clients = clients_of(work.clients, work.clips, labels_N)
     rounds = range(1, min(ROUNDS, 1_000_000 // work.cohort) + 1)
     cohorts = [[c.id for c in sample_cohort(clients, work.cohort / work.clients, SEED, "phase1", r)] for r in rounds]
     np.save(folder / "cohorts.npy", np.array(cohorts))
@@ -165,4 +166,4 @@ def read_table(work: Workload, folder: Path, dev_clips: int) -> FeatureTable:
 
 def federation_of(work: Workload, table: FeatureTable) -> Federation:
     """The federation."""
-    return Federation(clients_of(work), table, table.shapes, SEED, {"data": work.name})
+    return Federation(clients_of(work.clients, work.clips, table.labels_N), table, table.shapes, SEED, {"data": work.name})

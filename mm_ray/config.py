@@ -86,15 +86,17 @@ class SyntheticConfig:
         audio_snr_db: Signal-to-noise ratio of the sound, dB. Lower is harder for audio.
         video_noise: Standard deviation of the pixel noise, in units of full scale.
         label_noise: Fraction of the training clips whose label is replaced by a wrong one (dev and test stay clean).
+        labelled: Fraction of the training clips that have a label, as in the field, where most have none; 1 labels all.
         data_seed: Seed of the recordings themselves; independent of the experiment's seed.
     """
 
     num_classes: int = 10
-    num_groups: int = 40
-    clips_per_class: int = 120
+    num_groups: int = 56
+    clips_per_class: int = 168
     audio_snr_db: float = 5.0
     video_noise: float = 0.3
     label_noise: float = 0.2
+    labelled: float = 0.25
     data_seed: int = 0
 
     def __post_init__(self) -> None:
@@ -103,6 +105,7 @@ class SyntheticConfig:
         _check(self.num_groups >= 1, "data.synthetic.num_groups", self.num_groups, "needs at least 1")
         _check(self.clips_per_class >= 10, "data.synthetic.clips_per_class", self.clips_per_class, "needs at least 10")
         _check(0 <= self.label_noise < 1, "data.synthetic.label_noise", self.label_noise, "must lie in [0, 1)")
+        _check(0 < self.labelled <= 1, "data.synthetic.labelled", self.labelled, "must lie in (0, 1]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +151,11 @@ class PartitionConfig:
         alpha: Dirichlet concentration; small is heterogeneous (0.1), large is even (5).
         min_clips: Every client of the Dirichlet partition gets at least so many clips.
         video_missing: Fraction q of the clients that hold audio only; the sets are nested over q.
+        labelled: Fraction of the labelled training clips that keep their label; the sets are nested over it. Distillation uses
+            the others too, all else needs labels.
+        label_noise: Fraction of the training clips whose label is replaced by another one (dev and test keep theirs).
+        label_confusion: CSV file of a matrix (C, C) that says which: row = the class, numbers = chances of each label given to
+            a clip whose label is replaced. Empty: all other classes alike.
     """
 
     kind: Literal["dirichlet", "natural"] = "dirichlet"
@@ -155,6 +163,9 @@ class PartitionConfig:
     alpha: float = 5.0
     min_clips: int = 5
     video_missing: float = 0.5
+    labelled: float = 1.0
+    label_noise: float = 0.0
+    label_confusion: str = ""
 
     def __post_init__(self) -> None:
         """Refuse values without a meaning."""
@@ -162,6 +173,8 @@ class PartitionConfig:
         _check(self.alpha > 0, "partition.alpha", self.alpha, "must be above 0; 0.1 is heterogeneous, 5 is even")
         _check(self.min_clips >= 1, "partition.min_clips", self.min_clips, "needs at least 1")
         _check(0 <= self.video_missing <= 1, "partition.video_missing", self.video_missing, "is a fraction in [0, 1]")
+        _check(0 < self.labelled <= 1, "partition.labelled", self.labelled, "must lie in (0, 1]; 1 keeps all labels")
+        _check(0 <= self.label_noise < 1, "partition.label_noise", self.label_noise, "must lie in [0, 1)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,24 +210,31 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LocalConfig:
-    """A client's local training: SGD with momentum, fresh in every round.
+    """A client's local training; its optimiser starts afresh in every round.
 
     Args:
-        lr: Learning rate.
-        momentum: Momentum of local SGD.
+        optimizer: `sgd` (with momentum) or `adam`.
+        lr: Learning rate; try 0.001 with adam.
+        warmup_rounds: The learning rate rises in equal steps over the first rounds; 0 is off.
+        momentum: Momentum of sgd, decay of the first moment of adam.
         weight_decay: L2 weight decay.
         clip_norm: Gradients are scaled down to this norm; 0 switches it off.
-        epochs: Local epochs per round.
+        epochs: Local epochs per round. An epoch has as many steps as all clips of the client fill, also where only some have a
+            label: these are used again, so that methods are compared at equal steps.
+        steps: SGD steps per round, in the place of `epochs`; 0 takes `epochs`.
         batch_size: Clips per batch (B).
         prox_mu: FedProx: weight of half the squared distance to the parameters received, added to the loss; 0 is off.
         scaffold: SCAFFOLD: correct each gradient by control variates; twice the bytes.
     """
 
-    lr: float = 0.03
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    lr: float = 0.05
+    warmup_rounds: int = 0
     momentum: float = 0.9
     weight_decay: float = 1e-5
-    clip_norm: float = 10.0
+    clip_norm: float = 1.0
     epochs: int = 3
+    steps: int = 0
     batch_size: int = 16
     prox_mu: float = 0.0
     scaffold: bool = False
@@ -225,6 +245,11 @@ class LocalConfig:
         _check(self.lr > 0, "local.lr", self.lr, "must be above 0")
         _check(0 <= self.momentum < 1, "local.momentum", self.momentum, "must lie in [0, 1)")
         _check(self.epochs >= 1, "local.epochs", self.epochs, "needs at least 1")
+        _check(self.steps >= 0, "local.steps", self.steps, "must be 0 (local.epochs counts) or above")
+        _check(self.warmup_rounds >= 0, "local.warmup_rounds", self.warmup_rounds, "must be 0 (off) or above")
+        if self.optimizer == "adam":
+            _check(self.lr < 0.03, "local.lr", self.lr, "moves each parameter by as much in a step of adam; try 0.001")
+            _check(not self.scaffold, "local.scaffold", self.scaffold, "goes with local.optimizer sgd only")
         _check(self.batch_size >= 1, "local.batch_size", self.batch_size, "needs at least 1")
 
 
@@ -243,19 +268,22 @@ class ServerConfig:
         bad_frac: Fraction of a round's clients that may be bad, for `trimmed_mean` and `krum`.
         max_norm: A client's change with a longer L2 norm is set aside; 0 sets no bound. Broken ones are set aside always.
         clip_norm: A client's change is shortened to this L2 norm; 0 leaves it.
+        average: Decay of the moving average of the server's parameters over rounds, which is evaluated and handed on and never
+            sent to clients; in early rounds it is less, (1 + r) / (10 + r) in round r. 0 is off.
         noise: Client-level differential privacy (DP-FedAvg): standard deviation of the noise on the sum of their changes,
             in units of clip_norm; 0 is off. Needs mm-ray[privacy].
     """
 
-    optimizer: Literal["fedavg", "sgd", "adam", "yogi"] = "fedavg"
+    optimizer: Literal["fedavg", "sgd", "adam", "yogi"] = "sgd"
     lr: float = 0.0
-    momentum: float = 0.9
+    momentum: float = 0.5
     beta2: float = 0.99
     tau: float = 1e-3
     rule: str = "mean"
     bad_frac: float = 0.2
     max_norm: float = 0.0
     clip_norm: float = 0.0
+    average: float = 0.8
     noise: float = 0.0
 
     def __post_init__(self) -> None:
@@ -265,6 +293,7 @@ class ServerConfig:
         _check(0 <= self.bad_frac < 0.5, "server.bad_frac", self.bad_frac, "is a fraction in [0, 0.5)")
         _check(not self.noise or self.clip_norm > 0, "server.noise", self.noise, "needs a server.clip_norm; try 1")
         _check(not self.noise or self.rule == "mean", "server.noise", self.noise, "goes with server.rule mean only")
+        _check(0 <= self.average < 1, "server.average", self.average, "must lie in [0, 1); 0 is off")
         _check(self.lr >= 0, "server.lr", self.lr, "must be 0 (the optimizer's own) or above")
         _check(0 <= self.momentum < 1, "server.momentum", self.momentum, "must lie in [0, 1)")
         _check(0 <= self.beta2 < 1, "server.beta2", self.beta2, "must lie in [0, 1)")
@@ -290,15 +319,15 @@ class Phase1Config:
     """
 
     kind: Literal["modality_wise", "joint"] = "modality_wise"
-    rounds: int = 60
-    fusion_frac: float = 0.25
+    rounds: int = 64
+    fusion_frac: float = 0.125
     local: LocalConfig = field(default_factory=LocalConfig)
     server: ServerConfig = field(default_factory=ServerConfig)
 
     def __post_init__(self) -> None:
         """Refuse a phase without rounds."""
         _check(self.rounds >= 2, "phase1.rounds", self.rounds, "needs at least 2: one unimodal, one fusion round")
-        _check(0 < self.fusion_frac < 1, "phase1.fusion_frac", self.fusion_frac, "must lie in (0, 1); 0.25 is the default")
+        _check(0 < self.fusion_frac < 1, "phase1.fusion_frac", self.fusion_frac, "must lie in (0, 1); 0.125 is the default")
 
     @property
     def fusion_rounds(self) -> int:
@@ -353,19 +382,20 @@ class Phase2Config:
         class_temperature: Strength of class-wise temperatures: a class in which the teacher leads the student by more than its
             average gets a lower one (FedCMI's rule, whose code has 2); 0 is one temperature for all.
         student_init: Start from phase 1's audio network (`phase1`) or anew (`random`).
-        audio_clients: `idle`: audio-only clients only receive the student; `train`: they add cross-entropy steps.
+        audio_clients: `train`: audio-only clients go on with cross-entropy; `idle`: they only receive the student (the paper's
+            text).
         local: Local training of the clients.
         server: The server's step.
     """
 
-    rounds: int = 20
+    rounds: int = 24
     loss: str = "kd"
     losses: LossConfig = field(default_factory=LossConfig)
-    loss_weight: float = 0.5
-    temperature: float = 4.0
+    loss_weight: float = 0.9
+    temperature: float = 2.0
     class_temperature: float = 0.0
     student_init: Literal["phase1", "random"] = "phase1"
-    audio_clients: Literal["idle", "train"] = "idle"
+    audio_clients: Literal["idle", "train"] = "train"
     local: LocalConfig = field(default_factory=LocalConfig)
     server: ServerConfig = field(default_factory=ServerConfig)
 

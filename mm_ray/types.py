@@ -6,7 +6,7 @@ as one flat float32 vector; a *network* is a tuple of parts that is trained toge
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,18 +65,40 @@ class Shapes:
     num_classes: int
 
 
+UNLABELLED = -1
+"""The label of a clip whose class is not known."""
+
+
 @dataclass(frozen=True)
 class ClientData:
-    """One client: the modalities it holds and the rows of its clips in the feature table."""
+    """One client: the modalities it holds, the rows of its clips in the feature table, and their labels as it has them."""
 
     id: int
     modalities: tuple[str, ...]
     indices: np.ndarray
+    labels: np.ndarray
+    """int64, the class of each clip, in the order of `indices`; `UNLABELLED` where the client does not know it."""
+    epoch_clips: int = 0
+    """Clips that make an epoch, where these are more than the clips here (`labelled`)."""
 
     @property
     def num_clips(self) -> int:
         """Number of clips."""
         return len(self.indices)
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether it knows the class of all its clips."""
+        return bool((self.labels != UNLABELLED).all())
+
+    def labelled(self) -> "ClientData":
+        """The client with its labelled clips only. An epoch stays as long as before: these clips are cycled, so that a phase
+        which needs labels makes as many steps as one that uses every clip.
+        """
+        if self.is_labelled:
+            return self
+        known = self.labels != UNLABELLED
+        return replace(self, indices=self.indices[known], labels=self.labels[known], epoch_clips=self.num_clips)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,13 @@ from mm_ray.types import Batch
 CPU = torch.device("cpu")
 
 
-def gather(table: FeatureTable, indices: np.ndarray, modalities: Collection[str], device: torch.device = CPU) -> Batch:
+def gather(
+    table: FeatureTable,
+    indices: np.ndarray,
+    modalities: Collection[str],
+    device: torch.device = CPU,
+    labels: np.ndarray | None = None,
+) -> Batch:
     """The clips of some rows as float32 tensors, padded with zeros to the longest among them.
 
     Args:
@@ -23,6 +29,7 @@ def gather(table: FeatureTable, indices: np.ndarray, modalities: Collection[str]
         indices: Rows of the table, (B,).
         modalities: `audio`, `video` or both; the fields of a modality that is not named, or that the data lacks, are `None`.
         device: Where the tensors shall lie.
+        labels: The clips' classes, (B,), as their client has them; None: the table's.
 
     """
     frames = resident(table, device)
@@ -31,7 +38,7 @@ def gather(table: FeatureTable, indices: np.ndarray, modalities: Collection[str]
         audio, audio_lengths = _padded(frames.audio, table.audio_offsets_N1, indices)
     if "video" in modalities and frames.video is not None:
         video, video_lengths = _padded(frames.video, table.video_offsets_N1, indices)
-    labels_B = torch.from_numpy(table.labels_N[indices])
+    labels_B = torch.from_numpy(table.labels_N[indices] if labels is None else labels)
     return Batch(audio, audio_lengths, video, video_lengths, labels_B, indices).to(device)
 
 

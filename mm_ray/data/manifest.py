@@ -9,6 +9,7 @@ from mm_ray.data.media import Media
 from mm_ray.data.table import SPLITS
 from mm_ray.errors import UserError, bad_value
 from mm_ray.names import resolve
+from mm_ray.types import UNLABELLED
 
 PACKAGE = "mm_ray.data.manifests"
 
@@ -20,7 +21,7 @@ class Clip:
     id: str
     """Unique in the data set."""
     label: int
-    """Index into the manifest's class names."""
+    """Index into the manifest's class names; `UNLABELLED` for a training clip whose class is not known."""
     group: str
     """Who or where it was recorded: the unit of the natural partition, which never crosses a split."""
     splits: tuple[str, ...]
@@ -125,7 +126,9 @@ def check_manifest(manifest: Manifest) -> None:
 def _problem(manifest: Manifest, clip: Clip, seen: set[str]) -> str:
     if clip.id in seen:
         return "its id comes twice; ids must be unique"
-    if not 0 <= clip.label < len(manifest.class_names):
+    if clip.label == UNLABELLED and set(clip.splits) != {"train"}:
+        return "has no label, which only training clips may lack"
+    if not UNLABELLED <= clip.label < len(manifest.class_names):
         return f"label {clip.label} is no index into the {len(manifest.class_names)} class names"
     if not clip.splits or len(clip.splits) != manifest.num_folds:
         return f"has {len(clip.splits)} splits, the first clip has {manifest.num_folds}; give one per fold"

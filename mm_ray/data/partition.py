@@ -26,7 +26,9 @@ def make_clients(table: FeatureTable, config: PartitionConfig, seed: int) -> tup
         raise UserError("data.name: this data has no video, so no client can teach; take data with video")
     lacks_video = set(video_missing(len(shares), config.video_missing, seed))
     clients = tuple(
-        ClientData(k, MODALITIES if k not in lacks_video and table.has_video(rows).all() else ("audio",), rows)
+        ClientData(
+            k, MODALITIES if k not in lacks_video and table.has_video(rows).all() else ("audio",), rows, table.labels_N[rows]
+        )
         for k, rows in enumerate(shares)
     )
     if not any("video" in client.modalities for client in clients):

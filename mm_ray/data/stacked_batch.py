@@ -14,11 +14,15 @@ from mm_ray.types import StackedBatch
 
 
 def gather_stacked(
-    table: FeatureTable, indices: Sequence[np.ndarray], modalities: Collection[str], device: torch.device
+    table: FeatureTable,
+    indices: Sequence[np.ndarray],
+    labels: Sequence[np.ndarray],
+    modalities: Collection[str],
+    device: torch.device,
 ) -> StackedBatch:
-    """The batches of K clients, each given as rows of the table; a modality that is not named is `None`."""
+    """The batches of K clients, each given as rows of the table and their labels; a modality that is not named is `None`."""
     rows_K, there = tuple(map(len, indices)), resident(table, device)
-    indices_KB = np.stack([np.resize(rows, max(rows_K)) for rows in indices])
+    indices_KB, labels_KB = (np.stack([np.resize(one, max(rows_K)) for one in each]) for each in (indices, labels))
     audio, audio_lengths, video, video_lengths = None, None, None, None
     if "audio" in modalities:
         frames_KBL, audio_lengths = _frames(table.audio_offsets_N1, indices_KB)
@@ -26,8 +30,7 @@ def gather_stacked(
     if "video" in modalities and there.video is not None:
         frames_KBL, video_lengths = _frames(table.video_offsets_N1, indices_KB)
         video = _gathered(there.video, frames_KBL, video_lengths, (0, 2, 1))
-    labels_KB = torch.from_numpy(table.labels_N[indices_KB])
-    tensors = [None if values is None else values.to(device) for values in (audio, video, labels_KB)]
+    tensors = [None if values is None else values.to(device) for values in (audio, video, torch.from_numpy(labels_KB))]
     return StackedBatch(rows_K, tensors[0], audio_lengths, tensors[1], video_lengths, tensors[2], indices_KB)  # type: ignore[arg-type]
 
 

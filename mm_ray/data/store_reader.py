@@ -20,6 +20,7 @@ from mm_ray.data.places import is_folder, locate, names_in
 from mm_ray.data.store import FORMAT_VERSION, OTHER_WIDTHS, REJECTED, SCHEMA, Settings, add_fingerprints, digest, shards
 from mm_ray.data.table import SPLITS, FeatureTable
 from mm_ray.errors import UserError, bad_value, in_one_line
+from mm_ray.types import UNLABELLED
 
 LIGHT = ("row", "clip_id", "label", "group", "splits", "audio_frames", "video_frames")
 """Columns of the table that are not features."""
@@ -135,7 +136,7 @@ def read_clips(place: str, columns: Sequence[str], settings: Settings) -> pa.Tab
         if empty := [name for name in columns if name != "video_frames" and table[name].null_count]:
             raise ValueError(f"{empty[0]} is empty in a row")
         labels_N, splits = table["label"].to_numpy(), table["splits"].to_pylist()
-        if not ((labels_N >= 0) & (labels_N < len(settings.class_names))).all():
+        if not ((labels_N >= UNLABELLED) & (labels_N < len(settings.class_names))).all():
             raise ValueError(f"a label is none of the {len(settings.class_names)} classes")
         if any(len(folds) != settings.num_folds or not set(folds) <= set(SPLITS) for folds in splits):
             raise ValueError(f"a clip's splits are not {settings.num_folds} of {', '.join(SPLITS)}")

@@ -3,7 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mm_ray.config import ExperimentConfig
+from mm_ray.config import ExperimentConfig, PartitionConfig
+from mm_ray.data.labels import read_confusion, with_client_labels
 from mm_ray.data.partition import make_clients
 from mm_ray.data.table import FeatureTable
 from mm_ray.types import ClientData, Shapes
@@ -32,6 +33,17 @@ def build_federation(config: ExperimentConfig, table: FeatureTable) -> Federatio
         UserError: More clients than the data can fill, or no client left with video.
 
     """
-    clients = make_clients(table, config.partition, config.seed)
-    identity = {"data": table.fingerprint, "partition": asdict(config.partition), "seed": config.seed}
+    partition = config.partition
+    clients = make_clients(table, partition, config.seed)
+    clients = with_client_labels(clients, partition, table.shapes.num_classes, config.seed)
+    identity = {"data": table.fingerprint, "partition": _partition_identity(partition, table), "seed": config.seed}
     return Federation(clients, table, table.shapes, config.seed, identity)
+
+
+def _partition_identity(partition: PartitionConfig, table: FeatureTable) -> dict[str, Any]:
+    """The partition's settings, without those of labels that are off, and the matrix in the place of its file's name."""
+    off = {"labelled": 1.0, "label_noise": 0.0, "label_confusion": ""}
+    content = {name: value for name, value in asdict(partition).items() if name not in off or value != off[name]}
+    if partition.label_confusion:
+        content["label_confusion"] = read_confusion(partition.label_confusion, table.shapes.num_classes).tolist()
+    return content

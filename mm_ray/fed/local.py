@@ -1,9 +1,10 @@
-"""A client's local training: SGD with momentum on flat buffers, with FedProx's and SCAFFOLD's corrections as options.
+"""A client's local training: SGD or Adam on flat buffers, with FedProx's and SCAFFOLD's corrections as options.
 
-No `torch.optim`: constructing one of its optimisers costs a second and 70 MB in every process, and the three lines of
-SGD on a flat vector are fewer kernels than its loop over tensors.
+No `torch.optim`: constructing one of its optimisers costs a second and 70 MB in every process, and a few lines on a flat
+vector are fewer kernels than its loop over tensors.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -46,11 +47,12 @@ def train_local(
     net.load(context.params)
     start = net.params.clone()
     batches, dropout = randomness(context, client, local, net.network.name, stream)
-    momentum = torch.zeros_like(net.params)
+    optimizer = LocalOptimizer(net.params, local, context.round)
     control = ControlVariate(net, context, client) if local.scaffold else None
     loss_sum = torch.zeros((), device=net.params.device)
     for positions in batches:
-        batch = gather(context.table, client.indices[positions], READS[net.network.name], net.params.device)
+        rows, labels = client.indices[positions], client.labels[positions]
+        batch = gather(context.table, rows, READS[net.network.name], net.params.device, labels)
         loss = objective(net.network(batch, dropout), batch)
         loss.backward()
         loss_sum += loss.detach() * batch.size
@@ -59,7 +61,7 @@ def train_local(
                 net.grads.add_(net.params - start, alpha=local.prox_mu)
             if control:
                 control.correct(net.grads)
-            sgd_step(net.params, net.grads, momentum, local)
+            optimizer.step(net.params, net.grads)
     delta = net.params - start
     name, weight = net.network.name, float(client.num_clips)
     update = ClientUpdate(
@@ -72,27 +74,69 @@ def train_local(
 
 def local_settings(local: LocalConfig) -> dict[str, Any]:
     """What local training depends on, for a phase's key; options that are off do not enter."""
-    settings = asdict(local)
-    return {name: value for name, value in settings.items() if value or name not in ("prox_mu", "scaffold")}
+    unused = {"epochs"} if local.steps else set()
+    unused |= {name for name in ("prox_mu", "scaffold", "steps", "warmup_rounds") if not getattr(local, name)}
+    unused |= {"optimizer"} if local.optimizer == "sgd" else set()
+    return {name: value for name, value in asdict(local).items() if name not in unused}
 
 
 def randomness(
     context: RoundContext, client: ClientData, local: LocalConfig, network: str, stream: str
 ) -> tuple[list[np.ndarray], torch.Generator]:
-    """A client's batches, as positions among its clips, and the generator of its dropout in one network."""
+    """A client's batches, as positions among its clips, and the generator of its dropout in one network.
+
+    There are `local.steps` of them, or `local.epochs` epochs of the client's clips; clips are used again, in a new order, when
+    all were used.
+    """
     rng = numpy_stream(context.seed, "batches", stream, context.round, client.id)
-    batches = [b for _ in range(local.epochs) for b in epoch_batches(client.num_clips, local.batch_size, rng)]
+    epoch_clips = client.epoch_clips or client.num_clips
+    steps = local.steps or local.epochs * math.ceil(epoch_clips / local.batch_size)
+    batches: list[np.ndarray] = []
+    while len(batches) < steps:
+        batches += epoch_batches(client.num_clips, local.batch_size, rng)
+    del batches[steps:]
     name = ("dropout", stream, network, context.round, client.id)
     dropout = torch_stream(context.seed, *name, device=context.device)
     return batches, dropout
 
 
-def sgd_step(params: Tensor, grads: Tensor, momentum: Tensor, local: LocalConfig) -> None:
-    """Clip, decay, accumulate, move; all in place, for a vector (P) or each row of (K, P). Gradients are zero afterwards."""
-    if local.clip_norm:
-        norm = torch.linalg.vector_norm(grads, dim=-1, keepdim=True)
-        grads.mul_((local.clip_norm / (norm + 1e-6)).clamp(max=1.0))
-    grads.add_(params, alpha=local.weight_decay)
-    torch.add(grads, momentum, alpha=local.momentum, out=momentum)
-    params.add_(momentum, alpha=-local.lr)
-    grads.zero_()
+ADAM_BETA2, ADAM_EPSILON = 0.999, 1e-8
+
+
+class LocalOptimizer:
+    """SGD with momentum, or Adam, for a vector (P) or each row of (K, P); fresh in every round.
+
+    Args:
+        params: Gives the shape and the device.
+        local: Which optimiser, and its settings.
+        round_number: The round, from 1; during `local.warmup_rounds` the learning rate rises.
+
+    """
+
+    def __init__(self, params: Tensor, local: LocalConfig, round_number: int) -> None:
+        self._local, self._steps = local, 0
+        self._lr = local.lr * min(1.0, round_number / local.warmup_rounds) if local.warmup_rounds else local.lr
+        self._first = torch.zeros_like(params)
+        self._second = torch.zeros_like(params) if local.optimizer == "adam" else None
+
+    def step(self, params: Tensor, grads: Tensor) -> None:
+        """Clip, decay, accumulate, move, all in place; gradients are zero afterwards.
+
+        The first rows of what the optimiser was made for may be given alone, when the other clients have ended.
+        """
+        local, first = self._local, self._first[: len(params)]
+        self._steps += 1
+        if local.clip_norm:
+            norm = torch.linalg.vector_norm(grads, dim=-1, keepdim=True)
+            grads.mul_((local.clip_norm / (norm + 1e-6)).clamp(max=1.0))
+        grads.add_(params, alpha=local.weight_decay)
+        if self._second is None:
+            torch.add(grads, first, alpha=local.momentum, out=first)
+            params.add_(first, alpha=-self._lr)
+        else:
+            second = self._second[: len(params)]
+            first.mul_(local.momentum).add_(grads, alpha=1 - local.momentum)
+            second.mul_(ADAM_BETA2).addcmul_(grads, grads, value=1 - ADAM_BETA2)
+            root = (second / (1 - ADAM_BETA2**self._steps)).sqrt_().add_(ADAM_EPSILON)
+            params.addcdiv_(first, root, value=-self._lr / (1 - local.momentum**self._steps))
+        grads.zero_()

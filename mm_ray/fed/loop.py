@@ -16,6 +16,7 @@ from mm_ray.fed.method import Method
 from mm_ray.fed.phase import Phase, Role
 from mm_ray.fed.phase_store import PhaseStore, phase_key
 from mm_ray.fed.scoring import dev_metrics
+from mm_ray.fed.server_optim import evaluated
 from mm_ray.models.network import PARTS
 from mm_ray.types import Arrays, ClientData, ClientUpdate, RoundReport, ServerState, sent_to_clients
 
@@ -62,7 +63,7 @@ def run(
 def role_params(role: Role, outcomes: Outcomes, store: PhaseStore) -> Arrays:
     """The arrays of a role: a network's parts at its best dev round, or all arrays of a phase's last state."""
     outcome = outcomes[role.phase]
-    tensors = store.load(outcome.key, outcome.best_round(role.network)).tensors
+    tensors = evaluated(store.load(outcome.key, outcome.best_round(role.network)).tensors)
     return tensors if role.network is None else {part: tensors[part] for part in PARTS[role.network]}
 
 
@@ -137,11 +138,11 @@ class _PhaseRun:
         answering = [client for chunk, update in zip(chunks, arrived, strict=True) if update is not None for client in chunk]
         total = reduce(add, updates, ClientUpdate())
         state = self.phase.server_update(state, total)
-        metrics = train_metrics(total.metrics)
+        metrics = train_metrics(total.metrics) | state.meta.get("metrics", {})
         metrics |= {"refused": float(len(total.refused))} if total.refused else {}
         metrics |= epsilon_metric(self.phase, number, self.federation)
         networks = self.phase.networks
-        metrics |= dev_metrics(networks, self.executor.confusions("dev", networks, state.tensors, self.phase.model))
+        metrics |= dev_metrics(networks, self.executor.confusions("dev", networks, evaluated(state.tensors), self.phase.model))
         down = sum(self.phase.traffic(self.federation, client)[0] for client in cohort)
         up = sum(self.phase.traffic(self.federation, client)[1] for client in answering)
         seconds, spent = time.perf_counter() - started, self.executor.spent()

@@ -1,7 +1,7 @@
 """A method: its list of phases, and which network plays which role in the result."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from mm_ray.config import ExperimentConfig, Phase1Config, Phase2Config
 from mm_ray.distill.terms import reads_features
@@ -89,10 +89,18 @@ def total_rounds(config: ExperimentConfig) -> int:
     return config.phase1.rounds + config.phase2.rounds
 
 
-def with_phase2(config: ExperimentConfig) -> Method:
-    """Phase 1, the teacher's logits, and distillation with the config's objective (weight 0: the control)."""
+def with_phase2(config: ExperimentConfig, teacher: Literal["av", "audio"] = "av") -> Method:
+    """Phase 1, the teacher's logits, and distillation with the config's objective (weight 0: a control).
+
+    Args:
+        config: The experiment.
+        teacher: Which of phase 1's networks teaches: the audiovisual one, or the audio network itself.
+
+    """
     first, two = phase1(config), config.phase2
     start = (first.audio,) if two.student_init == "phase1" else ()
     distill = Distill(two.rounds, **training(config, two), phase2=two, start=start)
-    teacher_logits = TeacherLogits(config.model, (first.teacher,), reads_features(two), deadline_s=config.clients.deadline_s)
+    source = first.teacher if teacher == "av" else first.audio
+    deadline_s, features = config.clients.deadline_s, reads_features(two)
+    teacher_logits = TeacherLogits(config.model, (source,), teacher, features=features, deadline_s=deadline_s)
     return Method((*first.phases, teacher_logits, distill), Role(distill.name, "audio"), first.teacher, first.audio)

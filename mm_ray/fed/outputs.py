@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from mm_ray.data.batch import gather
+from mm_ray.data.table import FeatureTable
 from mm_ray.evaluate.predictions import outputs_of, over_batches
 from mm_ray.models.flat import FlatNetwork
 from mm_ray.models.layers import MeanPool, Output
@@ -13,8 +14,17 @@ from mm_ray.types import Batch, ClientData, RoundContext
 
 def outputs_on(net: FlatNetwork, context: RoundContext, client: ClientData) -> tuple[np.ndarray, np.ndarray]:
     """Logits (N, C) and pooled features (N, H) of the client's N clips, in evaluation mode, with the parameters loaded."""
-    table, rows = context.table, client.indices
+    return _outputs(net, context.table, client.indices)
 
+
+def logits_on(net: FlatNetwork, table: FeatureTable, rows: np.ndarray) -> np.ndarray:
+    """Logits (N, C) of the rows that have what the network reads, in evaluation mode, with the parameters loaded."""
+    if "video" in READS[net.network.name]:
+        rows = rows[table.has_video(rows)]
+    return _outputs(net, table, rows)[0] if len(rows) else np.zeros((0, table.shapes.num_classes), np.float32)
+
+
+def _outputs(net: FlatNetwork, table: FeatureTable, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     def run(batch: Batch) -> Output:
         output: Output = net.network(batch.to(net.params.device))
         return output

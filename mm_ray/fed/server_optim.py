@@ -14,7 +14,7 @@ from mm_ray.config import ServerConfig
 from mm_ray.fed.apart import MEAN
 from mm_ray.types import Arrays, ClientUpdate
 
-MOMENTUM, SECOND = "server/momentum/", "server/second/"
+MOMENTUM, SECOND, AVERAGE = "server/momentum/", "server/second/", "server/average/"
 USES = {
     "fedavg": ("lr",),
     "sgd": ("lr", "momentum"),
@@ -27,7 +27,7 @@ USES = {
 def server_settings(server: ServerConfig) -> dict[str, Any]:
     """What the server's step depends on, for the phase's key; options that are off do not enter, so nothing by default."""
     values = asdict(server) | {"lr": server.step}
-    content: dict[str, Any] = {name: values[name] for name in ("max_norm", "clip_norm", "noise") if values[name]}
+    content: dict[str, Any] = {name: values[name] for name in ("max_norm", "clip_norm", "noise", "average") if values[name]}
     if server.rule != MEAN:
         content |= {"rule": server.rule, "bad_frac": server.bad_frac}
     if server.optimizer != "fedavg" or server.step != 1:
@@ -84,3 +84,26 @@ def _direction(
         second = second - (1 - beta2) * square * np.sign(second - square)
     step = momentum / (np.sqrt(second) + np.float32(server.tau))
     return step, {MOMENTUM + part: momentum, SECOND + part: second}
+
+
+def averaged(server: ServerConfig, tensors: Arrays, moved: Arrays, parts: Iterable[str], rounds: int) -> dict[str, np.ndarray]:
+    """The exponential moving averages of some parts after a round: decay * average + (1 - decay) * new parameters.
+
+    The decay is min(server.average, (1 + rounds) / (10 + rounds)), so that the first rounds weigh little, and it does not
+    depend on the total number of rounds. A part's average before its first round is its initial value.
+
+    Args:
+        server: Gives the decay.
+        tensors: The server's state before the round, by name.
+        moved: The parts' new parameters.
+        parts: The parts that moved.
+        rounds: Rounds so far, this one included.
+
+    """
+    decay = np.float32(min(server.average, (1 + rounds) / (10 + rounds)))
+    return {AVERAGE + part: decay * tensors.get(AVERAGE + part, tensors[part]) + (1 - decay) * moved[part] for part in parts}
+
+
+def evaluated(tensors: Arrays) -> Arrays:
+    """A state's arrays with the averages in the place of the parameters: what is evaluated and handed on, and never sent."""
+    return {name: tensors.get(AVERAGE + name, array) for name, array in tensors.items()}

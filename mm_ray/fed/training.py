@@ -18,7 +18,7 @@ from mm_ray.fed.phase import Role
 from mm_ray.fed.privacy import Spent, epsilon_of, noised
 from mm_ray.fed.received import received
 from mm_ray.fed.scaffold import control_variates, moved_controls
-from mm_ray.fed.server_optim import server_memory, server_settings, server_step
+from mm_ray.fed.server_optim import averaged, server_memory, server_settings, server_step
 from mm_ray.fed.vectorized import stacked_updates
 from mm_ray.models.flat import flat_network
 from mm_ray.models.layers import Output
@@ -88,10 +88,13 @@ class TrainingPhase:
         trained = self._trained_parts(federation)
         for network in self.networks:
             if not trained.issuperset(PARTS[network]):
-                missing = federation.identity["partition"]["video_missing"]
+                partition = federation.identity["partition"]
+                if "labelled" in partition:
+                    why = f"no client with a labelled clip trains the {network} network of {self.name}; raise it"
+                    raise bad_value("partition.labelled", partition["labelled"], why)
                 raise bad_value(
                     "partition.video_missing",
-                    missing,
+                    partition["video_missing"],
                     f"no client trains the {network} network of {self.name}; "
                     "lower it for audiovisual clients, raise it for audio-only ones",
                 )
@@ -114,6 +117,10 @@ class TrainingPhase:
     def trains(self, client: ClientData) -> tuple[str, ...]:
         """The networks that a client trains; none means it takes no part."""
         raise NotImplementedError
+
+    def usable(self, client: ClientData) -> ClientData:
+        """The client with the clips that the phase learns from: those with a label, unless a subclass says otherwise."""
+        return client.labelled()
 
     @property
     def stacks(self) -> bool:
@@ -139,18 +146,23 @@ class TrainingPhase:
         return ServerState(params | memory, self._meta(federation, list(parts)))
 
     def _meta(self, federation: Federation, parts: list[str]) -> dict[str, Any]:
-        """How many clients hold each part, and where the noise comes from, as far as they are needed."""
+        """The rounds so far, how many clients hold each part, and where the noise comes from, as far as they are needed."""
+        rounds = {"rounds": 0} if self.server.average else {}
         if not (self.local.scaffold or self.server.noise):
-            return {}
-        held = [part for client in federation.clients for part in self._parts(client)]
+            return rounds
+        held = [part for client in self._able(federation) for part in self._parts(client)]
         noise = {"noise_seed": federation.seed, "stream": self.name, "noised_rounds": 0} if self.server.noise else {}
-        return {"holders": {part: held.count(part) for part in parts}} | noise
+        return rounds | {"holders": {part: held.count(part) for part in parts}} | noise
 
     def _parts(self, client: ClientData) -> set[str]:
         return {part for network in self.trains(client) for part in PARTS[network]}
 
     def _trained_parts(self, federation: Federation) -> set[str]:
-        return {part for client in federation.clients for part in self._parts(client)}
+        return {part for client in self._able(federation) for part in self._parts(client)}
+
+    def _able(self, federation: Federation) -> list[ClientData]:
+        """The clients that train something and have clips for it."""
+        return [client for client in federation.clients if self.trains(client) and self.usable(client).num_clips]
 
     def _fresh(self, part: str, federation: Federation) -> np.ndarray:
         return init_part(part, self.model, federation.shapes, torch_stream(federation.seed, "init", self.stream, part))
@@ -161,9 +173,8 @@ class TrainingPhase:
 
     def plan(self, federation: Federation, round_number: int) -> tuple[ClientData, ...]:
         """A fraction of each type among the clients that train something; for privacy, each by itself."""
-        able = [client for client in federation.clients if self.trains(client)]
         sample = poisson_cohort if self.server.noise else sample_cohort
-        return sample(able, self.sample_frac, federation.seed, self.stream, round_number)
+        return sample(self._able(federation), self.sample_frac, federation.seed, self.stream, round_number)
 
     def answers(self, federation: Federation, round_number: int, client: ClientData) -> bool:
         """Whether the client is still there at the end of the round."""
@@ -179,7 +190,8 @@ class TrainingPhase:
         return total
 
     def client_updates(self, context: RoundContext, clients: Sequence[ClientData]) -> list[ClientUpdate]:
-        """The updates of several clients, together or one after the other."""
+        """The updates of several clients, each from its usable clips, together or one after the other."""
+        clients = [self.usable(client) for client in clients]
         if self.vectorize and self.stacks:
             return stacked_updates(self, context, clients)
         return [self.client_update(context, client) for client in clients]
@@ -199,6 +211,9 @@ class TrainingPhase:
             meta["noised_rounds"] += 1
         held = [part for part in state.tensors if part in total.weights]
         moved = server_step(self.server, state.tensors, total, held)
+        if self.server.average:
+            meta["rounds"] += 1
+            moved |= averaged(self.server, state.tensors, moved, held, meta["rounds"])
         if self.local.scaffold:
             moved |= moved_controls(state.tensors, total, state.meta["holders"])
         return ServerState({**state.tensors, **moved, **kept_by_clients(total)}, meta)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mm_ray.config import LocalConfig, ModelConfig
 from mm_ray.data.stacked_batch import gather_stacked
-from mm_ray.fed.local import randomness, sgd_step
+from mm_ray.fed.local import LocalOptimizer, randomness
 from mm_ray.fed.scaffold import ControlVariate
 from mm_ray.models.dropout import StackedDropout
 from mm_ray.models.layers import Output
@@ -67,7 +67,7 @@ class Stack:
         self._net = _resident(name, model, context.shapes, _capacity(len(clients)), context.device)
         self._net.load(context.params)
         self._params, self._grads = self._net.params[: len(clients)], self._net.grads[: len(clients)]
-        self._start, self._momentum = self._params.clone(), torch.zeros_like(self._params)
+        self._start, self._optimizer = self._params.clone(), LocalOptimizer(self._params, local, context.round)
         self._losses_K = torch.zeros(len(clients), device=self._params.device)
         self._controls = [ControlVariate(self._net.copy(i), context, c) for i, c in enumerate(self._clients) if local.scaffold]
 
@@ -82,8 +82,9 @@ class Stack:
         """
         for step in range(len(self._batches[0])):
             active = sum(len(batches) > step for batches in self._batches)
-            rows = [client.indices[b[step]] for client, b in zip(self._clients[:active], self._batches[:active], strict=True)]
-            batch = gather_stacked(self._context.table, rows, READS[self._net.name], self._params.device)
+            now = [(client, b[step]) for client, b in zip(self._clients[:active], self._batches[:active], strict=True)]
+            rows, labels = [client.indices[some] for client, some in now], [client.labels[some] for client, some in now]
+            batch = gather_stacked(self._context.table, rows, labels, READS[self._net.name], self._params.device)
             dropout = StackedDropout(self._dropout[:active], self._net.model.dropout, batch.rows_K)
             self._backward(self._net.forward(batch, dropout), batch, loss, joins)
             self._move(active)
@@ -105,7 +106,7 @@ class Stack:
             grads.add_(params - self._start[:active], alpha=self._local.prox_mu)
         for control, row in zip(self._controls[:active], grads, strict=False):
             control.correct(row)
-        sgd_step(params, grads, self._momentum[:active], self._local)
+        self._optimizer.step(params, grads)
 
     def _updates(self) -> list[ClientUpdate]:
         weights_K1 = torch.tensor([[float(client.num_clips)] for client in self._clients], device=self._params.device)
@@ -157,7 +158,8 @@ def _alike(clients: Sequence[ClientData], rows_K: Sequence[int], joins: bool) ->
     """Positions of the clients whose losses are taken at once: equal batch sizes and modalities."""
     groups: dict[object, list[int]] = {}
     for i, (client, rows) in enumerate(zip(clients, rows_K, strict=True)):
-        groups.setdefault((rows, client.modalities) if joins else i, []).append(i)
+        # With unlabelled clips a loss is a mean over fewer clips than the batch has, which is not the mean of such means.
+        groups.setdefault((rows, client.modalities) if joins and client.is_labelled else i, []).append(i)
     return list(groups.values())
 
 

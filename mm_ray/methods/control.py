@@ -1,6 +1,7 @@
-"""The control: ModalityMirror's phase 1, then cross-entropy only, on the same clients for as many rounds.
+"""The control: ModalityMirror's phase 1, then cross-entropy only, on the audiovisual clients for as many rounds.
 
-Without it a gain may be nothing but more training.
+Without it a gain may be nothing but more training. Where the student's audio-only clients train too, `control_all` is the
+stricter control: it has the same clients.
 """
 
 from mm_ray.config import ExperimentConfig, with_overrides
@@ -8,5 +9,5 @@ from mm_ray.fed.method import Method, with_phase2
 
 
 def build(config: ExperimentConfig) -> Method:
-    """ModalityMirror with loss weight 0; it shares phase 1 and its random streams with the method it controls."""
-    return with_phase2(with_overrides(config, {"phase2.loss_weight": 0.0}))
+    """ModalityMirror with loss weight 0, on audiovisual clients; it shares phase 1 and its random streams."""
+    return with_phase2(with_overrides(config, {"phase2.loss_weight": 0.0, "phase2.audio_clients": "idle"}))

@@ -49,6 +49,12 @@ def build_part(part: str, model: ModelConfig, shapes: Shapes) -> nn.Module:
             return _head(model, shapes, attention=True)
 
 
+def pooled_size(network: str, model: ModelConfig) -> int:
+    """Size of the pooled representation that a network's classifier sees."""
+    attends = network != "audio" or model.audio_pooling == "attention"
+    return model.hidden * (model.attention_heads if attends else 1)
+
+
 def _head(model: ModelConfig, shapes: Shapes, attention: bool) -> Head:
     size, heads = model.attention_size, model.attention_heads
     pool = AttentionPool(model.hidden, size, heads) if attention else MeanPool()

@@ -17,9 +17,13 @@ def table():
     return table_of(tiny_config().data)
 
 
+def labels_of(table):
+    return [table.labels_N[rows] for rows in ROWS]
+
+
 @pytest.fixture
 def stacked(table):
-    return gather_stacked(table, ROWS, ("audio", "video"), torch.device("cpu"))
+    return gather_stacked(table, ROWS, labels_of(table), ("audio", "video"), torch.device("cpu"))
 
 
 def test_each_client_s_clips(table, stacked):
@@ -43,7 +47,7 @@ def test_rows_that_fill_up_are_real_clips(table, stacked):
 
 
 def test_a_modality_that_is_not_asked_for(table):
-    batch = gather_stacked(table, ROWS, ("video",), torch.device("cpu"))
+    batch = gather_stacked(table, ROWS, labels_of(table), ("video",), torch.device("cpu"))
     assert batch.audio_BTKF is None
     assert batch.audio_lengths_KB is None
     assert batch.video_KSBD is not None

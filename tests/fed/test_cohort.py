@@ -12,7 +12,7 @@ AUDIO, BOTH = ("audio",), ("audio", "video")
 
 def clients(num_audio, num_both):
     kinds = [AUDIO] * num_audio + [BOTH] * num_both
-    return [ClientData(k, kind, np.array([k])) for k, kind in enumerate(kinds)]
+    return [ClientData(k, kind, np.array([k]), np.array([0])) for k, kind in enumerate(kinds)]
 
 
 def ids(cohort):

@@ -10,20 +10,45 @@ from torch.nn import functional
 
 from mm_ray.config import LocalConfig
 from mm_ray.data.batch import gather
-from mm_ray.fed.local import sgd_step, train_local
+from mm_ray.fed.local import LocalOptimizer, train_local
 from mm_ray.models.flat import FlatNetwork
 from mm_ray.seeding import torch_stream
 from mm_ray.types import RoundContext
 
 
 def test_a_step_by_hand():
-    params, momentum = torch.tensor([1.0, 2.0]), torch.tensor([0.5, 0.0])
-    grads = torch.tensor([3.0, 4.0])  # norm 5, scaled to norm 1: (0.6, 0.8)
-    sgd_step(params, grads, momentum, LocalConfig(lr=0.1, momentum=0.5, weight_decay=0.1, clip_norm=1.0))
-    # decayed: (0.7, 1.0); momentum: (0.25 + 0.7, 0 + 1.0); moved: (1 - 0.095, 2 - 0.1)
-    assert momentum.tolist() == pytest.approx([0.95, 1.0], abs=1e-6)
-    assert params.tolist() == pytest.approx([0.905, 1.9], abs=1e-6)
+    params = torch.tensor([1.0, 2.0])
+    optimizer = LocalOptimizer(params, LocalConfig(lr=0.1, momentum=0.5, weight_decay=0.1, clip_norm=1.0), 1)
+    grads = torch.tensor([3.0, 4.0])  # norm 5, scaled to norm 1: (0.6, 0.8); decayed: (0.7, 1.0)
+    optimizer.step(params, grads)
+    assert params.tolist() == pytest.approx([0.93, 1.9], abs=1e-6)
     assert grads.tolist() == [0.0, 0.0]
+    optimizer.step(params, grads)  # gradient: decay alone, (0.093, 0.19); momentum: (0.35 + 0.093, 0.5 + 0.19)
+    assert params.tolist() == pytest.approx([0.8857, 1.831], abs=1e-6)
+
+
+def test_the_rate_rises_over_the_first_rounds():
+    local = LocalConfig(lr=0.4, warmup_rounds=4, momentum=0.0, weight_decay=0.0, clip_norm=0.0)
+    moved = []
+    for round_number in (1, 2, 4, 9):
+        params, grads = torch.zeros(1), torch.ones(1)
+        LocalOptimizer(params, local, round_number).step(params, grads)
+        moved.append(-params.item())
+    assert moved == pytest.approx([0.1, 0.2, 0.4, 0.4])
+
+
+def test_steps_of_adam_equal_those_of_torch_for_each_row():
+    local = LocalConfig(optimizer="adam", lr=0.01, momentum=0.8, weight_decay=1e-2, clip_norm=0.0)
+    starts, *gradients = torch.randn(4, 2, 7, generator=torch_stream(0, "adam"))
+    ours, grads, optimizer = starts.clone(), torch.zeros(2, 7), LocalOptimizer(starts, local, 1)
+    theirs = torch.nn.Parameter(starts.clone())
+    reference = torch.optim.Adam([theirs], lr=0.01, betas=(0.8, 0.999), weight_decay=1e-2)
+    for gradient in gradients:
+        grads.copy_(gradient)
+        optimizer.step(ours, grads)
+        theirs.grad = gradient.clone()
+        reference.step()
+        torch.testing.assert_close(ours, theirs.data, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("clip_norm", [0.0, 0.5, 1e6])
@@ -31,12 +56,12 @@ def test_a_step_by_hand():
 def test_three_steps_equal_those_of_torch(clip_norm, momentum, weight_decay):
     local = LocalConfig(lr=0.05, momentum=momentum, weight_decay=weight_decay, clip_norm=clip_norm)
     start, *gradients = torch.randn(4, 7, generator=torch_stream(0, "steps"))
-    ours, grads, velocity = start.clone(), torch.zeros(7), torch.zeros(7)
+    ours, grads, optimizer = start.clone(), torch.zeros(7), LocalOptimizer(start, local, 1)
     theirs = torch.nn.Parameter(start.clone())
     optimiser = torch.optim.SGD([theirs], lr=0.05, momentum=momentum, weight_decay=weight_decay)
     for gradient in gradients:
         grads.copy_(gradient)
-        sgd_step(ours, grads, velocity, local)
+        optimizer.step(ours, grads)
         theirs.grad = gradient.clone()
         if clip_norm:
             torch.nn.utils.clip_grad_norm_([theirs], clip_norm)

@@ -50,7 +50,7 @@ def test_epsilon_grows_with_rounds_and_sampling_and_falls_with_noise():
 
 
 def test_the_cohort_takes_each_client_by_itself():
-    clients = [ClientData(i, ("audio",), np.arange(1)) for i in range(1000)]
+    clients = [ClientData(i, ("audio",), np.arange(1), np.zeros(1, np.int64)) for i in range(1000)]
     sizes = [len(poisson_cohort(clients, 0.3, 0, "s", r)) for r in range(1, 41)]
     assert np.mean(sizes) == pytest.approx(300, abs=10)
     assert np.std(sizes) == pytest.approx(math.sqrt(1000 * 0.3 * 0.7), rel=0.4)

@@ -29,7 +29,7 @@ class Net:
 
 
 def client(k):
-    return ClientData(k, ("audio",), np.arange(4))
+    return ClientData(k, ("audio",), np.arange(4), np.zeros(4, np.int64))
 
 
 def test_two_clients_by_hand():

@@ -19,6 +19,7 @@ TINY = {
     "data.synthetic.clips_per_class": 20,
     "data.synthetic.audio_snr_db": 40.0,
     "data.synthetic.label_noise": 0.0,
+    "data.synthetic.labelled": 1.0,
     "data.features.num_mels": 20,
     "data.features.hop_ms": 40,
     "data.features.video_size": 6,

@@ -37,7 +37,9 @@ def context_of(name):
     table = table_of(config.data)
     rows = table.rows("train")
     rows = rows[table.has_video(rows)][: CLIENTS * CLIPS]
-    clients = [ClientData(i, ("audio", "video"), part) for i, part in enumerate(np.array_split(rows, CLIENTS))]
+    clients = [
+        ClientData(i, ("audio", "video"), part, table.labels_N[part]) for i, part in enumerate(np.array_split(rows, CLIENTS))
+    ]
     start = {part: init_part(part, config.model, table.shapes, torch_stream(0, part)) for part in PARTS[name]}
     return config.model, clients, RoundContext(0, 1, start, {}, table, table.shapes, "cuda")
 

@@ -97,7 +97,7 @@ def test_a_stacked_network_is_the_plain_network_with_each_client_s_weights(name,
     params = [{p: init_part(p, model, shapes, torch_stream(k, p)) for p in PARTS[name]} for k in range(3)]
     for copy, own in zip(map(stacked.copy, range(3)), params, strict=True):
         copy.load(own)
-    batch = gather_stacked(ragged_table, rows, READS[name], torch.device("cpu"))
+    batch = gather_stacked(ragged_table, rows, [ragged_table.labels_N[own] for own in rows], READS[name], torch.device("cpu"))
     output = stacked.forward(batch, StackedDropout([torch_stream(k, "d") for k in range(3)], 0.2, batch.rows_K))
     losses = [output.logits_BC[k, : len(own)].square().mean() for k, own in enumerate(rows)]
     stacked.backward(sum(losses), 3)

@@ -15,6 +15,7 @@ from mm_ray.data.manifest import Clip, Manifest
 from mm_ray.data.media import Media
 from mm_ray.errors import bad_value
 from mm_ray.seeding import numpy_stream
+from mm_ray.types import UNLABELLED
 
 _RATE = 16_000
 _NUM_HARMONICS = 6
@@ -59,18 +60,21 @@ def _clip(dials: SyntheticConfig, event: int, index: int) -> Clip:
     name = f"event{event:02d}-{index:04d}"
     recording = (dials.data_seed, dials.num_classes, dials.num_groups, dials.audio_snr_db, dials.video_noise)
     digest = hashlib.blake2b(repr(recording).encode(), digest_size=6).hexdigest()
-    label = _noisy_label(dials, event, name) if split == "train" else event
+    label = _given_label(dials, event, name) if split == "train" else event
     return Clip(name, label, f"site{group:03d}", (split,), f"{event}/{index}/{digest}")
 
 
 def _split(group: int, num_groups: int) -> str:
-    held_out = max(round(num_groups / 5), 1)
-    if group >= num_groups - held_out:
+    """Of 7 groups 3 are for training, 1 is for dev and 3 are for the test, whose size limits what can be concluded."""
+    num_test, num_dev = (max(round(num_groups * share / 7), 1) for share in (3, 1))
+    if group >= num_groups - num_test:
         return "test"
-    return "dev" if group >= num_groups - 2 * held_out else "train"
+    return "dev" if group >= num_groups - num_test - num_dev else "train"
 
 
-def _noisy_label(dials: SyntheticConfig, event: int, name: str) -> int:
+def _given_label(dials: SyntheticConfig, event: int, name: str) -> int:
+    if numpy_stream(dials.data_seed, "synthetic", "labelled", name).random() >= dials.labelled:
+        return UNLABELLED
     rng = numpy_stream(dials.data_seed, "synthetic", "label", name)
     flipped = rng.random() < dials.label_noise
     shift = int(rng.integers(1, dials.num_classes))

@@ -33,10 +33,11 @@ class Central(TrainingPhase):
 
     def plan(self, federation: Federation, round_number: int) -> tuple[ClientData, ...]:
         """One client with the clips of all clients, as far as they have what the network reads."""
-        rows = np.sort(np.concatenate([client.indices for client in federation.clients]))
+        rows = np.concatenate([client.indices for client in federation.clients])
+        labels, order = np.concatenate([client.labels for client in federation.clients]), np.argsort(rows)
         if "av" in self.networks:
-            rows = rows[federation.table.has_video(rows)]
-        return (ClientData(0, MODALITIES, rows),)
+            order = order[federation.table.has_video(rows[order])]
+        return (ClientData(0, MODALITIES, rows[order], labels[order]),)
 
     def answers(self, federation: Federation, round_number: int, client: ClientData) -> bool:
         """It does."""

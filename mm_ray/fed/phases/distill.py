@@ -19,7 +19,7 @@ from mm_ray.fed.phases.teacher_logits import TeacherLogits
 from mm_ray.fed.training import TrainingPhase
 from mm_ray.models.flat import flat_network
 from mm_ray.models.layers import Output
-from mm_ray.types import Arrays, Batch, ClientData, ClientUpdate, RoundContext
+from mm_ray.types import UNLABELLED, Arrays, Batch, ClientData, ClientUpdate, RoundContext
 
 LOGITS = Role(TeacherLogits.name)
 
@@ -63,6 +63,10 @@ class Distill(TrainingPhase):
         takes_part = "video" in client.modalities or self.phase2.audio_clients == "train"
         return ("audio",) if takes_part else ()
 
+    def usable(self, client: ClientData) -> ClientData:
+        """All clips where the teacher is asked, labelled or not; else those with a label."""
+        return client if self.phase2.loss_weight and "video" in client.modalities else super().usable(client)
+
     def material(self, sources: Mapping[Role, Arrays]) -> Arrays:
         """The teacher's logits (N, C) and, where a loss reads them, features (N, P)."""
         return sources.get(LOGITS, {})
@@ -78,8 +82,9 @@ class Distill(TrainingPhase):
         net = flat_network("audio", self.model, context.shapes, context.device)
         net.load(context.params)
         student_NC, _ = outputs_on(net, context, client)
-        teacher_NC, labels_N = context.material["logits"][client.indices], context.table.labels_N[client.indices]
-        return class_temperatures(teacher_NC, student_NC, labels_N, self.phase2).numpy()
+        teacher_NC = context.material["logits"][client.indices]
+        classes_N = np.where(client.labels == UNLABELLED, teacher_NC.argmax(1), client.labels)
+        return class_temperatures(teacher_NC, student_NC, classes_N, self.phase2).numpy()
 
     @property
     def stacks(self) -> bool:
@@ -101,6 +106,8 @@ class Distill(TrainingPhase):
 def _target(material: Arrays, batch: Batch, device: torch.device) -> Target:
     rows = {name: material[name][batch.indices_B] for name in ("logits", "features") if name in material}
     if "temperatures" in material:
-        rows["temperatures"] = material["temperatures"][batch.labels_B.cpu().numpy()][:, None]
+        labels_B = batch.labels_B.cpu().numpy()
+        classes_B = np.where(labels_B == UNLABELLED, rows["logits"].argmax(1), labels_B)
+        rows["temperatures"] = material["temperatures"][classes_B][:, None]
     tensors = {name: torch.from_numpy(array).to(device) for name, array in rows.items()}
     return Target(tensors["logits"], tensors.get("features"), tensors.get("temperatures"))

@@ -78,7 +78,7 @@ class CrossModalInfiltration(TrainingPhase):
         return train_local(net, context, client, self.local, loss, self.stream)
 
     def _lesson(self, context: RoundContext, client: ClientData) -> Lesson:
-        logits, labels_N = {}, context.table.labels_N[client.indices]
+        logits, labels_N = {}, client.labels
         for modality in client.modalities:
             net = flat_network(modality, self.model, context.shapes, context.device)
             net.load(context.params)

@@ -74,7 +74,7 @@ class CrossPrototypes(Joint):
         update = super().client_update(context, client)
         (name,) = self.trains(client)
         net = flat_network(name, self.model, context.shapes, context.device)  # the resident one: it still holds what it learned
-        labels_N, num_classes = context.table.labels_N[client.indices], context.shapes.num_classes
+        labels_N, num_classes = client.labels, context.shapes.num_classes
         features = encoded_on(net, context, client)
         sums = {PROTOTYPES + m: class_sums(values, labels_N, num_classes) for m, values in features.items()}
         return update + ClientUpdate({}, sums, {})

@@ -1,4 +1,6 @@
-"""Between the phases: the frozen teacher's logits on the audiovisual clients' clips, computed once and stored.
+"""Between the phases: the frozen teacher's logits on all clips of the audiovisual clients, computed once and stored.
+
+What the teacher adds to the labels is counted beside them (`mm_ray.fed.diagnosis`): only these counts leave a client.
 
 Temperature and loss weights do not change them, so every trial that shares the teacher shares them, and no round of phase 2
 runs the video encoder. Where a loss reads them, the teacher's pooled features are stored beside the logits. In a real
@@ -12,12 +14,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mm_ray.config import ModelConfig
+from mm_ray.fed.diagnosis import COUNTS, counts, mean_entropy
 from mm_ray.fed.federation import Federation
-from mm_ray.fed.outputs import outputs_on
+from mm_ray.fed.outputs import logits_on, outputs_on
 from mm_ray.fed.phase import Role
 from mm_ray.fed.training import FLOAT_BYTES
 from mm_ray.models.flat import flat_network
-from mm_ray.models.network import PARTS, part_size
+from mm_ray.models.network import PARTS, part_size, pooled_size
 from mm_ray.types import Arrays, ClientData, ClientUpdate, RoundContext, ServerState
 
 
@@ -31,6 +34,8 @@ class TeacherLogits:
     model: ModelConfig
     sources: tuple[Role, ...]
     """The teacher."""
+    network: str = "av"
+    """The teacher's network: `av`, or `audio` for self-distillation."""
     features: bool = False
     rounds: int = 1
     deadline_s: float = 0.0
@@ -44,16 +49,21 @@ class TeacherLogits:
         """Nothing to refuse: who made the teacher has audiovisual clients."""
 
     def settings(self) -> dict[str, Any]:
-        """The model, and whether features are stored."""
-        return {"phase": self.name, "model": asdict(self.model)} | ({"features": True} if self.features else {})
+        """The model, which network teaches, and whether features are stored."""
+        options = {"features": self.features, "network": self.network if self.network != "av" else ""}
+        return {"phase": self.name, "model": asdict(self.model)} | {name: value for name, value in options.items() if value}
 
     def init(self, federation: Federation, sources: Mapping[Role, Arrays]) -> ServerState:
         """No clip has logits yet."""
         sizes = {"logits": federation.shapes.num_classes}
         if self.features:
-            sizes["features"] = self.model.hidden * self.model.attention_heads
+            sizes["features"] = pooled_size(self.network, self.model)
         num_clips = len(federation.table.labels_N)
-        return ServerState({name: np.full((num_clips, size), np.nan, np.float32) for name, size in sizes.items()})
+        tensors = {name: np.full((num_clips, size), np.nan, np.float32) for name, size in sizes.items()}
+        net = flat_network(self.network, self.model, federation.shapes)
+        net.load(self.material(sources))
+        dev_NC = logits_on(net, federation.table, federation.table.rows("dev"))
+        return ServerState(tensors, {"dev_entropy": mean_entropy(dev_NC)})
 
     def material(self, sources: Mapping[Role, Arrays]) -> Arrays:
         """The teacher's parameters."""
@@ -68,13 +78,14 @@ class TeacherLogits:
         return True
 
     def client_update(self, context: RoundContext, client: ClientData) -> ClientUpdate:
-        """The teacher's word on the client's clips, under the client's own key."""
-        net = flat_network("av", self.model, context.shapes, context.device)
+        """The teacher's logits on the client's clips, under the client's own key."""
+        net = flat_network(self.network, self.model, context.shapes, context.device)
         net.load(context.material)
         logits_NC, features_NP = outputs_on(net, context, client)
         told = {"rows": client.indices, "logits": logits_NC} | ({"features": features_NP} if self.features else {})
-        correct = float((logits_NC.argmax(1) == context.table.labels_N[client.indices]).sum())
-        return ClientUpdate({}, {f"client/{client.id}/{name}": array for name, array in told.items()}, {"correct": correct})
+        return ClientUpdate(
+            {}, {f"client/{client.id}/{name}": array for name, array in told.items()}, counts(logits_NC, client)
+        )
 
     def receive(self, context: RoundContext, client: ClientData, update: ClientUpdate) -> ClientUpdate:
         """All of it: the logits stay with their client, and nobody else reads them."""
@@ -86,8 +97,9 @@ class TeacherLogits:
         for owner in {name.rpartition("/")[0] for name in total.sums}:
             for name, array in tensors.items():
                 array[total.sums[f"{owner}/rows"]] = total.sums[f"{owner}/{name}"]
-        return ServerState(tensors)
+        seen = {name: total.metrics[name] for name in COUNTS if name in total.metrics}
+        return ServerState(tensors, {"metrics": {"teacher/dev_entropy": state.meta["dev_entropy"], **seen}})
 
     def traffic(self, federation: Federation, client: ClientData) -> tuple[int, int]:
         """The teacher goes down; nothing comes up."""
-        return FLOAT_BYTES * sum(part_size(part, self.model, federation.shapes) for part in PARTS["av"]), 0
+        return FLOAT_BYTES * sum(part_size(part, self.model, federation.shapes) for part in PARTS[self.network]), 0

@@ -1,0 +1,169 @@
+"""When ModalityMirror helps: methods on equal terms over many fresh cells, regime by regime (docs/when-it-helps.md).
+
+    python -m benchmarks.evidence REGIME ... [--cells 12] [--methods a,b] [--workers 1]
+    python -m benchmarks.evidence --list
+
+A cell is one data set and partition (a data seed, or a fold and a seed), shared by all methods; each cell is looked at once.
+Each finished run is a line of `benchmarks/results/evidence/REGIME.jsonl`, and what is there is not run again: start it again to
+go on after it was stopped. Settings are the defaults of mm_ray unless the regime or `TUNED` says otherwise; `TUNED` was
+chosen on dev accuracy in cells that are not tested (data seeds 100 to 115).
+"""
+
+import argparse
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results" / "evidence"
+METHODS = ("modality_mirror", "control_all", "self_distil", "control", "harmony", "fedcmi", "mfcpl", "multifl", "unifl")
+TUNED: dict[str, dict[str, Any]] = {}
+"""What a method has besides the defaults, chosen on dev."""
+
+
+@dataclass(frozen=True)
+class Regime:
+    """One row of the table."""
+
+    overrides: Mapping[str, Any]
+    folds: tuple[int, ...] = ()
+    """The data set's folds, one after the other from cell to cell; none: each cell has a data seed of its own."""
+    first_seed: int = 300
+    methods: tuple[str, ...] = METHODS
+
+    def cell(self, number: int) -> dict[str, Any]:
+        """The overrides of a cell."""
+        seed = self.first_seed + number
+        if self.folds:
+            fold = self.folds[number % len(self.folds)]
+            return {**self.overrides, "seed": self.first_seed + number // len(self.folds), "data.fold": fold}
+        return {**self.overrides, "seed": seed, "data.synthetic.data_seed": seed}
+
+
+def synthetic(labelled: float = 1.0, label_noise: float = 0.0, video_missing: float = 0.5, **more: Any) -> Regime:
+    """The embedded data with their dials."""
+    dials = {"data.synthetic.labelled": labelled, "data.synthetic.label_noise": label_noise}
+    return Regime({**dials, "partition.video_missing": video_missing, **more})
+
+
+REGIMES = {
+    "headline": synthetic(0.25, 0.2),
+    "quarter-clean": synthetic(0.25, 0.0),
+    "clean": synthetic(1.0, 0.0),
+    "wrong-20": synthetic(1.0, 0.2),
+    "wrong-40": synthetic(1.0, 0.4),
+    "tenth-clean": synthetic(0.1, 0.0),
+    "quarter-q.2": synthetic(0.25, 0.2, 0.2),
+    "quarter-q.8": synthetic(0.25, 0.2, 0.8),
+    "wrong-20-q.2": synthetic(1.0, 0.2, 0.2),
+    "wrong-20-q.8": synthetic(1.0, 0.2, 0.8),
+    "clean-q.8": synthetic(1.0, 0.0, 0.8),
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """The runs of one cell that are not done yet."""
+
+    regime: str
+    cell: int
+    overrides: Mapping[str, Any]
+    methods: tuple[str, ...]
+    tuned: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def run_cell(job: Job) -> Iterator[dict[str, Any]]:
+    """Each method's result, over one phase store, so that what methods share is computed once."""
+    import torch
+
+    from mm_ray.config import ExperimentConfig, with_overrides
+    from mm_ray.data.load import load_data
+    from mm_ray.fed.diagnosis import diagnosis_of
+    from mm_ray.fed.executor import SerialExecutor
+    from mm_ray.fed.experiment import plan_experiment, run_experiment
+    from mm_ray.fed.phase_store import PhaseStore
+
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory(prefix="evidence-") as work:
+        base = with_overrides(ExperimentConfig(), job.overrides)
+        table = load_data(base.data, Path(work) / "features")
+        for method in job.methods:
+            config = with_overrides(base, {**job.tuned.get(method, {}), "method": method})
+            reports = []
+            rounds = run_experiment(
+                plan_experiment(config, table), PhaseStore(f"{work}/phases"), SerialExecutor(), control=False
+            )
+            while True:
+                try:
+                    reports.append(next(rounds))
+                except StopIteration as stop:
+                    result = stop.value.result
+                    break
+            diagnosis = diagnosis_of(reports)
+            yield {
+                "regime": job.regime,
+                "cell": job.cell,
+                "seed": config.seed,
+                "fold": config.data.fold,
+                "method": method,
+                "test": {role: scores["top1"] for role, scores in result["test"].items()},
+                "dev": {role: scores["top1"] for role, scores in result["dev"].items()},
+                "test_clips": len(table.rows("test")),
+                "classes": table.shapes.num_classes,
+                "best_round": result["best_round"],
+                "share": diagnosis.share if diagnosis else None,
+                "digest": result["params_digest"],
+            }
+        shutil.rmtree(f"{work}/phases", ignore_errors=True)
+
+
+def run_job(job: Job) -> None:
+    """Append a cell's results to its regime's file, a line each."""
+    for row in run_cell(job):
+        with (RESULTS / f"{job.regime}.jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def rows_of(regime: str) -> list[dict[str, Any]]:
+    """The stored results of a regime."""
+    path = RESULTS / f"{regime}.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def jobs_of(name: str, cells: int, methods: tuple[str, ...]) -> list[Job]:
+    """A job for each cell that lacks a result."""
+    regime, done = REGIMES[name], {(row["cell"], row["method"]) for row in rows_of(name)}
+    missing = {cell: tuple(m for m in methods if m in regime.methods and (cell, m) not in done) for cell in range(cells)}
+    return [Job(name, cell, regime.cell(cell), these, TUNED) for cell, these in missing.items() if these]
+
+
+def main() -> None:
+    """Run what is missing of the named regimes, cell by cell."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "regimes", nargs="*", choices=[[], *REGIMES], help="rows of the table, in the order in which to run them"
+    )
+    parser.add_argument("--cells", type=int, default=12, help="cells of each regime")
+    parser.add_argument("--methods", default=",".join(METHODS), help="with commas between them")
+    parser.add_argument("--workers", type=int, default=1, help="processes, of one thread each")
+    parser.add_argument("--list", action="store_true", help="only say what is stored")
+    flags = parser.parse_args()
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    if flags.list:
+        for name in REGIMES:
+            print(f"{name:<16}{len(rows_of(name)):>5} runs")
+        return
+    jobs = [job for name in flags.regimes for job in jobs_of(name, flags.cells, tuple(flags.methods.split(",")))]
+    with ProcessPoolExecutor(flags.workers, mp_context=get_context("spawn")) as pool:
+        for number, ended in enumerate(as_completed([pool.submit(run_job, job) for job in jobs]), 1):
+            ended.result()
+            print(f"{number} of {len(jobs)} cells", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""The labels that clients have: some wrong, some missing; the classes of dev and test clips stay as they are.
+
+Both are drawn per clip after the partition, so that who holds which clip does not depend on them.
+Shape suffixes: R training clips of all clients, C classes.
+"""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from mm_ray.config import PartitionConfig
+from mm_ray.data.places import read_text
+from mm_ray.errors import bad_value
+from mm_ray.seeding import numpy_stream
+from mm_ray.types import UNLABELLED, ClientData
+
+
+def with_client_labels(
+    clients: Sequence[ClientData], config: PartitionConfig, num_classes: int, seed: int
+) -> tuple[ClientData, ...]:
+    """The clients with `partition.label_noise` of their labels replaced, then all but `partition.labelled` hidden.
+
+    Raises:
+        UserError: `partition.label_confusion` is no matrix of the data's classes.
+
+    """
+    if not config.label_noise and config.labelled == 1:
+        return tuple(clients)
+    rows_R = np.concatenate([client.indices for client in clients])
+    order_R = np.argsort(rows_R)  # draws go by row of the table, whoever holds it
+    labels_R = np.concatenate([client.labels for client in clients])[order_R]
+    if config.label_noise:
+        labels_R = _replaced(labels_R, config, num_classes, seed)
+    if config.labelled < 1:
+        labels_R = _hidden(labels_R, config.labelled, seed)
+    of_row = dict(zip(rows_R[order_R].tolist(), labels_R.tolist(), strict=True))
+    return tuple(
+        replace(client, labels=np.array([of_row[row] for row in client.indices.tolist()], np.int64)) for client in clients
+    )
+
+
+def read_confusion(place: str, num_classes: int) -> np.ndarray:
+    """`partition.label_confusion` as chances (C, C): each row sums to 1, the diagonal is 0.
+
+    Raises:
+        UserError: It cannot be read, has another size, a negative number, or a row without another class.
+
+    """
+    try:
+        rows = [[float(cell) for cell in row] for row in csv.reader(io.StringIO(read_text(place))) if row]
+    except (OSError, ValueError) as error:
+        raise bad_value("partition.label_confusion", place, f"cannot be read as a CSV of numbers ({error})") from error
+    if [len(row) for row in rows] != [num_classes] * num_classes:
+        raise bad_value("partition.label_confusion", place, f"needs {num_classes} rows of {num_classes} numbers")
+    chances_CC = np.array(rows)
+    np.fill_diagonal(chances_CC, 0)
+    sums_C = chances_CC.sum(1)
+    if not np.isfinite(chances_CC).all() or chances_CC.min() < 0 or sums_C.min() <= 0:
+        raise bad_value("partition.label_confusion", place, "each row needs a positive number off the diagonal, none below 0")
+    return chances_CC / sums_C[:, None]
+
+
+def _replaced(labels_R: np.ndarray, config: PartitionConfig, num_classes: int, seed: int) -> np.ndarray:
+    """Labels of which a share is wrong; a clip that is wrong at a share is wrong, in the same way, at every larger one."""
+    rng = numpy_stream(seed, "partition", "label_noise")
+    chance_R, draw_R = rng.random(len(labels_R)), rng.random(len(labels_R))
+    uniform_CC = (1 - np.eye(num_classes)) / (num_classes - 1)
+    chances_CC = read_confusion(config.label_confusion, num_classes) if config.label_confusion else uniform_CC
+    wrong_R = (chances_CC.cumsum(1)[labels_R] <= draw_R[:, None]).sum(1).clip(max=num_classes - 1)
+    return np.where((chance_R < config.label_noise) & (labels_R != UNLABELLED), wrong_R, labels_R)
+
+
+def _hidden(labels_R: np.ndarray, labelled: float, seed: int) -> np.ndarray:
+    """Labels of which round(labelled * R), at least 1, are left; a larger share only adds to them."""
+    known = np.flatnonzero(labels_R != UNLABELLED)
+    order = numpy_stream(seed, "partition", "labelled").permutation(known)
+    hidden_R = labels_R.copy()
+    hidden_R[order[max(round(labelled * len(known)), 1) :]] = UNLABELLED
+    return hidden_R
