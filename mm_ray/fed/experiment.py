@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import time
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from mm_ray.config import ExperimentConfig, ModelConfig, with_overrides
 from mm_ray.data.table import FeatureTable
 from mm_ray.evaluate.metrics import summary
+from mm_ray.fed.diagnosis import diagnosis_of
 from mm_ray.fed.epsilon import privacy_of
 from mm_ray.fed.executor import Executor
 from mm_ray.fed.federation import Federation, build_federation
@@ -23,7 +24,8 @@ from mm_ray.fed.scoring import confusion_on
 from mm_ray.models.flat import named_tensors
 from mm_ray.types import RoundReport
 
-CONTROL_PHASE = "control/cross_entropy"
+CONTROL_PHASES = {"control": "control/cross_entropy", "control_all": "control_all/cross_entropy"}
+"""The methods that go on with cross-entropy, on audiovisual and on all clients, and the names of their own rounds."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Tested:
 
     finished: Finished
     confusions: dict[str, np.ndarray]
-    """Confusion matrix (C, C) on the test set by role, and of the control if it ran."""
+    """Confusion matrix (C, C) on the test set by role, and of each control that ran."""
     result: dict[str, Any]
     """What `result.json` holds."""
 
@@ -83,20 +85,23 @@ def run_rounds(plan: Plan, store: PhaseStore, executor: Executor) -> Generator[R
 
 
 def run_experiment(plan: Plan, store: PhaseStore, executor: Executor, control: bool) -> Generator[RoundReport, None, Tested]:
-    """The rounds of a plan and, if asked for, of its control; then the test."""
+    """The rounds of a plan and, if asked for, of both controls; then the test."""
     started = time.perf_counter()
     reports: list[RoundReport] = []
     finished = yield from _mapped(run_rounds(plan, store, executor), lambda report: _note(report, reports))
     confusions = {name: _confusion_on_test(finished, role, store) for name, role in plan.method.roles.items()}
     dev = {name: finished.best_dev(role) for name, role in plan.method.roles.items()}
-    if control:
-        control_config = with_overrides(plan.config, {"method": "control"})
+    for name, phase in CONTROL_PHASES.items() if control else ():
+        control_config = with_overrides(plan.config, {"method": name})
         control_plan = replace(plan, config=control_config, method=find_method(control_config))
-        control_run = yield from _control_only(run_rounds(control_plan, store, executor), control_plan)
-        confusions["control"] = _confusion_on_test(control_run, control_plan.method.main, store)
-        dev["control"] = control_run.best_dev(control_plan.method.main)
+        control_run = yield from _control_only(run_rounds(control_plan, store, executor), control_plan, phase)
+        confusions[name] = _confusion_on_test(control_run, control_plan.method.main, store)
+        dev[name] = control_run.best_dev(control_plan.method.main)
+    diagnosis = diagnosis_of(reports)
     test = {name: summary(confusion_CC) for name, confusion_CC in confusions.items()}
     result = _result(finished, reports, test, dev, store, time.perf_counter() - started)
+    if diagnosis:
+        result["diagnosis"] = {**asdict(diagnosis), "share": diagnosis.share, "text": diagnosis.line()}
     return Tested(finished, confusions, result)
 
 
@@ -105,10 +110,12 @@ def _note(report: RoundReport, notes: list[RoundReport]) -> RoundReport:
     return report
 
 
-def _control_only(rounds: Generator[RoundReport, None, Finished], plan: Plan) -> Generator[RoundReport, None, Finished]:
-    """The control's own rounds under its own name; the rounds that it shares were told already."""
+def _control_only(
+    rounds: Generator[RoundReport, None, Finished], plan: Plan, name: str
+) -> Generator[RoundReport, None, Finished]:
+    """A control's own rounds under a name of their own; the rounds that it shares were reported already."""
     own = plan.method.main.phase
-    return (yield from _mapped(rounds, lambda r: replace(r, phase=CONTROL_PHASE) if r.phase == own else None))
+    return (yield from _mapped(rounds, lambda r: replace(r, phase=name) if r.phase == own else None))
 
 
 def _mapped(

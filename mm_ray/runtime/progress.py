@@ -1,11 +1,14 @@
 """What a person sees while a run goes on: one line per phase, with accuracy, rounds per second and time left."""
 
+import math
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from mm_ray.fed.experiment import CONTROL_PHASE, Plan
+from mm_ray.fed.diagnosis import diagnosis_of
+from mm_ray.fed.experiment import CONTROL_PHASES, Plan
+from mm_ray.fed.phases.teacher_logits import TeacherLogits
 from mm_ray.types import RoundReport
 
 
@@ -24,13 +27,20 @@ class RunProgress:
         self._console = Console()
         self._rounds = {phase.name: phase.rounds for phase in plan.method.phases}
         if control:
-            self._rounds[CONTROL_PHASE] = plan.method.phases[-1].rounds
+            self._rounds |= dict.fromkeys(CONTROL_PHASES.values(), plan.config.phase2.rounds)
         columns = [TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
         self._bars = Progress(*columns, TextColumn("{task.fields[note]}"), console=self._console)
         self._tasks: dict[str, TaskID] = {}
+        self._chance = 1 / plan.federation.shapes.num_classes
+        self._reports: list[RoundReport] = []
 
     def add(self, report: RoundReport) -> None:
-        """Show a round."""
+        """Show a round, and say what it shows of the run."""
+        self._reports.append(report)
+        if said := _warning(report, self._chance):
+            self._console.print(f"{report.phase}: {said}", markup=False, soft_wrap=True)
+        if report.phase == TeacherLogits.name and (diagnosis := diagnosis_of(self._reports)):
+            self._console.print(diagnosis.line(), markup=False, soft_wrap=True)
         if report.reused and self._only_computed:
             return
         note = _note(report)
@@ -48,6 +58,23 @@ class RunProgress:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._bars.stop()
+
+
+AT_CHANCE_ROUND = 20
+"""By this round a network that learns is clearly above chance."""
+
+
+def _warning(report: RoundReport, chance: float) -> str:
+    """A training that diverges, or has not begun to learn."""
+    lost = [name for name, value in report.metrics.items() if name.endswith("_loss") and not math.isfinite(value)]
+    if lost:
+        network = lost[0].removeprefix("train/").removesuffix("_loss")
+        return f"round {report.round}: the {network} network's loss is not finite; use a smaller local.lr"
+    if report.round != AT_CHANCE_ROUND:
+        return ""
+    low = [name for name, value in report.metrics.items() if name.endswith("_top1") and value < 1.5 * chance]
+    names = ", ".join(name.removeprefix("dev/").removesuffix("_top1") for name in low)
+    return f"after {report.round} rounds still at chance on dev ({chance:.2f}): {names}" if low else ""
 
 
 def _note(report: RoundReport) -> str:
