@@ -14,8 +14,8 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from mm_ray.config import ExperimentConfig, flatten, to_dict
-from mm_ray.disk import names_full_disk
 from mm_ray.errors import UserError, bad_value, in_one_line, led_to
+from mm_ray.storage import names_full_disk
 
 GROUPS_WITH_NAME = ("data",)
 """`--data X` stands for `--data.name X`."""

@@ -16,11 +16,11 @@ from mm_ray.data.table import FeatureTable
 from mm_ray.errors import bad_value
 from mm_ray.fed.executor import SerialExecutor
 from mm_ray.fed.experiment import Plan, plan_experiment, run_experiment
-from mm_ray.fed.files import check_place
 from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.runtime.drive import drive
 from mm_ray.runtime.progress import RunProgress
 from mm_ray.runtime.run_folder import RoundLog, default_name, open_folder, phases_place, runs_folder, write_results
+from mm_ray.storage import check_place
 from mm_ray.types import RoundReport
 
 DESCRIPTION = """Train one method once: phase 1 (modality-wise FL and the audiovisual teacher), then phase 2 (federated

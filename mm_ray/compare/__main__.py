@@ -16,12 +16,11 @@ from mm_ray.compare.run import Comparison, run_cells
 from mm_ray.compare.tuning import tuned_settings
 from mm_ray.config import DataConfig, ExperimentConfig
 from mm_ray.data.table import FeatureTable
-from mm_ray.disk import write_text
 from mm_ray.errors import bad_value
 from mm_ray.fed.experiment import plan_experiment
-from mm_ray.fed.files import check_place
 from mm_ray.runtime.cluster import connect
 from mm_ray.runtime.run_folder import default_name, open_folder, phases_place
+from mm_ray.storage import check_place, write_text
 from mm_ray.train import load_with_progress
 
 DESCRIPTION = """Compare methods on equal terms: same clients, cohorts, batches and number of rounds, same tuning budget.

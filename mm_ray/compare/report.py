@@ -10,7 +10,7 @@ from plotly.offline import get_plotlyjs
 
 from mm_ray.compare.plots import against_missing_video, per_class
 from mm_ray.compare.statistics import Paired, Row, differences, mean_and_sd, paired
-from mm_ray.disk import write_text
+from mm_ray.storage import write_text
 from mm_ray.tune.report_style import CSS
 
 REFERENCES = ("control", "control_all", "harmony")

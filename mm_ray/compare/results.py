@@ -9,8 +9,8 @@ from typing import Any
 
 from mm_ray.compare.cells import Cell
 from mm_ray.config import ExperimentConfig
-from mm_ray.disk import read_object, write_text
 from mm_ray.errors import UserError
+from mm_ray.storage import read_object, write_text
 
 REMEDY = "delete it, and the same command computes it again"
 COLUMNS = (

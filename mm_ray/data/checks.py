@@ -6,12 +6,12 @@ from pathlib import Path
 
 from av.container import InputContainer
 
-from mm_ray.data.places import open_binary, size_of
 from mm_ray.data.reasons import BadMedia
 from mm_ray.data.sight import Sight, varies
 from mm_ray.data.sound import Sound
 from mm_ray.data.span import Span, own_end
 from mm_ray.errors import in_one_line
+from mm_ray.storage import open_binary, size_of
 
 SLACK_S = 0.5
 """Tracks end by so much before their container says, in sound files too."""

@@ -8,7 +8,7 @@ from functools import partial
 
 from mm_ray.config import DataConfig
 from mm_ray.data.manifest import Clip
-from mm_ray.data.places import is_uri, join, leaves_root, locate, open_binary
+from mm_ray.storage import is_uri, join, leaves_root, locate, open_binary
 
 _PIECE_BYTES = 1 << 16
 _AT_ONCE = 1000

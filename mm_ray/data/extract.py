@@ -15,9 +15,9 @@ from mm_ray.config import DataConfig
 from mm_ray.data.features import audio_features
 from mm_ray.data.manifest import Clip, ManifestModule, Rejected, own_load
 from mm_ray.data.media import Media, Wanted, read_media
-from mm_ray.data.places import join, leaves_root
 from mm_ray.data.reasons import BadMedia
 from mm_ray.data.video_features import frame_size, video_features
+from mm_ray.storage import join, leaves_root
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,9 +12,9 @@ from dataclasses import replace
 import numpy as np
 
 from mm_ray.config import PartitionConfig
-from mm_ray.data.places import read_text
 from mm_ray.errors import bad_value
 from mm_ray.seeding import numpy_stream
+from mm_ray.storage import read_text
 from mm_ray.types import UNLABELLED, ClientData
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from pyarrow import fs
 
 from mm_ray.config import DataConfig
-from mm_ray.data.places import exists, is_uri, locate, read_text, size_of
 from mm_ray.errors import bad_value, in_one_line, unknown_name
+from mm_ray.storage import exists, is_uri, locate, read_text, size_of
 
 _TEXTS = ".txt .md .rst .pdf .log .csv .tsv .json .jsonl .xml .html .yaml .yml .ini .srt .vtt"
 _OTHERS = ".npy .npz .parquet .zip .gz .py .sh"

@@ -10,13 +10,13 @@ from pathlib import Path
 from mm_ray.config import DataConfig
 from mm_ray.data.extract import Row, extract, one_torch_thread
 from mm_ray.data.manifest import PACKAGE, Manifest, ManifestModule, check_manifest, find_manifest
-from mm_ray.data.places import is_folder, join
 from mm_ray.data.store import FORMAT_VERSION, settings_of, write_rejected, write_shard
 from mm_ray.data.store_reader import is_finished, read_store, refuse_other_features
 from mm_ray.data.table import FeatureTable
 from mm_ray.data.video_features import video_identity
 from mm_ray.errors import bad_value
 from mm_ray.names import modules_in
+from mm_ray.storage import is_folder, join
 
 Progress = Callable[[int, int], None]
 """Called with the number of clips done and their total."""

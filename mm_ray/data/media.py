@@ -15,11 +15,11 @@ from av.container import InputContainer
 from av.stream import Disposition, Stream
 
 from mm_ray.data.checks import SLACK_S, check_file, check_tracks, first_bytes, flags_of
-from mm_ray.data.places import open_binary
 from mm_ray.data.reasons import BadMedia
 from mm_ray.data.sight import Sight, Size, evenly_spaced
 from mm_ray.data.sound import PREROLL_S, Sound
 from mm_ray.data.span import Span, find_span
+from mm_ray.storage import open_binary
 
 JUMP_S = 5.0
 """Where the next wanted frame is further away, the file is sought, not read through."""

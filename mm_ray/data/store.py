@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 from mm_ray.config import DataConfig, FeatureConfig, read_features, read_names
 from mm_ray.data.extract import Row
 from mm_ray.data.manifest import Manifest, Rejected
-from mm_ray.data.places import join, names_in, remove, write_whole
 from mm_ray.data.video_features import video_identity
 from mm_ray.errors import UserError
+from mm_ray.storage import join, names_in, remove, write_whole
 
 FORMAT_VERSION = 3
 """Of the schema and of the feature code; a new number makes every store be computed anew."""

@@ -16,10 +16,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mm_ray.config import FeatureConfig
-from mm_ray.data.places import is_folder, locate, names_in
 from mm_ray.data.store import FORMAT_VERSION, OTHER_WIDTHS, REJECTED, SCHEMA, Settings, add_fingerprints, digest, shards
 from mm_ray.data.table import SPLITS, FeatureTable
 from mm_ray.errors import UserError, bad_value, in_one_line
+from mm_ray.storage import is_folder, locate, names_in
 from mm_ray.types import UNLABELLED
 
 LIGHT = ("row", "clip_id", "label", "group", "splits", "audio_frames", "video_frames")

@@ -20,7 +20,7 @@ from contextlib import suppress
 from types import TracebackType
 
 from mm_ray.errors import StorageError
-from mm_ray.fed.files import Files
+from mm_ray.storage import Storage
 
 RENEWAL_S = 3.0
 EXPIRY_S = 20.0
@@ -32,7 +32,7 @@ CLAIM = ("renewals", "host", "process", "pid")
 class Lease:
     """This object's claim on one key. Use `try_take`, and then the object as a context manager that renews and releases."""
 
-    def __init__(self, files: Files, key: str) -> None:
+    def __init__(self, files: Storage, key: str) -> None:
         self._files, self._key = files, key
         self._owner = uuid.uuid4().hex
         self._mine = f"{PREFIX}{self._owner}.json"

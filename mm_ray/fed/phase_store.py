@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from mm_ray.errors import UserError, bad_value, in_one_line
-from mm_ray.fed.files import Files
+from mm_ray.storage import Storage
 from mm_ray.types import RoundReport, ServerState
 
 FORMAT_VERSION = 3
@@ -47,7 +47,7 @@ class PhaseStore:
 
     def __init__(self, root: str) -> None:
         self.root = root
-        self.files = Files(root)
+        self.files = Storage(root)
 
     def describe(self, key: str, content: Mapping[str, Any]) -> None:
         """Write what the key is the digest of."""

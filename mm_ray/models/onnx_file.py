@@ -8,8 +8,8 @@ from tempfile import NamedTemporaryFile
 import numpy as np
 import torch
 
-from mm_ray.disk import write_bytes
 from mm_ray.models.student import Student
+from mm_ray.storage import write_bytes
 from mm_ray.types import Batch
 
 OPSET = 17

@@ -10,10 +10,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from mm_ray.config import FeatureConfig, ModelConfig, read_features, read_names
-from mm_ray.disk import write_bytes, write_text
 from mm_ray.errors import bad_value, in_one_line
 from mm_ray.models.flat import named_tensors
 from mm_ray.models.network import Network, part_of
+from mm_ray.storage import write_bytes, write_text
 from mm_ray.types import Arrays, Shapes
 
 

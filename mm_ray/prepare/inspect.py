@@ -11,12 +11,12 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
-from mm_ray.data.places import join, locate
 from mm_ray.data.reasons import FLAGS, REASONS
 from mm_ray.data.store import REJECTED, Settings, shards
 from mm_ray.data.store_reader import Header, is_finished, names_broken, read_clips, read_header
 from mm_ray.data.table import SPLITS
 from mm_ray.errors import bad_value
+from mm_ray.storage import join, locate
 
 COLUMNS = ("clip_id", "label", "group", "splits", "seconds", "flags", "source", "audio_frames", "video_frames")
 

@@ -11,9 +11,9 @@ from typing import Any
 import av
 import numpy as np
 
-from mm_ray.data.places import join, write_whole
 from mm_ray.data.store_reader import names_broken, read_columns
 from mm_ray.prepare.inspect import Contents
+from mm_ray.storage import join, write_whole
 
 PAGE = "inspect.html"
 NUM_SHOWN = 12

@@ -8,10 +8,10 @@ import pyarrow as pa
 from mm_ray.config import DataConfig
 from mm_ray.data.duplicates import duplicates
 from mm_ray.data.manifest import Clip, Manifest, Rejected, read_manifest
-from mm_ray.data.places import names_in
 from mm_ray.data.store import Settings, settings_of, shards
 from mm_ray.data.store_reader import read_columns, read_header
 from mm_ray.errors import UserError, bad_value
+from mm_ray.storage import names_in
 
 Numbered = tuple[int, Clip]
 """A clip and its position in the manifest."""

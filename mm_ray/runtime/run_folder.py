@@ -13,13 +13,13 @@ import yaml
 
 from mm_ray.config import ExperimentConfig
 from mm_ray.data.table import FeatureTable
-from mm_ray.disk import names_full_disk, write_text
 from mm_ray.errors import bad_value
 from mm_ray.fed.experiment import Tested
 from mm_ray.fed.loop import role_params
 from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.models.student import save_student
 from mm_ray.runtime.tensorboard import TrialWriter
+from mm_ray.storage import names_full_disk, write_text
 from mm_ray.types import RoundReport
 
 _LOCKS: dict[Path, int] = {}

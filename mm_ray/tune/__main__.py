@@ -11,9 +11,9 @@ import torch
 from mm_ray.cli import add_run_flags, experiment_parser, parse, run_main, value_of
 from mm_ray.errors import bad_value
 from mm_ray.fed.experiment import Tested, plan_experiment
-from mm_ray.fed.files import check_place
 from mm_ray.runtime.cluster import connect
 from mm_ray.runtime.run_folder import default_name, open_folder, phases_place
+from mm_ray.storage import check_place
 from mm_ray.train import load_with_progress
 from mm_ray.tune.budget import Interrupted, Limits, seconds_of
 from mm_ray.tune.choice import ranking

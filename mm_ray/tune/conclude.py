@@ -8,7 +8,6 @@ from typing import Any
 
 from mm_ray.config import with_overrides
 from mm_ray.data.table import FeatureTable
-from mm_ray.disk import write_text
 from mm_ray.errors import UserError
 from mm_ray.evaluate.metrics import recall
 from mm_ray.fed.executor import SerialExecutor
@@ -17,6 +16,7 @@ from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.runtime.drive import drive
 from mm_ray.runtime.progress import RunProgress
 from mm_ray.runtime.run_folder import RoundLog, config_yaml, write_results
+from mm_ray.storage import write_text
 from mm_ray.tune.board_images import write_images
 from mm_ray.tune.choice import ranking
 from mm_ray.tune.finals import Finals

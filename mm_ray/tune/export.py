@@ -6,12 +6,12 @@ from typing import Any
 import yaml
 
 from mm_ray.config import flatten, to_dict
-from mm_ray.disk import write_bytes, write_text
 from mm_ray.errors import bad_value
 from mm_ray.evaluate.metrics import recall
 from mm_ray.fed.experiment import Tested
 from mm_ray.models.onnx_file import write_onnx
 from mm_ray.models.student import load_student
+from mm_ray.storage import write_bytes, write_text
 
 ROLE_LABELS = {
     "student": "distilled student",

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from ray.tune.search.searcher import Searcher
 
-from mm_ray.disk import write_text
 from mm_ray.seeding import numpy_stream
+from mm_ray.storage import write_text
 from mm_ray.tune.budget import Budget, Interrupted, Limits, stops_on_signals
 from mm_ray.tune.choice import ranking
 from mm_ray.tune.search import StudySearch

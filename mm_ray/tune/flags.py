@@ -5,8 +5,8 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 
-from mm_ray.disk import read_object, write_text
 from mm_ray.errors import bad_value
+from mm_ray.storage import read_object, write_text
 from mm_ray.tune.schedulers import SCHEDULERS
 from mm_ray.tune.searchers import SEARCHERS
 

@@ -8,7 +8,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.storages.journal._file import get_lock_file
 from optuna.storages.journal._storage import JournalOperation
 
-from mm_ray.disk import append_lines
+from mm_ray.storage import append_lines
 
 STALE_LOCK_S = 5
 """A driver that was killed while it wrote leaves its lock; the next one waits so long before it takes it away."""

@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 from plotly.offline import get_plotlyjs
 
-from mm_ray.disk import write_text
+from mm_ray.storage import write_text
 from mm_ray.tune.report_curves import learning_curves
 from mm_ray.tune.report_gains import class_gains, pareto
 from mm_ray.tune.report_plots import WEIGHT, Figure, contour, history, importances, parallel, quietly, slices

@@ -7,9 +7,9 @@ from typing import Any
 
 from ray.tune import Callback
 
-from mm_ray.disk import append_lines, write_text
 from mm_ray.errors import UserError
 from mm_ray.runtime.tensorboard import TrialWriter
+from mm_ray.storage import append_lines, write_text
 from mm_ray.tune.live import LiveTable
 from mm_ray.tune.space import METRICS
 

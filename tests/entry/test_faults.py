@@ -13,7 +13,7 @@ import pytest
 from entry.process import Done, finish, run, start
 from fed.tiny import tiny_flags
 
-from mm_ray.disk import FULL
+from mm_ray.storage import FULL
 
 TRAIN = "mm_ray.train"
 FULL_DISK = """

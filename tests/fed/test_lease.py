@@ -10,14 +10,14 @@ import time
 import pytest
 
 from mm_ray.fed import lease as lease_module
-from mm_ray.fed.files import Files
 from mm_ray.fed.lease import Lease
+from mm_ray.storage import Storage
 
 HOLD = """
 import sys, time
-from mm_ray.fed.files import Files
+from mm_ray.storage import Storage
 from mm_ray.fed.lease import Lease
-with_lease = Lease(Files(sys.argv[1]), "k")
+with_lease = Lease(Storage(sys.argv[1]), "k")
 assert with_lease.try_take()
 with with_lease:
     print("held", flush=True)
@@ -27,7 +27,7 @@ with with_lease:
 
 @pytest.fixture
 def files(tmp_path):
-    return Files(str(tmp_path))
+    return Storage(str(tmp_path))
 
 
 @pytest.fixture

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mm_ray import storage
 from mm_ray.errors import UserError
-from mm_ray.fed.files import Files
 from mm_ray.fed.phase_store import PhaseStore, phase_key
+from mm_ray.storage import Storage
 from mm_ray.types import RoundReport, ServerState
 
 STATE = ServerState(
@@ -102,29 +103,29 @@ def test_files_that_are_still_written_are_not_seen(store):
 
 
 def test_a_write_shows_the_old_file_until_the_new_one_is_whole(tmp_path, monkeypatch):
-    files, put, seen = Files(str(tmp_path)), Files._put, []
+    files, put, seen = Storage(str(tmp_path)), storage._put, []
     files.write("k/a", b"old")
 
-    def slow_put(self, path, data):
-        put(self, path, data[:2])
+    def slow_put(filesystem, path, data):
+        put(filesystem, path, data[:2])
         seen.append((files.read("k/a"), files.list("k")))
-        put(self, path, data)
+        put(filesystem, path, data)
 
-    monkeypatch.setattr(Files, "_put", slow_put)
+    monkeypatch.setattr(storage, "_put", slow_put)
     files.write("k/a", b"new content")
     assert seen == [(b"old", ["a"])]
     assert files.read("k/a") == b"new content"
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
-    files, put = Files(str(tmp_path)), Files._put
+    files, put = Storage(str(tmp_path)), storage._put
     files.write("k/a", b"old")
 
-    def broken_put(self, path, data):
-        put(self, path, data[:1])
+    def broken_put(filesystem, path, data):
+        put(filesystem, path, data[:1])
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(Files, "_put", broken_put)
+    monkeypatch.setattr(storage, "_put", broken_put)
     with pytest.raises(
         UserError, match=r"k/a: no room left \(No space left on device\); make room, and the same command goes on"
     ):
@@ -149,7 +150,7 @@ def test_files_by_hand(store):
 
 def test_a_home_folder_is_expanded(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    Files("~/phases").write("a", b"1")
+    Storage("~/phases").write("a", b"1")
     assert Path(tmp_path, "phases", "a").read_bytes() == b"1"
 
 
@@ -165,7 +166,7 @@ def test_the_key_is_a_digest_of_the_content_in_any_order():
 
 
 def test_a_folder_that_another_makes_while_it_is_listed_is_no_error(tmp_path):
-    files = Files(str(tmp_path))
+    files = Storage(str(tmp_path))
     for number in range(500):
         begun = threading.Barrier(2)
         maker = threading.Thread(target=lambda name=str(number), at=begun: (at.wait(), (tmp_path / name).mkdir()))

@@ -6,10 +6,10 @@ import pytest
 from fed.tiny import Run
 from pyarrow import fs
 
+from mm_ray import storage
 from mm_ray.errors import StorageError
-from mm_ray.fed import files as files_module
-from mm_ray.fed.files import Files
 from mm_ray.fed.phase_store import PhaseStore
+from mm_ray.storage import Storage
 
 ROUNDS = {"phase1.rounds": 8, "phase2.rounds": 4}
 FOR_EVER = 10**9
@@ -29,6 +29,8 @@ class Flaky(fs.FileSystemHandler):
             raise OSError("the bucket is away")
         if name in ("get_file_info", "get_file_info_selector"):
             return self.inner.get_file_info
+        if name == "create_dir":
+            return lambda path, recursive: self.inner.create_dir(path, recursive=recursive)
         return getattr(self.inner, name)
 
     def get_type_name(self):
@@ -43,9 +45,9 @@ Flaky.__abstractmethods__ = frozenset()
 
 @pytest.fixture
 def flaky(tmp_path, monkeypatch):
-    """Makes every `Files` one on a flaky file system."""
+    """Makes every `Storage` one on a flaky file system."""
     handler = Flaky()
-    monkeypatch.setattr(files_module, "_open", lambda root: (fs.PyFileSystem(handler), root))
+    monkeypatch.setattr(storage, "_open_storage", lambda root: (fs.PyFileSystem(handler), root))
     (tmp_path / "phases").mkdir()
     return handler
 
@@ -53,7 +55,7 @@ def flaky(tmp_path, monkeypatch):
 def test_a_run_waits_for_storage_that_is_away_and_ends_in_the_same_bits(tmp_path, monkeypatch, caplog):
     calm = Run(tmp_path / "calm", ROUNDS)
     handler, outages = Flaky(), []
-    monkeypatch.setattr(files_module, "_open", lambda root: (fs.PyFileSystem(handler), root))
+    monkeypatch.setattr(storage, "_open_storage", lambda root: (fs.PyFileSystem(handler), root))
 
     def tell(report):
         if (report.phase, report.round) in {("phase1/unimodal", 2), ("phase2/distill", 2)}:
@@ -65,16 +67,16 @@ def test_a_run_waits_for_storage_that_is_away_and_ends_in_the_same_bits(tmp_path
     hunted = Run(tmp_path / "phases", ROUNDS, tell=tell)
     assert (len(outages), handler.failing) == (2, 0)
     assert hunted.bits() == calm.bits()
-    warnings = [record.getMessage() for record in caplog.records if record.name == files_module.__name__]
+    warnings = [record.getMessage() for record in caplog.records if record.name == storage.__name__]
     assert len(warnings) == 2, "one line an outage"
     assert "does not answer (the bucket is away); waiting up to 120 s" in warnings[0]
 
 
 def test_storage_that_stays_away_ends_the_run_in_one_line(tmp_path, flaky, monkeypatch):
-    files = Files(str(tmp_path / "phases"))
+    files = Storage(str(tmp_path / "phases"))
     files.write("a", b"old")
     flaky.failing = FOR_EVER
-    monkeypatch.setattr(files_module, "PATIENCE_S", 0.4)
+    monkeypatch.setattr(storage, "PATIENCE_S", 0.4)
     started = time.monotonic()
     with pytest.raises(StorageError, match=r"phases/a: does not answer \(the bucket is away\); try again when it does"):
         files.write("a", b"new")

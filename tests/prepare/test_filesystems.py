@@ -5,8 +5,8 @@ from media_files import tone, write_film, write_wav
 
 from mm_ray.config import DataConfig
 from mm_ray.data.load import load_data
-from mm_ray.data.places import locate, names_in
 from mm_ray.prepare.__main__ import main
+from mm_ray.storage import locate, names_in
 
 
 @pytest.fixture

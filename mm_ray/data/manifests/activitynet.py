@@ -14,8 +14,8 @@ from typing import Any
 from mm_ray.config import DataConfig
 from mm_ray.data.listing import annotation, files_below, hold_out, stem, wanted_classes
 from mm_ray.data.manifest import Clip, Manifest, Rejected
-from mm_ray.data.places import read_bytes
 from mm_ray.errors import UserError
+from mm_ray.storage import read_bytes
 
 Segment = tuple[str, int, dict[str, Any]]
 """A video's id, the position of the annotation in it, and the annotation."""

@@ -13,8 +13,8 @@ from collections import defaultdict
 from mm_ray.config import DataConfig
 from mm_ray.data.listing import SPLIT_NAMES, annotation, hold_out, wanted_classes
 from mm_ray.data.manifest import Clip, Manifest, Rejected
-from mm_ray.data.places import read_text
 from mm_ray.errors import UserError
+from mm_ray.storage import read_text
 
 Row = dict[str, str]
 SURPLUS = ""

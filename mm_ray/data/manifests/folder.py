@@ -10,8 +10,8 @@ from collections import defaultdict
 from mm_ray.config import DataConfig
 from mm_ray.data.listing import SPLIT_NAMES, files_below, hold_out, wanted_classes
 from mm_ray.data.manifest import Clip, Manifest, Rejected
-from mm_ray.data.places import leaves_root
 from mm_ray.errors import bad_value
+from mm_ray.storage import leaves_root
 
 
 def read(data: DataConfig) -> Manifest:

@@ -12,9 +12,9 @@ from mm_ray.config import DataConfig
 from mm_ray.data.listing import annotation, hold_out, wanted_classes
 from mm_ray.data.manifest import Clip, Manifest
 from mm_ray.data.media import open_media
-from mm_ray.data.places import is_folder, join, read_text
 from mm_ray.data.reasons import BadMedia
 from mm_ray.errors import bad_value
+from mm_ray.storage import is_folder, join, read_text
 
 NUM_FOLDS, NUM_CLASSES, CLASSES_WITH_SOUND, CLIPS_WITH_SOUND = 3, 101, 51, 6837
 _LOOKS = 5

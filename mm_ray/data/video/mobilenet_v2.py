@@ -15,9 +15,9 @@ import torch
 from torch.nn import functional
 
 from mm_ray.config import DataConfig, FeatureConfig
-from mm_ray.data.places import read_bytes, size_of
 from mm_ray.data.sight import Size
 from mm_ray.errors import UserError, bad_value, in_one_line
+from mm_ray.storage import read_bytes, size_of
 
 WEIGHTS_URL = "https://download.pytorch.org/models/mobilenet_v2-b0353104.pth"
 """torchvision's IMAGENET1K_V1, which `pretrained=True` used to mean."""
