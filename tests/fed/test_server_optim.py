@@ -10,7 +10,9 @@ from fed.tiny import Run, tiny_plan
 
 from mm_ray.config import ServerConfig
 from mm_ray.errors import UserError
-from mm_ray.fed.server_optim import server_memory, server_settings, server_step
+from mm_ray.fed.loop import role_params
+from mm_ray.fed.phase import Role
+from mm_ray.fed.server_optim import averaged, evaluated, server_memory, server_settings, server_step
 from mm_ray.types import ClientUpdate, ServerState, sent_to_clients
 
 START = {"a": np.array([10, 20], np.float32)}
@@ -31,9 +33,9 @@ def steps(server, *totals):
 
 
 def test_fedavg_moves_by_the_mean_and_remembers_nothing():
-    after = steps(ServerConfig(), TOTAL)
+    after = steps(ServerConfig(optimizer="fedavg"), TOTAL)
     assert {name: array.tolist() for name, array in after.items()} == {"a": [14, 21]}
-    assert steps(ServerConfig(lr=0.5), TOTAL)["a"].tolist() == [12, 20.5]
+    assert steps(ServerConfig(optimizer="fedavg", lr=0.5), TOTAL)["a"].tolist() == [12, 20.5]
 
 
 def test_sgd_adds_momentum():
@@ -84,7 +86,7 @@ def test_adam_is_torch_s_without_its_bias_correction():
 
 
 def test_a_part_that_nobody_held_stays_with_its_memory():
-    phase = tiny_plan({"phase1.server.optimizer": "adam"}).method.phases[0]
+    phase = tiny_plan({"phase1.server.optimizer": "adam", "phase1.server.average": 0.0}).method.phases[0]
     state = ServerState({"b": START["a"], **START, **server_memory(phase.server, {"b": START["a"], **START})})
     after = phase.server_update(state, TOTAL).tensors
     moved = {name for name, array in state.tensors.items() if array.tobytes() != after[name].tobytes()}
@@ -94,13 +96,14 @@ def test_a_part_that_nobody_held_stays_with_its_memory():
 @pytest.mark.parametrize(
     ("server", "expected"),
     [
-        (ServerConfig(), {}),
-        (ServerConfig(lr=1.0, momentum=0.5), {}),
-        (ServerConfig(lr=0.5), {"server": {"optimizer": "fedavg", "lr": 0.5}}),
-        (ServerConfig(optimizer="sgd", tau=9.0), {"server": {"optimizer": "sgd", "lr": 1.0, "momentum": 0.9}}),
+        (ServerConfig(), {"server": {"optimizer": "sgd", "lr": 1.0, "momentum": 0.5, "average": 0.8}}),
+        (ServerConfig(optimizer="fedavg", average=0.0), {}),
+        (ServerConfig(optimizer="fedavg", average=0.0, lr=1.0, momentum=0.1), {}),
+        (ServerConfig(optimizer="fedavg", average=0.0, lr=0.5), {"server": {"optimizer": "fedavg", "lr": 0.5}}),
+        (ServerConfig(tau=9.0, average=0.0), {"server": {"optimizer": "sgd", "lr": 1.0, "momentum": 0.5}}),
         (
-            ServerConfig(optimizer="yogi"),
-            {"server": {"optimizer": "yogi", "lr": 0.01, "momentum": 0.9, "beta2": 0.99, "tau": 0.001}},
+            ServerConfig(optimizer="yogi", average=0.0),
+            {"server": {"optimizer": "yogi", "lr": 0.01, "momentum": 0.5, "beta2": 0.99, "tau": 0.001}},
         ),
     ],
 )
@@ -115,16 +118,39 @@ def test_a_server_that_cannot_move_is_refused(field, value):
 
 
 def test_memory_stays_with_the_server_and_crosses_rounds(tmp_path):
-    run = Run(tmp_path / "one", {"phase1.server.optimizer": "yogi", "phase2.server.optimizer": "sgd"})
+    run = Run(tmp_path / "one", {"phase1.server.optimizer": "yogi"})
     state = run.store.load(run.keys["phase2/distill"], 3)
     assert {name for name in state.tensors if name.startswith("server/")} == {
-        "server/momentum/audio.encoder",
-        "server/momentum/audio.head",
+        f"server/{what}/audio.{part}" for what in ("average", "momentum") for part in ("encoder", "head")
     }
     assert set(sent_to_clients(state)) == {"audio.encoder", "audio.head"}
     for rounds in (1, 3):  # one round first, then on from there
-        again = Run(
-            tmp_path / "two",
-            {"phase1.server.optimizer": "yogi", "phase2.server.optimizer": "sgd", "phase2.rounds": rounds},
-        )
+        again = Run(tmp_path / "two", {"phase1.server.optimizer": "yogi", "phase2.rounds": rounds})
     assert again.bits() == run.bits()
+
+
+def test_the_average_over_rounds_by_hand():
+    server, tensors, seen = ServerConfig(average=0.5), {"a": np.array([8.0], np.float32)}, []
+    for rounds, value in enumerate((19.0, 31.0, 10.0), 1):
+        moved = {"a": np.array([value], np.float32)}
+        tensors = tensors | moved | averaged(server, tensors, moved, ["a"], rounds)
+        seen.append(float(evaluated(tensors)["a"][0]))
+    # decays (1 + r) / (10 + r), at most 0.5: 2/11, 3/12, 4/13
+    first = 2 / 11 * 8 + 9 / 11 * 19
+    second = 0.25 * first + 0.75 * 31
+    assert seen == pytest.approx([first, second, 4 / 13 * second + 9 / 13 * 10], rel=1e-6)
+    late = averaged(server, tensors, {"a": np.array([0.0], np.float32)}, ["a"], 100)
+    assert late["server/average/a"][0] == pytest.approx(seen[-1] / 2)
+    assert tensors["a"][0] == 10  # what clients get
+
+
+def test_the_average_is_evaluated_and_handed_on_and_never_sent(tmp_path):
+    run = Run(tmp_path, {"phase1.server.average": 0.8})
+    outcome = run.finished.outcomes["phase1/unimodal"]
+    state = run.store.load(outcome.key, outcome.best_round("audio"))
+    handed = role_params(Role("phase1/unimodal", "audio"), run.finished.outcomes, run.store)
+    for part, array in handed.items():
+        assert array.tobytes() == state.tensors[f"server/average/{part}"].tobytes()
+        assert array.tobytes() != state.tensors[part].tobytes()
+    assert not any("average" in name for name in sent_to_clients(state))
+    assert state.meta["rounds"] == outcome.best_round("audio")
