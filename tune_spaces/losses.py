@@ -11,10 +11,10 @@ import optuna
 OBJECTIVES: dict[str, str] = {"dev/audio_top1": "max"}
 
 _DEFAULT: dict[str, Any] = {
-    "phase2.loss_weight": 0.5,
+    "phase2.loss_weight": 0.9,
     "phase2.loss": "kd",
     "phase2.loss@feature": "none",
-    "phase2.temperature": 4.0,
+    "phase2.temperature": 2.0,
 }
 
 ENQUEUED: list[dict[str, Any]] = [

@@ -1,4 +1,4 @@
-"""Search how clients and server step, the same way in both phases: FedAvg, FedOpt, FedProx, SCAFFOLD and their rates.
+"""Search how clients and server step, the same way in both phases: FedAvg, FedOpt, FedProx, SCAFFOLD, local Adam, their rates.
 
 Use it when training itself is slow or swings from round to round. Every trial pays for a phase 1 of its own, so give it rounds
 sparingly (`--phase1.rounds 30`) and a scheduler (`--scheduler asha`). A trial counts only if its student is not below its own
@@ -13,11 +13,13 @@ OBJECTIVES: dict[str, str] = {"dev/audio_top1": "max"}
 AT_LEAST: dict[str, float] = {"dev/gain_top1": 0.0}
 
 _DEFAULT: dict[str, Any] = {
-    "phase1.local.lr": 0.03,
-    "phase2.local.lr": 0.03,
-    "phase1.server.optimizer": "fedavg",
+    "phase1.local.lr": 0.05,
+    "phase2.local.lr": 0.05,
+    "phase1.server.optimizer": "sgd",
+    "phase1.server.lr@sgd": 1.0,
+    "phase1.server.momentum": 0.5,
     "phase1.local.scaffold@client": "plain",
-    "phase2.loss_weight": 0.5,
+    "phase2.loss_weight": 0.9,
 }
 
 ENQUEUED: list[dict[str, Any]] = [
@@ -48,7 +50,9 @@ def _server(trial: optuna.Trial) -> dict[str, Any]:
 
 
 def _client(trial: optuna.Trial) -> dict[str, Any]:
-    kind = trial.suggest_categorical("phase1.local.scaffold@client", ["plain", "prox", "scaffold"])
+    kind = trial.suggest_categorical("phase1.local.scaffold@client", ["plain", "prox", "scaffold", "adam"])
+    if kind == "adam":  # other rates than SGD's, the same in both phases
+        return {"local.optimizer": "adam", "local.lr": trial.suggest_float("phase1.local.lr@adam", 3e-4, 1e-2, log=True)}
     mu = trial.suggest_float("phase1.local.prox_mu", 1e-3, 1.0, log=True) if kind == "prox" else 0.0
     return {"local.scaffold": kind == "scaffold", "local.prox_mu": mu}
 

@@ -15,8 +15,8 @@ AT_LEAST: dict[str, float] = {"dev/gain_top1": 0.0}
 _DEFAULT: dict[str, Any] = {
     "phase1.rounds": 60,
     "phase2.rounds": 20,
-    "phase2.temperature": 4.0,
-    "phase2.loss_weight": 0.5,
+    "phase2.temperature": 2.0,
+    "phase2.loss_weight": 0.9,
     "clients.sample_frac": 0.3,
 }
 

@@ -14,12 +14,12 @@ AT_LEAST: dict[str, float] = {"dev/gain_top1": 0.0}
 
 _DEFAULT: dict[str, Any] = {
     "phase1.rounds": 60,
-    "phase1.local.lr": 0.03,
-    "phase2.temperature": 4.0,
-    "phase2.loss_weight": 0.5,
-    "phase2.rounds": 20,
+    "phase1.local.lr": 0.05,
+    "phase2.temperature": 2.0,
+    "phase2.loss_weight": 0.9,
+    "phase2.rounds": 30,
     "phase2.student_init": "phase1",
-    "phase2.local.lr": 0.03,
+    "phase2.local.lr": 0.05,
 }
 
 ENQUEUED: list[dict[str, Any]] = [
