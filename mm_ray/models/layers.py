@@ -2,8 +2,9 @@
 
 Shapes: B batch, T audio frames, F audio bins, S video frames, D video features, H hidden, A attention heads, C classes.
 
-Padding never leaks: what lies behind a clip's length is set to zero after every layer, so a clip's output does not depend
-on what it is batched with. Dropout draws from the generator it is given; without one it is off (evaluation).
+Padding never leaks: what lies behind a clip's length is set to zero before the first layer and after every layer, so a clip's
+output does not depend on what it is batched with or padded with. A clip of length 0 is one step of zeros. Dropout
+draws from the generator it is given; without one it is off (evaluation).
 """
 
 import itertools
@@ -28,6 +29,12 @@ def length_mask(lengths_B: Tensor, num_steps: int) -> Tensor:
     return (torch.arange(num_steps, device=lengths_B.device)[None] < lengths_B[:, None]).float()
 
 
+def within(values_BTX: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+    """The values with zeros behind each clip's length, whatever lay there (NaN too), and the lengths, at least 1."""
+    mask_BT = length_mask(lengths_B, values_BTX.shape[1])
+    return values_BTX.masked_fill(mask_BT[..., None] == 0, 0.0), lengths_B.clamp_min(1)
+
+
 class AudioEncoder(nn.Module):
     """Three times Conv1d(k=5)-ReLU-MaxPool(2)-dropout, then a GRU: (B, T, F) -> (B, T/8, H)."""
 
@@ -40,6 +47,7 @@ class AudioEncoder(nn.Module):
 
     def forward(self, audio_BTF: Tensor, lengths_B: Tensor, generator: torch.Generator | None = None) -> Sequence:
         """Encode; a clip of t frames gets ceil(t/8) steps."""
+        audio_BTF, lengths_B = within(audio_BTF, lengths_B)
         x_BFT = audio_BTF.transpose(1, 2)
         for conv in self.convs:
             mask_BT = length_mask(lengths_B, x_BFT.shape[2])
@@ -62,6 +70,7 @@ class VideoEncoder(nn.Module):
 
     def forward(self, video_BSD: Tensor, lengths_B: Tensor, generator: torch.Generator | None = None) -> Sequence:
         """Encode; every frame is a step."""
+        video_BSD, lengths_B = within(video_BSD, lengths_B)
         values_BSH, _ = self.gru(dropout(video_BSD, self.dropout_probability, generator))
         return Sequence(values_BSH, length_mask(lengths_B, values_BSH.shape[1]))
 

@@ -19,7 +19,8 @@ EXAMPLE_FRAMES = 40
 def write_onnx(student: Student, path: Path) -> None:
     """Write the student's network: `audio` (B, T, F) float32 and `lengths` (B,) int64 in, `logits` (B, C) float32 out.
 
-    B and T are free; what lies behind a clip's length does not matter. The label names and the feature settings are in the
+    B and T are free, T at least 1; what lies behind a clip's length does not matter, and a length of 0 gives the logits of one
+    frame of zeros. The label names and the feature settings are in the
     file's metadata (`class_names`, `features`), as JSON.
     """
     import onnx  # two seconds, which only an export waits for

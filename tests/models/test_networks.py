@@ -79,6 +79,14 @@ def test_padding_longer_changes_nothing(name, pooling, extra):
     torch.testing.assert_close(logits(flat, batch_of(some, extra)), logits(flat, batch_of(some)), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize(("name", "pooling"), CASES)
+def test_what_lies_in_the_padding_changes_no_bit(name, pooling):
+    flat, some = make(name, pooling), clips([(17, 2), (3, 1)])
+    expected = logits(flat, batch_of(some, 5))
+    for garbage in (-4.0, 1e30, torch.nan, torch.inf):
+        assert logits(flat, batch_of(some, 5, garbage)).equal(expected)
+
+
 def test_an_audio_clip_of_t_frames_gets_a_step_for_each_begun_eight():
     encoder = make("audio").network.parts["audio_encoder"]
     for frames in (1, 7, 8, 9, 16, 17):

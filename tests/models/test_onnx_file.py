@@ -28,12 +28,11 @@ def student(request, tmp_path):
 
 @pytest.mark.parametrize("lengths", [[40, 20], [1], [173, 16, 90]])
 def test_onnx_runtime_gives_the_same_logits(student, tmp_path, lengths):
-    write_onnx(student, tmp_path / "student.onnx")
-    session = onnxruntime.InferenceSession(str(tmp_path / "student.onnx"))
+    session = session_of(student, tmp_path)
     rng = np.random.default_rng(1)
     audio_BTF = rng.standard_normal((len(lengths), max(lengths), SHAPES.audio_bins)).astype(np.float32)
     lengths_B = np.array(lengths)
-    (logits_BC,) = session.run(None, {"audio": audio_BTF, "lengths": lengths_B})
+    logits_BC = logits_of(session, audio_BTF, lengths)
     batch = Batch(torch.from_numpy(audio_BTF), torch.from_numpy(lengths_B), None, None, torch.zeros(1), np.zeros(1, int))
     with torch.inference_mode():
         expected_BC = student.network(batch).logits_BC.numpy()
@@ -41,8 +40,49 @@ def test_onnx_runtime_gives_the_same_logits(student, tmp_path, lengths):
     np.testing.assert_allclose(logits_BC, expected_BC, atol=1e-5)
 
 
+def session_of(student, folder):
+    write_onnx(student, folder / "student.onnx")
+    return onnxruntime.InferenceSession(str(folder / "student.onnx"))
+
+
+def logits_of(session, audio_BTF, lengths):
+    return session.run(None, {"audio": audio_BTF, "lengths": np.array(lengths)})[0]
+
+
+GARBAGE = {
+    "ones": lambda rng, shape: np.ones(shape),
+    "noise": lambda rng, shape: 100 * rng.standard_normal(shape),
+    "nan": lambda rng, shape: np.full(shape, np.nan),
+    "inf": lambda rng, shape: np.full(shape, -np.inf),
+}
+
+
+@pytest.mark.parametrize("lengths", [[20, 40, 1], [39, 7, 0]])
+@pytest.mark.parametrize("garbage", GARBAGE)
+def test_what_lies_behind_the_lengths_moves_no_bit(student, tmp_path, garbage, lengths):
+    rng = np.random.default_rng(2)
+    padded_BTF = rng.standard_normal((3, 40, SHAPES.audio_bins)).astype(np.float32)
+    filled_BTF = padded_BTF.copy()
+    for clip, length in enumerate(lengths):
+        padded_BTF[clip, length:] = 0
+        filled_BTF[clip, length:] = GARBAGE[garbage](rng, filled_BTF[clip, length:].shape)
+    session = session_of(student, tmp_path)
+    expected_BC = logits_of(session, padded_BTF, lengths)
+    assert logits_of(session, filled_BTF, lengths).tobytes() == expected_BC.tobytes()
+    for clip, length in enumerate(lengths):
+        alone_BTF = padded_BTF[clip : clip + 1, : max(length, 1)]
+        np.testing.assert_allclose(logits_of(session, alone_BTF, [length])[0], expected_BC[clip], atol=1e-5)
+
+
+def test_a_clip_of_length_0_is_one_frame_of_zeros(student, tmp_path):
+    session = session_of(student, tmp_path)
+    noise_BTF = np.ones((1, 9, SHAPES.audio_bins), np.float32)
+    nothing_BC, silence_BC = logits_of(session, noise_BTF, [0]), logits_of(session, 0 * noise_BTF, [1])
+    assert np.isfinite(nothing_BC).all()
+    assert nothing_BC.tobytes() == silence_BC.tobytes()
+
+
 def test_the_file_says_what_it_needs(student, tmp_path):
-    write_onnx(student, tmp_path / "student.onnx")
-    notes = onnxruntime.InferenceSession(str(tmp_path / "student.onnx")).get_modelmeta().custom_metadata_map
+    notes = session_of(student, tmp_path).get_modelmeta().custom_metadata_map
     assert json.loads(notes["class_names"]) == [*NAMES]
     assert json.loads(notes["features"]) == asdict(student.features)
