@@ -8,7 +8,7 @@ depends on its chunk alone: not on actors, and not on what ran before.
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -34,6 +34,22 @@ STACK_VALUES = {"cpu": 2_000_000, "cuda": 500_000_000}
 STACK_PARAMETERS = 20_000_000
 """A stack's copies hold at most so many parameters in all; with gradients, momentum and start they take 16 bytes each."""
 MOST_CLIENTS = 64
+
+
+class _Joined(NamedTuple):
+    """What the loss of several clients' batches of equal size was taken of, one client after the other."""
+
+    members: list[int]
+    size: int
+    output: Output
+    clips: Batch
+
+    def of(self, member: int) -> tuple[Output, Batch]:
+        """One client's own share."""
+        start = self.members.index(member) * self.size
+        own = slice(start, start + self.size)
+        batch = self.clips._replace(labels_B=self.clips.labels_B[own], indices_B=self.clips.indices_B[own])
+        return Output(self.output.logits_BC[own], self.output.features_BH[own]), batch
 
 
 class Stack:
@@ -69,6 +85,7 @@ class Stack:
         self._params, self._grads = self._net.params[: len(clients)], self._net.grads[: len(clients)]
         self._start, self._optimizer = self._params.clone(), LocalOptimizer(self._params, local, context.round)
         self._losses_K = torch.zeros(len(clients), device=self._params.device)
+        self._joined: list[_Joined] = []
         self._controls = [ControlVariate(self._net.copy(i), context, c) for i, c in enumerate(self._clients) if local.scaffold]
 
     def train(self, loss: ClientLoss, joins: bool) -> list[ClientUpdate]:
@@ -88,16 +105,34 @@ class Stack:
             dropout = StackedDropout(self._dropout[:active], self._net.model.dropout, batch.rows_K)
             self._backward(self._net.forward(batch, dropout), batch, loss, joins)
             self._move(active)
+        self._add_joined_losses(loss)
         return self._updates()
 
     def _backward(self, output: Output, batch: StackedBatch, loss: ClientLoss, joins: bool) -> None:
         total = output.logits_BC.new_zeros(())
         for members in _alike(self._clients[: len(batch.rows_K)], batch.rows_K, joins):
             size = batch.rows_K[members[0]]
-            joined = loss(*_select(output, batch, members, size), self._clients[members[0]])
-            total = total + len(members) * joined
-            self._losses_K[members] += size * joined.detach()
+            chosen, clips = _select(output, batch, members, size)
+            mean = loss(chosen, clips, self._clients[members[0]])
+            total = total + len(members) * mean
+            if len(members) == 1:
+                self._losses_K[members] += size * mean.detach()
+            else:  # clones: a GPU writes its next batch over these
+                copied = Output(chosen.logits_BC.detach().clone(), chosen.features_BH.detach().clone())
+                self._joined.append(_Joined(members, size, copied, clips))
         self._net.backward(total, len(batch.rows_K))
+
+    @torch.no_grad()
+    def _add_joined_losses(self, loss: ClientLoss) -> None:
+        """Each client's own loss, once over all that it shared a mean with: one that diverged is alone with its NaN."""
+        for i, client in enumerate(self._clients):
+            shares = [joined.of(i) for joined in self._joined if i in joined.members]
+            if shares:
+                output = Output(*(torch.cat(values) for values in zip(*(output[:2] for output, _ in shares), strict=True)))
+                labels_B = torch.cat([clips.labels_B for _, clips in shares])
+                indices_B = np.concatenate([clips.indices_B for _, clips in shares])
+                clips = Batch(None, None, None, None, labels_B, indices_B)
+                self._losses_K[i] += len(indices_B) * loss(output, clips, client)
 
     @torch.no_grad()
     def _move(self, active: int) -> None:
