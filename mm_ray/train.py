@@ -123,6 +123,8 @@ def print_result(folder: Path) -> None:
         f"\nbest round {result['best_round']}; {result['rounds_computed']} rounds computed, "
         f"{result['rounds_reused']} taken from the phase store, {result['seconds']:.1f} s"
     )
+    for line in result.get("refused", []):
+        print(f"warning: {line}")
     if "student" in result["test"]:
         print(f"student:     {folder / 'student.safetensors'}")
     print(f"tensorboard --logdir {folder / 'tensorboard'}")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from mm_ray.fed.scoring import predicted
 from mm_ray.types import UNLABELLED, ClientData, RoundReport
 
 CLIPS, LABELLED, AGREEING, ENTROPY = "teacher/clips", "teacher/labelled", "teacher/agreeing", "teacher/entropy"
@@ -70,7 +71,7 @@ def counts(logits_NC: np.ndarray, client: ClientData) -> dict[str, float]:
     return {
         CLIPS: float(client.num_clips),
         LABELLED: float(labelled_N.sum()),
-        AGREEING: float((logits_NC.argmax(1) == client.labels).sum()),
+        AGREEING: float((predicted(logits_NC, client.labels) == client.labels).sum()),
         ENTROPY: float(mean_entropy(logits_NC) * client.num_clips),
     }
 

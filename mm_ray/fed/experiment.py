@@ -20,6 +20,7 @@ from mm_ray.fed.loop import Outcomes, role_params, run
 from mm_ray.fed.method import Method, find_method
 from mm_ray.fed.phase import Role
 from mm_ray.fed.phase_store import PhaseStore
+from mm_ray.fed.received import refusals
 from mm_ray.fed.scoring import confusion_on
 from mm_ray.models.flat import named_tensors
 from mm_ray.types import RoundReport
@@ -176,4 +177,5 @@ def _result(
         "bytes_down": sum(report.bytes_down for report in reports),
         "params_digest": params_digest(finished, main, store),
         **privacy_of(plan.method.phases, plan.federation),
+        **({"refused": lines} if (lines := refusals(reports)) else {}),
     }

@@ -6,12 +6,16 @@ client and the reason.
 """
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 
 from mm_ray.config import ServerConfig
 from mm_ray.fed.apart import MEAN, kept_apart
-from mm_ray.types import Arrays, ClientUpdate
+from mm_ray.types import Arrays, ClientUpdate, RoundReport
+
+MOST_NAMED = 3
+"""Clients that a line of `refusals` names."""
 
 
 def received(server: ServerConfig, params: Arrays, client: int, update: ClientUpdate) -> ClientUpdate:
@@ -81,3 +85,22 @@ def counted_once(update: ClientUpdate) -> ClientUpdate:
     """The update with weight 1 and without its training loss: what differential privacy bounds is one client's whole say."""
     sums = {name: update.mean(name) if name in update.weights else array for name, array in update.sums.items()}
     return ClientUpdate(dict.fromkeys(update.weights, 1.0), sums, {})
+
+
+def refusals(reports: Iterable[RoundReport]) -> list[str]:
+    """For people: a line for each phase in which clients were left out, with in how many rounds, who, and the last reason."""
+    by_phase: dict[str, list[RoundReport]] = {}
+    for report in reports:
+        by_phase.setdefault(report.phase, []).append(report)
+    return [_refusal(phase, rounds) for phase, rounds in by_phase.items() if any(report.refused for report in rounds)]
+
+
+def _refusal(phase: str, rounds: list[RoundReport]) -> str:
+    affected = [report.refused for report in rounds if report.refused]
+    reasons = {client: reason for refused in affected for client, reason in refused.items()}
+    times = {client: sum(client in refused for refused in affected) for client in reasons}
+    worst = sorted(times, key=lambda client: (-times[client], int(client)))
+    named = [f"client {client}, {times[client]} times ({reasons[client]})" for client in worst[:MOST_NAMED]]
+    named += [f"{len(worst) - MOST_NAMED} more clients"] if len(worst) > MOST_NAMED else []
+    where = f"each of {len(rounds)} rounds" if len(affected) == len(rounds) else f"{len(affected)} of {len(rounds)} rounds"
+    return f"{phase}: updates were left out in {where}: {', '.join(named)}"

@@ -23,6 +23,12 @@ BATCH_FRAMES = 32_000
 MOST_CLIPS = 128
 
 
+def predicted(logits_BC: np.ndarray, labels_B: np.ndarray) -> np.ndarray:
+    """The class of each clip; where a logit is not finite the class after the clip's own, so that it counts as wrong."""
+    wrong_B = (labels_B + 1) % logits_BC.shape[1]
+    return np.where(np.isfinite(logits_BC).all(1), logits_BC.argmax(1), wrong_B)
+
+
 def batches_of(split: str, network: str, table: FeatureTable) -> list[np.ndarray]:
     """Rows of the clips of a split that have the modalities which the network reads, in batches of clips of like length."""
     rows = table.rows(split)
@@ -44,7 +50,8 @@ def confusion_of(
     with torch.inference_mode():
         for rows in batches:
             logits_BC = net.network(gather(table, rows, READS[network], net.params.device)).logits_BC
-            total += confusion_matrix(table.labels_N[rows], logits_BC.argmax(1).cpu().numpy(), len(total))
+            labels_B = table.labels_N[rows]
+            total += confusion_matrix(labels_B, predicted(logits_BC.cpu().numpy(), labels_B), len(total))
     return total
 
 

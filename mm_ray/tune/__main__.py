@@ -86,6 +86,8 @@ def _print_best(study: Study, best: dict[str, Any], tested: Tested) -> None:
     for role, label in ROLE_LABELS.items():
         if role in test:
             print(f"  {label:<26} {test[role]['top1']:.3f}")
+    for line in tested.result.get("refused", []):
+        print(f"warning: {line}")
     print(f"best configuration:  {study.folder / 'best.yaml'}")
     print(f"report:              {study.folder / 'report.html'}")
     print(f"tensorboard --logdir {study.folder / 'tensorboard'}")

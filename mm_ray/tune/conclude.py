@@ -83,6 +83,7 @@ def _headline(study: Study, row: dict[str, Any], tested: Tested, finals: Finals 
         "control": result["dev"]["control"]["top1"],
         "phase1": result["dev"].get("phase1_audio", {}).get("top1"),
         "test": result["test"],
+        "refused": result.get("refused", []),
         "finals": finals.words() if finals else [],
         "classes": tested.finished.plan.federation.table.class_names,
         "recall": {name: recall(confusion_CC) for name, confusion_CC in tested.confusions.items()},

@@ -86,6 +86,7 @@ def _headline(path: Path, study: optuna.Study, trials: Sequence[Row], best: Row,
         f"<p>{_counts(trials)} Scores are <code>{_text(metric)}</code> at each trial's best round.</p>"
         f'<div class="cards">{"".join(_card(*figure) for figure in figures)}</div>'
         f"{_test(best.get('test', {}))}"
+        f"{_refused(best.get('refused', []))}"
         f"{_finals(best.get('finals', []))}"
         f"<h2>Best configuration</h2>{_params(best['params'])}<h3>Retrain it</h3><pre>{_text(command)}</pre>"
     )
@@ -102,6 +103,10 @@ TEST_LABELS = {
 def _test(test: Mapping[str, Mapping[str, float]]) -> str:
     cards = "".join(_card(label, test[role]["top1"]) for role, label in TEST_LABELS.items() if role in test)
     return f'<h3>On the test set, once, top-1</h3><div class="cards">{cards}</div>' if cards else ""
+
+
+def _refused(lines: Sequence[str]) -> str:
+    return "".join(f'<p class="note">Warning, best trial: {_text(line)}</p>' for line in lines)
 
 
 def _finals(words: Sequence[str]) -> str:

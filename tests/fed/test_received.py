@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from mm_ray.config import ServerConfig
 from mm_ray.fed.phase_store import PhaseStore
-from mm_ray.fed.received import clipped, norm_of, objection_to, received
-from mm_ray.types import ClientUpdate
+from mm_ray.fed.received import clipped, norm_of, objection_to, received, refusals
+from mm_ray.fed.scoring import confusion_of, predicted
+from mm_ray.types import ClientUpdate, RoundReport
 
 SENT = {"a": np.zeros(2, np.float32), "b": np.zeros(1, np.float32)}
 ALL = {"clients.sample_frac": 1.0}
@@ -80,6 +81,8 @@ def test_a_bad_client_is_named_in_the_report_and_leaves_no_trace(tmp_path, attac
         assert json.loads(json.dumps(report.to_json()))["refused"] == {"2": reason}
     assert all(np.isfinite(a).all() for a in run.store.load(run.keys[phase.name], hit[-1].round).tensors.values())
     assert all(not report.refused for report in run.reports if report.phase != phase.name)
+    (line,) = run.result["refused"]
+    assert line.startswith(f"{phase.name}: updates were left out in each of {len(hit)} rounds: client 2, {len(hit)} times (")
     stored = PhaseStore(str(tmp_path)).reports(run.keys[phase.name], hit[-1].round)
     assert [report.refused for report in stored] == [report.refused for report in hit]
 
@@ -100,6 +103,36 @@ def test_a_round_in_which_all_are_refused_leaves_the_model(tmp_path):
     before = phase.init(run.plan.federation, {})
     after = run.store.load(run.keys[phase.name], phase.rounds)
     assert all(np.array_equal(before.tensors[part], after.tensors[part]) for part in before.tensors)
+
+
+def reports_of(*refused):
+    return [RoundReport("one", i, {}, 2, 0.0, 0, 0, refused=by_client) for i, by_client in enumerate(refused, 1)]
+
+
+def test_what_was_refused_is_said_in_a_line_a_phase():
+    assert refusals(reports_of({}, {})) == []
+    some = reports_of({"12": "a: not finite"}, {}, {"12": "norm 7", "3": "norm 9"})
+    words = "client 12, 2 times (norm 7), client 3, 1 times (norm 9)"
+    assert refusals(some) == [f"one: updates were left out in 2 of 3 rounds: {words}"]
+    (line,) = refusals(reports_of({str(i): "norm 9" for i in range(5)}))
+    assert line.startswith("one: updates were left out in each of 1 rounds: client 0, 1 times (norm 9), client 1")
+    assert line.endswith("client 2, 1 times (norm 9), 2 more clients")
+
+
+def test_logits_that_are_not_finite_count_as_wrong_and_not_as_class_0():
+    logits_BC = np.array([[np.nan] * 3, [np.nan] * 3, [0, np.inf, 0], [0, 2, 1], [1, np.nan, 0]])
+    labels_B = np.array([0, 2, 1, 1, 0])
+    assert predicted(logits_BC, labels_B).tolist() == [1, 0, 2, 1, 1]
+
+
+def test_a_network_that_diverged_gets_no_clip_right(tmp_path):
+    run = Run(tmp_path)
+    first, federation = run.plan.method.phases[0], run.plan.federation
+    params = {part: np.full_like(array, np.nan) for part, array in first.init(federation, {}).tensors.items()}
+    rows = federation.table.rows("dev")
+    confusion_CC = confusion_of("audio", params, first.model, federation.table, [rows])
+    assert confusion_CC.trace() == 0
+    assert confusion_CC.sum(1).tolist() == np.bincount(federation.table.labels_N[rows], minlength=4).tolist()
 
 
 def test_attacks_are_what_they_say():
