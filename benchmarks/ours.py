@@ -23,19 +23,19 @@ class Watched:
     """A phase that keeps the server's last state for the harness to see; clients get the phase itself."""
 
     def __init__(self, phase, start) -> None:
-        self.phase, self.tensors = phase, {"audio.encoder": start, "audio.head": start[:0]}
+        self.phase, self.params = phase, {"audio.encoder": start, "audio.head": start[:0]}
 
     def __getattr__(self, name):
         return getattr(self.phase, name)
 
     def server_update(self, state, total):
         state = self.phase.server_update(state, total)
-        self.tensors = state.tensors
+        self.params = state.params
         return state
 
     @property
     def flat(self):
-        return np.concatenate([self.tensors[part] for part in PARTS["audio"]])
+        return np.concatenate([self.params[part] for part in PARTS["audio"]])
 
 
 class Unwrapping:

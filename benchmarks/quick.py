@@ -42,7 +42,7 @@ def ratios_of(work: Workload, num_clients: int) -> dict[str, float]:
         "plain": plain_loop(work, params, table, clients),
         "together": lambda: together.client_updates(context, clients),
         "one_by_one": lambda: alone.client_updates(context, clients),
-        "round": lambda: executor.run_round(params, 1, [tuple(clients)]),
+        "round": lambda: executor.run_round(params, 1, [tuple(clients)], {}),
     }
     for way in ways.values():
         way()

@@ -133,7 +133,7 @@ def client_cpu_s(phase: Any, material: Arrays, params: Arrays, plan: Plan, round
     federation, executor = plan.federation, SerialExecutor()
     executor.open(phase, material, federation)
     chunks = chunks_of(phase.plan(federation, round_number), plan.config.clients.chunk_size)
-    return cpu_s(lambda: executor.run_round(params, round_number, chunks))
+    return cpu_s(lambda: executor.run_round(params, round_number, chunks, {}))
 
 
 def main() -> None:

@@ -12,7 +12,21 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-Arrays = Mapping[str, np.ndarray]
+
+@dataclass(frozen=True)
+class Key:
+    """The name of an array that is not a part's parameters: what it is, and of what (`Key("control", "audio.encoder")`)."""
+
+    kind: str
+    of: str
+
+    def __str__(self) -> str:
+        """For messages."""
+        return f"{self.kind} of {self.of}"
+
+
+Arrays = Mapping[Any, np.ndarray]
+"""Arrays by name: a part (`audio.encoder`) or a `Key`."""
 
 
 class Batch(NamedTuple):
@@ -115,6 +129,12 @@ class RoundContext:
     """The feature table (`mm_ray.data.table.FeatureTable`) from which the client reads its own rows only."""
     shapes: Shapes
     device: str = "cpu"
+    clients: Mapping[int, Arrays] = field(default_factory=dict)
+    """What the clients of the chunk keep to themselves from their earlier rounds, by id; nobody else's is here."""
+
+    def own(self, client: ClientData) -> Arrays:
+        """What a client kept to itself; nothing before its first round."""
+        return self.clients.get(client.id, {})
 
 
 @dataclass(frozen=True)
@@ -122,13 +142,18 @@ class ClientUpdate:
     """Weighted sums over clients, so that chunks and rounds are summed with `+`.
 
     `sums[part]` is the sum of weight * value over the clients that hold the part, `weights[part]` the sum of their
-    weights; `metrics` are plain sums. `refused` names the clients whose update was set aside, and why.
+    weights; a `Key` has a plain sum without a weight. `metrics` are plain sums. `refused` names the clients whose update was
+    set aside, and why.
     """
 
-    weights: Mapping[str, float] = field(default_factory=dict)
+    weights: Mapping[Any, float] = field(default_factory=dict)
     sums: Arrays = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     refused: Mapping[int, str] = field(default_factory=dict)
+    kept: Mapping[int, Arrays] = field(default_factory=dict)
+    """What each client keeps to itself until its next round; no server sees it."""
+    by_client: Mapping[int, "ClientUpdate"] = field(default_factory=dict)
+    """Weights and sums of single clients, where the server compares clients and a sum over them is not enough."""
 
     def __add__(self, other: "ClientUpdate") -> "ClientUpdate":
         """Sum key by key; a key that one side lacks counts as zero."""
@@ -137,19 +162,25 @@ class ClientUpdate:
             _add(self.sums, other.sums),
             _add(self.metrics, other.metrics),
             {**self.refused, **other.refused},
+            merged(self.kept, other.kept),
+            {**self.by_client, **other.by_client},
         )
 
     def mean(self, part: str) -> np.ndarray:
         """The weighted mean of a part over its holders."""
         return self.sums[part] / np.float32(self.weights[part])
 
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all its arrays."""
+        kept = sum(array.nbytes for arrays in self.kept.values() for array in arrays.values())
+        apart = sum(update.num_bytes for update in self.by_client.values())
+        return sum(array.nbytes for array in self.sums.values()) + kept + apart
 
-KEPT_BY_SERVER, KEPT_BY_CLIENT = "server/", "client/"
 
-
-def kept_by_clients(update: ClientUpdate) -> dict[str, np.ndarray]:
-    """What of an update no server sees: arrays named `client/ID/...`, which are that client's own until its next round."""
-    return {name: array for name, array in update.sums.items() if name.startswith(KEPT_BY_CLIENT)}
+def merged(before: Mapping[int, Arrays], after: Mapping[int, Arrays]) -> dict[int, Arrays]:
+    """Arrays by client and name, the later ones in the place of the earlier ones of the same name."""
+    return {**before, **{client: {**before.get(client, {}), **arrays} for client, arrays in after.items()}}
 
 
 def _add(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
@@ -161,19 +192,27 @@ def _add(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class ServerState:
-    """All that crosses a round: named arrays and a JSON-able dictionary. It is the checkpoint.
+    """All that crosses a round. It is the checkpoint."""
 
-    Names that begin with `server/` never go to a client. Names that begin with `client/ID/` belong to one client, and in a
-    federation would lie with it; they are here because a client of the simulation remembers nothing.
-    """
-
-    tensors: Arrays
+    params: Arrays = field(default_factory=dict)
+    """What is sent to every client of a round."""
+    server: Arrays = field(default_factory=dict)
+    """What never leaves the server."""
+    clients: Mapping[int, Arrays] = field(default_factory=dict)
+    """By client what goes to that client alone. In a federation it would lie there; here, because a client of the simulation
+    remembers nothing."""
     meta: Mapping[str, Any] = field(default_factory=dict)
+    """JSON-able."""
+
+    def flat(self) -> dict[tuple[str | int, ...], np.ndarray]:
+        """Every array by its path, such as `("params", "audio.encoder")` or `("clients", 3, "control", "audio.encoder")`."""
+        fields: dict[tuple[str | int, ...], Arrays] = {("params",): self.params, ("server",): self.server}
+        fields |= {("clients", client): arrays for client, arrays in self.clients.items()}
+        return {(*path, *_path(name)): array for path, arrays in fields.items() for name, array in arrays.items()}
 
 
-def sent_to_clients(state: ServerState) -> Arrays:
-    """A state's arrays without those that never leave the server."""
-    return {name: array for name, array in state.tensors.items() if not name.startswith(KEPT_BY_SERVER)}
+def _path(name: Any) -> tuple[str, ...]:
+    return (name.kind, name.of) if isinstance(name, Key) else (str(name),)
 
 
 @dataclass(frozen=True)

@@ -1,29 +1,27 @@
-"""Updates kept apart: what a rule that compares clients needs, in the sums that everything else uses too.
+"""Updates kept apart: what a rule that compares clients needs, beside the sums that everything else uses.
 
-A client's part travels as `from/ID/PART`, so that `+` puts clients side by side where it would have added them up. The result
-of a rule is therefore the same however clients are cut into chunks and on however many actors they run. The price is memory:
-the driver holds all the round's updates at once.
+A client's weights and sums travel as `ClientUpdate.by_client`, which `+` puts side by side. The result of a rule is therefore
+the same however clients are cut into chunks and on however many actors they run. The price is memory: the driver holds all
+the round's updates at once.
 
 Parts that the same clients of a round hold are judged together, as one vector (K clients, P parameters): for a rule that
 chooses clients an encoder and its head then come from the same ones.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from mm_ray.names import resolve
 from mm_ray.types import ClientUpdate
 
-FROM = "from/"
 MEAN = "mean"
 
 
 def kept_apart(update: ClientUpdate, client: int) -> ClientUpdate:
-    """A client's update under names of its own."""
-    weights = {f"{FROM}{client}/{part}": weight for part, weight in update.weights.items()}
-    sums = {f"{FROM}{client}/{name}" if name in update.weights else name: array for name, array in update.sums.items()}
-    return ClientUpdate(weights, sums, update.metrics)
+    """A client's update, its weights and sums by themselves."""
+    return replace(update, weights={}, sums={}, by_client={client: ClientUpdate(update.weights, update.sums)})
 
 
 def combined(total: ClientUpdate, rule: str, bad_frac: float) -> ClientUpdate:
@@ -36,21 +34,21 @@ def combined(total: ClientUpdate, rule: str, bad_frac: float) -> ClientUpdate:
 
     """
     combine = resolve("server.rule", rule, "mm_ray.fed.rules").combine
-    others = {name: array for name, array in total.sums.items() if name not in total.weights}
-    parts: dict[str, np.ndarray] = {}
-    for names in _groups(_holders(total)):
-        changes_KP = np.stack([_change(total, client, names) for client in _holders(total)[names[0]]])
-        parts |= _cut(np.asarray(combine(changes_KP, bad_frac), np.float32), names, total, _holders(total)[names[0]][0])
-    return ClientUpdate(dict.fromkeys(parts, 1.0), {**others, **parts}, total.metrics, total.refused)
+    holders, parts = _holders(total), dict[str, np.ndarray]()
+    for names in _groups(holders):
+        updates = [total.by_client[client] for client in holders[names[0]]]
+        changes_KP = np.stack([np.concatenate([update.mean(part) for part in names]) for update in updates])
+        parts |= _cut(np.asarray(combine(changes_KP, bad_frac), np.float32), names, updates[0])
+    return replace(total, weights=dict.fromkeys(parts, 1.0), sums={**total.sums, **parts}, by_client={})
 
 
 def _holders(total: ClientUpdate) -> dict[str, tuple[int, ...]]:
     """The clients that hold each part, ascending."""
     held: dict[str, list[int]] = {}
-    for name in total.weights:
-        client, _, part = name.removeprefix(FROM).partition("/")
-        held.setdefault(part, []).append(int(client))
-    return {part: tuple(sorted(clients)) for part, clients in held.items()}
+    for client in sorted(total.by_client):
+        for part in total.by_client[client].weights:
+            held.setdefault(part, []).append(client)
+    return {part: tuple(clients) for part, clients in held.items()}
 
 
 def _groups(holders: Mapping[str, tuple[int, ...]]) -> list[list[str]]:
@@ -61,10 +59,6 @@ def _groups(holders: Mapping[str, tuple[int, ...]]) -> list[list[str]]:
     return list(groups.values())
 
 
-def _change(total: ClientUpdate, client: int, parts: list[str]) -> np.ndarray:
-    return np.concatenate([total.mean(f"{FROM}{client}/{part}") for part in parts])
-
-
-def _cut(change_P: np.ndarray, parts: list[str], total: ClientUpdate, client: int) -> dict[str, np.ndarray]:
-    sizes = [len(total.sums[f"{FROM}{client}/{part}"]) for part in parts]
+def _cut(change_P: np.ndarray, parts: list[str], update: ClientUpdate) -> dict[str, np.ndarray]:
+    sizes = [len(update.sums[part]) for part in parts]
     return dict(zip(parts, np.split(change_P, np.cumsum(sizes)[:-1]), strict=True))

@@ -1,7 +1,7 @@
 """Who plays the clients. The loop asks an executor for a round's chunks; the serial one plays them in this process."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -32,8 +32,18 @@ class Executor(Protocol):
         """A phase begins: what its clients get once."""
         ...
 
-    def run_round(self, params: Arrays, round_number: int, chunks: Sequence[Chunk]) -> Sequence[ClientUpdate | None]:
-        """The sum of each chunk, in the order of the chunks; `None` for one that was late (`Phase.deadline_s`)."""
+    def run_round(
+        self, params: Arrays, round_number: int, chunks: Sequence[Chunk], clients: Mapping[int, Arrays]
+    ) -> Sequence[ClientUpdate | None]:
+        """The sum of each chunk, in the order of the chunks; `None` for one that was late (`Phase.deadline_s`).
+
+        Args:
+            params: What every client gets.
+            round_number: The round, from 1.
+            chunks: The clients, in their fixed order.
+            clients: By client what it alone gets; a chunk gets that of its own clients.
+
+        """
         ...
 
     def confusions(self, split: str, networks: Sequence[str], params: Arrays, model: ModelConfig) -> list[np.ndarray]:
@@ -76,6 +86,17 @@ def added_up(updates: Iterable[ClientUpdate]) -> ClientUpdate:
     return total
 
 
+def own_of(chunk: Chunk, clients: Mapping[int, Arrays]) -> dict[int, Arrays]:
+    """What the clients of a chunk alone get, by id."""
+    return {client.id: clients[client.id] for client in chunk if client.id in clients}
+
+
+def moved_bytes(params: Arrays, owned: Iterable[Mapping[int, Arrays]], updates: Iterable[ClientUpdate]) -> int:
+    """Bytes of a round's arrays between processes: what all get, once; what each chunk's clients alone get; what comes back."""
+    alone = sum(num_bytes(arrays) for own in owned for arrays in own.values())
+    return num_bytes(params) + alone + sum(update.num_bytes for update in updates)
+
+
 def num_bytes(arrays: Arrays) -> int:
     """Bytes of some arrays."""
     return sum(array.nbytes for array in arrays.values())
@@ -90,11 +111,13 @@ class SerialExecutor:
         """Remember the phase."""
         self._phase, self._material, self._federation = phase, material, federation
 
-    def run_round(self, params: Arrays, round_number: int, chunks: Sequence[Chunk]) -> list[ClientUpdate]:
+    def run_round(
+        self, params: Arrays, round_number: int, chunks: Sequence[Chunk], clients: Mapping[int, Arrays]
+    ) -> list[ClientUpdate]:
         """One chunk after the other; it waits for all."""
         federation = self._federation
         context = RoundContext(federation.seed, round_number, params, self._material, federation.table, federation.shapes)
-        return [run_chunk(self._phase, context, chunk) for chunk in chunks]
+        return [run_chunk(self._phase, replace(context, clients=own_of(chunk, clients)), chunk) for chunk in chunks]
 
     def confusions(self, split: str, networks: Sequence[str], params: Arrays, model: ModelConfig) -> list[np.ndarray]:
         """One network after the other."""

@@ -18,7 +18,7 @@ from mm_ray.fed.phase_store import PhaseStore, phase_key
 from mm_ray.fed.scoring import dev_metrics
 from mm_ray.fed.server_optim import evaluated
 from mm_ray.models.network import PARTS
-from mm_ray.types import Arrays, ClientData, ClientUpdate, RoundReport, ServerState, sent_to_clients
+from mm_ray.types import Arrays, ClientData, ClientUpdate, RoundReport, ServerState
 
 KEEP_EVERY = 5
 """A killed run recomputes at most so many rounds."""
@@ -61,10 +61,13 @@ def run(
 
 
 def role_params(role: Role, outcomes: Outcomes, store: PhaseStore) -> Arrays:
-    """The arrays of a role: a network's parts at its best dev round, or all arrays of a phase's last state."""
+    """The arrays of a role: a network's parts at its best dev round, or what a phase's last state has in `server`."""
     outcome = outcomes[role.phase]
-    tensors = evaluated(store.load(outcome.key, outcome.best_round(role.network)).tensors)
-    return tensors if role.network is None else {part: tensors[part] for part in PARTS[role.network]}
+    state = store.load(outcome.key, outcome.best_round(role.network))
+    if role.network is None:
+        return state.server
+    params = evaluated(state)
+    return {part: params[part] for part in PARTS[role.network]}
 
 
 class _PhaseRun:
@@ -133,7 +136,7 @@ class _PhaseRun:
         cohort = self.phase.plan(self.federation, number)
         answering = [client for client in cohort if self.phase.answers(self.federation, number, client)]
         chunks = chunks_of(answering, self.chunk_size)
-        arrived = self.executor.run_round(sent_to_clients(state), number, chunks)
+        arrived = self.executor.run_round(state.params, number, chunks, state.clients)
         updates = [late(chunk, self.phase.deadline_s) if u is None else u for chunk, u in zip(chunks, arrived, strict=True)]
         answering = [client for chunk, update in zip(chunks, arrived, strict=True) if update is not None for client in chunk]
         total = reduce(add, updates, ClientUpdate())
@@ -142,7 +145,7 @@ class _PhaseRun:
         metrics |= {"refused": float(len(total.refused))} if total.refused else {}
         metrics |= epsilon_metric(self.phase, number, self.federation)
         networks = self.phase.networks
-        metrics |= dev_metrics(networks, self.executor.confusions("dev", networks, evaluated(state.tensors), self.phase.model))
+        metrics |= dev_metrics(networks, self.executor.confusions("dev", networks, evaluated(state), self.phase.model))
         down = sum(self.phase.traffic(self.federation, client)[0] for client in cohort)
         up = sum(self.phase.traffic(self.federation, client)[1] for client in answering)
         seconds, spent = time.perf_counter() - started, self.executor.spent()

@@ -2,7 +2,8 @@
 
     PHASES/<key>/phase.json                   what the key is the digest of (for people)
     PHASES/<key>/round-000012.safetensors     the state after round 12; its header holds the state's meta and the reports
-                                              of the rounds since the kept round before it
+                                              of the rounds since the kept round before it; a tensor's name is its
+                                              path in the state (`ServerState.flat`) as JSON
     PHASES/<key>/lease-*.json                 who computes at this key right now (mm_ray/fed/lease.py)
 
 A state file is written whole or not at all, and two processes that write the same one write the same bits.
@@ -22,9 +23,9 @@ from safetensors.numpy import load, save
 
 from mm_ray.errors import UserError, bad_value, in_one_line
 from mm_ray.storage import Storage
-from mm_ray.types import RoundReport, ServerState
+from mm_ray.types import Key, RoundReport, ServerState
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 HEADER = "mm_ray"
 """One entry, `CHECKSUM CHECKSUM JSON`: of what follows, and of the tensors. A changed byte would go into all later rounds."""
 MAX_HEADER_BYTES = 100_000_000
@@ -63,7 +64,7 @@ class PhaseStore:
     def save(self, key: str, round_number: int, state: ServerState, reports: Sequence[RoundReport]) -> None:
         """Store the state after a round, with the reports of the rounds since the last stored one."""
         header = json.dumps({"meta": dict(state.meta), "reports": [report.to_json() for report in reports]})
-        tensors = {name: np.ascontiguousarray(array) for name, array in state.tensors.items()}
+        tensors = {json.dumps(path): np.ascontiguousarray(array) for path, array in state.flat().items()}
         text = f"{_tensors_checksum(tensors)} {header}"
         self.files.write(_state_name(key, round_number), save(tensors, {HEADER: f"{_checksum([text.encode()])} {text}"}))
 
@@ -82,7 +83,10 @@ class PhaseStore:
             raise self._broken(key, round_number, str(error)) from error
         if _tensors_checksum(tensors) != check:
             raise self._broken(key, round_number, "its tensors were changed")
-        return ServerState(tensors, meta)
+        try:
+            return _state({tuple(json.loads(path)): array for path, array in tensors.items()}, meta)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise self._broken(key, round_number, f"the names of its tensors: {error}") from error
 
     def copy(self, key: str, round_number: int, target: "PhaseStore") -> None:
         """Copy a stored state, with its reports, into another store that lacks it."""
@@ -138,6 +142,30 @@ _STATE_NAME = re.compile(r"round-([0-9]{6,})\.safetensors")
 
 def _state_name(key: str, round_number: int) -> str:
     return posixpath.join(key, f"round-{round_number:06d}.safetensors")
+
+
+def _state(flat: Mapping[tuple[Any, ...], np.ndarray], meta: Mapping[str, Any]) -> ServerState:
+    """The state whose `flat()` this is."""
+    fields: dict[str, dict[Any, np.ndarray]] = {"params": {}, "server": {}}
+    clients: dict[int, dict[Any, np.ndarray]] = {}
+    for (group, *rest), array in flat.items():
+        if group == "clients":
+            client, *rest = rest
+            clients.setdefault(int(client), {})[_name(rest)] = array
+        elif group in fields:
+            fields[group][_name(rest)] = array
+        else:
+            raise ValueError(f"{group} is no part of a state")
+    return ServerState(fields["params"], fields["server"], clients, meta)
+
+
+def _name(path: Sequence[Any]) -> str | Key:
+    match path:
+        case [str(name)]:
+            return name
+        case [str(kind), str(of)]:
+            return Key(kind, of)
+    raise ValueError(f"{path} names no array")
 
 
 def _tensors_checksum(tensors: Mapping[str, np.ndarray]) -> str:

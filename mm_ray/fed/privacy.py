@@ -10,6 +10,7 @@ not a real line (Mironov 2012); the choice among several runs. The dev and test 
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,7 +51,7 @@ def noised(
         noise_P = rng.standard_normal(size) * server.noise * server.clip_norm
         sums[part] = (total.sums.get(part, np.zeros(size)) + noise_P).astype(np.float32)
         weights[part] = sample_frac * meta["holders"][part]
-    return ClientUpdate(weights, sums, total.metrics, total.refused)
+    return replace(total, weights=weights, sums=sums)
 
 
 def delta_of(num_clients: int) -> float:

@@ -7,6 +7,7 @@ client and the reason.
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 
@@ -51,7 +52,7 @@ def objection_to(update: ClientUpdate, params: Arrays, max_norm: float) -> str:
         fault = _fault(update.sums.get(part), params.get(part), weight)
         if fault:
             return f"{part}: {fault}"
-    for name, array in update.sums.items():
+    for name, array in [*update.sums.items(), *(item for own in update.kept.values() for item in own.items())]:
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             return f"{name}: not finite"
     norm = norm_of(update) if max_norm else 0.0
@@ -78,13 +79,13 @@ def clipped(update: ClientUpdate, norm: float) -> ClientUpdate:
     """The update, shortened to a norm if it is longer (norm clipping: Sun et al. 2019, arXiv 1911.07963)."""
     factor = np.float32(min(1.0, norm / max(norm_of(update), 1e-12)))
     sums = {name: array * factor if name in update.weights else array for name, array in update.sums.items()}
-    return ClientUpdate(update.weights, sums, update.metrics)
+    return replace(update, sums=sums)
 
 
 def counted_once(update: ClientUpdate) -> ClientUpdate:
     """The update with weight 1 and without its training loss: what differential privacy bounds is one client's whole say."""
     sums = {name: update.mean(name) if name in update.weights else array for name, array in update.sums.items()}
-    return ClientUpdate(dict.fromkeys(update.weights, 1.0), sums, {})
+    return replace(update, weights=dict.fromkeys(update.weights, 1.0), sums=sums, metrics={})
 
 
 def refusals(reports: Iterable[RoundReport]) -> list[str]:

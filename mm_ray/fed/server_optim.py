@@ -1,7 +1,7 @@
 """The server's step: FedAvg, and FedOpt, which takes the clients' mean change for a gradient (Reddi et al. 2021).
 
-What an optimiser remembers lies in the server's state as `server/momentum/PART` and `server/second/PART`; it never leaves the
-server. A part that no client held in a round keeps its place, and its optimiser its memory.
+What an optimiser remembers lies in `ServerState.server` as `Key("momentum", PART)` and `Key("second", PART)`, and the averages
+as `Key("average", PART)`. A part that no client held in a round keeps its place, and its optimiser its memory.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,9 +12,9 @@ import numpy as np
 
 from mm_ray.config import ServerConfig
 from mm_ray.fed.apart import MEAN
-from mm_ray.types import Arrays, ClientUpdate
+from mm_ray.types import Arrays, ClientUpdate, Key, ServerState
 
-MOMENTUM, SECOND, AVERAGE = "server/momentum/", "server/second/", "server/average/"
+MOMENTUM, SECOND, AVERAGE = "momentum", "second", "average"
 USES = {
     "fedavg": ("lr",),
     "sgd": ("lr", "momentum"),
@@ -35,18 +35,20 @@ def server_settings(server: ServerConfig) -> dict[str, Any]:
     return {"server": content} if content else {}
 
 
-def server_memory(server: ServerConfig, params: Arrays) -> dict[str, np.ndarray]:
+def server_memory(server: ServerConfig, params: Arrays) -> dict[Key, np.ndarray]:
     """What the optimiser remembers before round 1: no momentum, and tau^2 for the second moment, as in the paper."""
-    memory: dict[str, np.ndarray] = {}
+    memory: dict[Key, np.ndarray] = {}
     if "momentum" in USES[server.optimizer]:
-        memory |= {MOMENTUM + part: np.zeros_like(array) for part, array in params.items()}
+        memory |= {Key(MOMENTUM, part): np.zeros_like(array) for part, array in params.items()}
     if "tau" in USES[server.optimizer]:
-        memory |= {SECOND + part: np.full_like(array, server.tau**2) for part, array in params.items()}
+        memory |= {Key(SECOND, part): np.full_like(array, server.tau**2) for part, array in params.items()}
     return memory
 
 
-def server_step(server: ServerConfig, tensors: Arrays, total: ClientUpdate, parts: Iterable[str]) -> dict[str, np.ndarray]:
-    """The new parameters and memory of some parts, all of them held by a client of the round.
+def server_step(
+    server: ServerConfig, params: Arrays, memory: Arrays, total: ClientUpdate, parts: Iterable[str]
+) -> tuple[dict[str, np.ndarray], dict[Key, np.ndarray]]:
+    """The new parameters, and what the optimiser remembers, of some parts, all of them held by a client of the round.
 
     With d the weighted mean of the clients' changes: FedAvg x + lr d; SGD m = momentum m + d, x + lr m; Adam and Yogi
     m = momentum m + (1 - momentum) d, x + lr m / (sqrt(v) + tau), where Adam's v = beta2 v + (1 - beta2) d^2 and Yogi's
@@ -54,39 +56,42 @@ def server_step(server: ServerConfig, tensors: Arrays, total: ClientUpdate, part
 
     Args:
         server: Which optimiser, and its settings.
-        tensors: The server's state, by name.
+        params: The parts, among others.
+        memory: What the optimiser remembers of them, among others.
         total: The sum over the cohort.
         parts: The parts to move.
 
     """
     moved: dict[str, np.ndarray] = {}
+    remembered: dict[Key, np.ndarray] = {}
     for part in parts:
-        step, memory = _direction(server, part, tensors, total.mean(part))
-        moved |= {part: tensors[part] + np.float32(server.step) * step, **memory}
-    return moved
+        step, fresh = _direction(server, part, memory, total.mean(part))
+        moved[part] = params[part] + np.float32(server.step) * step
+        remembered |= fresh
+    return moved, remembered
 
 
 def _direction(
-    server: ServerConfig, part: str, tensors: Arrays, change: np.ndarray
-) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:
+    server: ServerConfig, part: str, memory: Arrays, change: np.ndarray
+) -> tuple[np.ndarray, Mapping[Key, np.ndarray]]:
     beta1, beta2 = np.float32(server.momentum), np.float32(server.beta2)
     match server.optimizer:
         case "fedavg":
             return change, {}
         case "sgd":
-            momentum = beta1 * tensors[MOMENTUM + part] + change
-            return momentum, {MOMENTUM + part: momentum}
-    momentum = beta1 * tensors[MOMENTUM + part] + (1 - beta1) * change
-    second, square = tensors[SECOND + part], change * change
+            momentum = beta1 * memory[Key(MOMENTUM, part)] + change
+            return momentum, {Key(MOMENTUM, part): momentum}
+    momentum = beta1 * memory[Key(MOMENTUM, part)] + (1 - beta1) * change
+    second, square = memory[Key(SECOND, part)], change * change
     if server.optimizer == "adam":
         second = beta2 * second + (1 - beta2) * square
     else:
         second = second - (1 - beta2) * square * np.sign(second - square)
     step = momentum / (np.sqrt(second) + np.float32(server.tau))
-    return step, {MOMENTUM + part: momentum, SECOND + part: second}
+    return step, {Key(MOMENTUM, part): momentum, Key(SECOND, part): second}
 
 
-def averaged(server: ServerConfig, tensors: Arrays, moved: Arrays, parts: Iterable[str], rounds: int) -> dict[str, np.ndarray]:
+def averaged(server: ServerConfig, state: ServerState, moved: Arrays, rounds: int) -> dict[Key, np.ndarray]:
     """The exponential moving averages of some parts after a round: decay * average + (1 - decay) * new parameters.
 
     The decay is min(server.average, (1 + rounds) / (10 + rounds)), so that the first rounds weigh little, and it does not
@@ -94,16 +99,16 @@ def averaged(server: ServerConfig, tensors: Arrays, moved: Arrays, parts: Iterab
 
     Args:
         server: Gives the decay.
-        tensors: The server's state before the round, by name.
-        moved: The parts' new parameters.
-        parts: The parts that moved.
+        state: The state before the round.
+        moved: The new parameters of the parts that moved.
         rounds: Rounds so far, this one included.
 
     """
     decay = np.float32(min(server.average, (1 + rounds) / (10 + rounds)))
-    return {AVERAGE + part: decay * tensors.get(AVERAGE + part, tensors[part]) + (1 - decay) * moved[part] for part in parts}
+    before = evaluated(state)
+    return {Key(AVERAGE, part): decay * before[part] + (1 - decay) * array for part, array in moved.items()}
 
 
-def evaluated(tensors: Arrays) -> Arrays:
-    """A state's arrays with the averages in the place of the parameters: what is evaluated and handed on, and never sent."""
-    return {name: tensors.get(AVERAGE + name, array) for name, array in tensors.items()}
+def evaluated(state: ServerState) -> Arrays:
+    """The parameters, with the averages in their place where there are any: what is evaluated and handed on, never sent."""
+    return {name: state.server.get(Key(AVERAGE, name), array) for name, array in state.params.items()}

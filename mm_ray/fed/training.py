@@ -25,7 +25,7 @@ from mm_ray.models.layers import Output
 from mm_ray.models.network import PARTS, init_part, part_size
 from mm_ray.names import resolve
 from mm_ray.seeding import numpy_stream, torch_stream
-from mm_ray.types import Arrays, Batch, ClientData, ClientUpdate, RoundContext, ServerState, kept_by_clients
+from mm_ray.types import Arrays, Batch, ClientData, ClientUpdate, RoundContext, ServerState, merged
 
 FLOAT_BYTES = 4
 
@@ -142,8 +142,9 @@ class TrainingPhase:
         named = [part for network in self.networks for part in PARTS[network]]
         parts = dict.fromkeys([*named, *sorted(self._trained_parts(federation))])
         params = {p: given[p] if p in given else self._fresh(p, federation) for p in parts}
-        memory = server_memory(self.server, params) | (control_variates(params) if self.local.scaffold else {})
-        return ServerState(params | memory, self._meta(federation, list(parts)))
+        controls = control_variates(params) if self.local.scaffold else {}
+        memory, meta = server_memory(self.server, params), self._meta(federation, list(parts))
+        return ServerState({**params, **controls}, memory, meta=meta)
 
     def _meta(self, federation: Federation, parts: list[str]) -> dict[str, Any]:
         """The rounds so far, how many clients hold each part, and where the noise comes from, as far as they are needed."""
@@ -206,17 +207,17 @@ class TrainingPhase:
         if self.server.rule != MEAN:
             total = combined(total, self.server.rule, self.server.bad_frac)
         if self.server.noise:
-            sizes = {part: len(state.tensors[part]) for part in meta["holders"]}
+            sizes = {part: len(state.params[part]) for part in meta["holders"]}
             total = noised(self.server, total, self.sample_frac, meta, sizes)
             meta["noised_rounds"] += 1
-        held = [part for part in state.tensors if part in total.weights]
-        moved = server_step(self.server, state.tensors, total, held)
+        held = [part for part in state.params if part in total.weights]
+        moved, memory = server_step(self.server, state.params, state.server, total, held)
         if self.server.average:
             meta["rounds"] += 1
-            moved |= averaged(self.server, state.tensors, moved, held, meta["rounds"])
-        if self.local.scaffold:
-            moved |= moved_controls(state.tensors, total, state.meta["holders"])
-        return ServerState({**state.tensors, **moved, **kept_by_clients(total)}, meta)
+            memory |= averaged(self.server, state, moved, meta["rounds"])
+        controls = moved_controls(state.params, total, meta["holders"]) if self.local.scaffold else {}
+        params, clients = {**state.params, **moved, **controls}, merged(state.clients, total.kept)
+        return ServerState(params, {**state.server, **memory}, clients, meta)
 
     def traffic(self, federation: Federation, client: ClientData) -> tuple[int, int]:
         """The parts that the client trains, once down and once up; with SCAFFOLD their control variates too."""

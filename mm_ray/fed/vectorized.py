@@ -128,11 +128,12 @@ class Stack:
         for i, client in enumerate(self._clients):
             shares = [joined.of(i) for joined in self._joined if i in joined.members]
             if shares:
-                output = Output(*(torch.cat(values) for values in zip(*(output[:2] for output, _ in shares), strict=True)))
+                logits_BC = torch.cat([output.logits_BC for output, _ in shares])
+                features_BH = torch.cat([output.features_BH for output, _ in shares])
                 labels_B = torch.cat([clips.labels_B for _, clips in shares])
                 indices_B = np.concatenate([clips.indices_B for _, clips in shares])
                 clips = Batch(None, None, None, None, labels_B, indices_B)
-                self._losses_K[i] += len(indices_B) * loss(output, clips, client)
+                self._losses_K[i] += len(indices_B) * loss(Output(logits_BC, features_BH), clips, client)
 
     @torch.no_grad()
     def _move(self, active: int) -> None:

@@ -38,19 +38,20 @@ class ClientActor:
         self._ref: Any = None
 
     def run_chunk(
-        self, opened: list[Any], params: Arrays, round_number: int, chunk: Sequence[int | ClientData]
+        self, opened: list[Any], params: Arrays, own: Mapping[int, Arrays], round_number: int, chunk: Sequence[int | ClientData]
     ) -> tuple[ClientUpdate, float]:
         """The sum of a chunk's updates, and the seconds that it took.
 
         Args:
             opened: The reference of the phase's `Opened`, in a list so that Ray passes it on and does not resolve it.
-            params: What the server sends.
+            params: What the server sends to all.
+            own: What each client of the chunk alone gets.
             round_number: The round.
             chunk: Ids of clients of the federation; a client that is none of them as itself.
 
         """
         started, now = time.perf_counter(), self._taken(opened[0])
-        context = RoundContext(now.seed, round_number, params, now.material, self._table, now.shapes, self._device)
+        context = RoundContext(now.seed, round_number, params, now.material, self._table, now.shapes, self._device, own)
         clients = tuple(now.clients[who] if isinstance(who, int) else who for who in chunk)
         return run_chunk(now.phase, context, clients), time.perf_counter() - started
 

@@ -1,7 +1,7 @@
 """The Ray executor: client actors pull chunks; what a lost one held is played by the others."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from mm_ray.config import ModelConfig
-from mm_ray.fed.executor import Chunk, Spent, num_bytes
+from mm_ray.fed.executor import Chunk, Spent, moved_bytes, num_bytes, own_of
 from mm_ray.fed.federation import Federation
 from mm_ray.fed.phase import Phase
 from mm_ray.fed.scoring import batches_of, confusion_on
@@ -58,17 +58,20 @@ class RayExecutor:
         opened = Opened(phase, federation.shapes, federation.seed, dict(material), self._clients)
         self._opened = [ray.put(opened)]
 
-    def run_round(self, params: Arrays, round_number: int, chunks: Sequence[Chunk]) -> list[ClientUpdate | None]:
+    def run_round(
+        self, params: Arrays, round_number: int, chunks: Sequence[Chunk], clients: Mapping[int, Arrays]
+    ) -> list[ClientUpdate | None]:
         """Hand chunks to whichever actor has room, the largest first; results in the order of the chunks."""
-        params_ref = ray.put(dict(params))
+        params_ref, owned = ray.put(dict(params)), [own_of(chunk, clients) for chunk in chunks]
         order = sorted(range(len(chunks)), key=lambda number: -sum(client.num_clips for client in chunks[number]))
 
         def submit(actor: Any, place: int) -> Any:
-            return actor.run_chunk.remote(self._opened, params_ref, round_number, self._named(chunks[order[place]]))
+            number = order[place]
+            return actor.run_chunk.remote(self._opened, params_ref, owned[number], round_number, self._named(chunks[number]))
 
         at_least = len(chunks) if self._phase.needs_all else 1
         arrived = {order[place]: update for place, update in self._run(submit, len(chunks), at_least).items()}
-        self._moved_bytes += num_bytes(params) + sum(num_bytes(update.sums) for update in arrived.values())
+        self._moved_bytes += moved_bytes(params, owned, arrived.values())
         return [arrived.get(number) for number in range(len(chunks))]
 
     def confusions(self, split: str, networks: Sequence[str], params: Arrays, model: ModelConfig) -> list[np.ndarray]:

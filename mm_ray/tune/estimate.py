@@ -84,7 +84,7 @@ def _measure(plan: Plan, store: PhaseStore) -> tuple[float, int]:
     rounds.close()
     stored = store.rounds(reports[0].key)
     state = store.load(reports[0].key, stored[0])
-    return min(report.seconds for report in reports), sum(array.nbytes for array in state.tensors.values())
+    return min(report.seconds for report in reports), sum(array.nbytes for array in state.flat().values())
 
 
 def _work(phase: Phase, federation: Federation) -> float:

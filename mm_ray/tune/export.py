@@ -22,7 +22,7 @@ ROLE_LABELS = {
     "teacher": "audiovisual teacher",
 }
 FILES = ("student.safetensors", "student.json")
-PRIVATE = ("data.root", "data.annotations", "data.classes", "data.video_weights")
+PRIVATE = ("data.root", "data.annotations", "data.classes", "data.video_weights", "partition.label_confusion")
 """Settings that name files of whoever trained the student."""
 
 

@@ -10,11 +10,12 @@ from fed.tiny import Run, table_of, tiny_config
 from mm_ray.evaluate.metrics import summary
 from mm_ray.fed.executor import SerialExecutor
 from mm_ray.fed.loop import role_params
+from mm_ray.fed.phases.mfcpl import prototypes_of
 from mm_ray.fed.phases.teacher_logits import TeacherLogits
 from mm_ray.fed.scoring import confusion_on
 from mm_ray.models.network import PARTS, READS
 from mm_ray.names import modules_in
-from mm_ray.types import KEPT_BY_CLIENT, RoundContext
+from mm_ray.types import RoundContext
 
 NAMES = modules_in("mm_ray.methods")
 FEDERATED = [name for name in NAMES if not name.startswith("central")]
@@ -38,26 +39,27 @@ class Read(Mapping):
     def __len__(self):
         return len(self.arrays)
 
-    def num_bytes(self):
-        """Of what came from the server."""
-        return sum(self.arrays[name].nbytes for name in self.names if not name.startswith(KEPT_BY_CLIENT))
+    def num_bytes(self, of=None):
+        """Of those that were looked at, and that are named in `of`."""
+        return sum(self.arrays[name].nbytes for name in self.names if of is None or name in of)
 
 
 class Listening(SerialExecutor):
-    """Notes of every client and round which arrays it read and which it sent."""
+    """Notes of every client and round which arrays it read and which it sent, and that it gets its own alone."""
 
     def __init__(self):
         self.told = {}
 
-    def run_round(self, params, round_number, chunks):
+    def run_round(self, params, round_number, chunks, clients):
         federation, phase = self._federation, self._phase
         for client in (client for chunk in chunks for client in chunk):
-            received, material = Read(params), Read(self._material)
+            received, material, own = Read(params), Read(self._material), Read(clients.get(client.id, {}))
             context = RoundContext(federation.seed, round_number, received, material, federation.table, federation.shapes)
-            update = phase.client_update(context, client)
-            sent = {name: array for name, array in update.sums.items() if not name.startswith(KEPT_BY_CLIENT)}
-            self.told.setdefault((phase.name, round_number), []).append((client, received, material, sent))
-        return super().run_round(params, round_number, chunks)
+            update = phase.client_update(replace(context, clients={client.id: own}), client)
+            # Of a client's own arrays the server sends those of which it gets a change; the others are with the client.
+            down = received.num_bytes() + own.num_bytes(of=update.sums)
+            self.told.setdefault((phase.name, round_number), []).append((client, received, material, update.sums, down))
+        return super().run_round(params, round_number, chunks, clients)
 
 
 @pytest.fixture(scope="module", params=FEDERATED)
@@ -72,18 +74,18 @@ def test_bytes_counted_are_the_bytes_sent_and_received(run):
     for report in run.reports:
         told = run.told[report.phase, report.round]
         assert report.num_clients == len(told)
-        assert report.bytes_up == sum(array.nbytes for *_, sent in told for array in sent.values())
+        assert report.bytes_up == sum(array.nbytes for _, _, _, sent, _ in told for array in sent.values())
         # A teacher is sent for its phase, not each round; other material is what clients have from the phase before.
-        once = sum(material.num_bytes() for _, _, material, _ in told) if report.phase == TeacherLogits.name else 0
-        assert report.bytes_down == sum(received.num_bytes() for _, received, _, _ in told) + once > 0
+        once = sum(material.num_bytes() for _, _, material, _, _ in told) if report.phase == TeacherLogits.name else 0
+        assert report.bytes_down == sum(down for *_, down in told) + once > 0
 
 
 def test_a_client_without_video_touches_no_video_parameter(run):
     audio = [told for some in run.told.values() for told in some if "video" not in told[0].modalities]
     assert audio or run.plan.method.student.phase == "phase2/distill"
-    for _, received, _, sent in audio:
-        assert set(sent) <= {*PARTS["audio"], "prototypes/audio"}
-        assert received.names <= {*PARTS["audio"], "prototypes/audio", "prototypes/video"}
+    for _, received, _, sent, _ in audio:
+        assert set(sent) <= {*PARTS["audio"], prototypes_of("audio")}
+        assert received.names <= {*PARTS["audio"], prototypes_of("audio"), prototypes_of("video")}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -42,12 +42,15 @@ class Setting:
         return self.phase.init(self.federation, self.sources)
 
     def context(self, round_number=1):
-        material = self.phase.material(self.sources)
-        federation, params = self.federation, self.state().tensors
-        return RoundContext(federation.seed, round_number, params, material, federation.table, federation.shapes)
+        material, state, federation = self.phase.material(self.sources), self.state(), self.federation
+        context = RoundContext(federation.seed, round_number, state.params, material, federation.table, federation.shapes)
+        return replace(context, clients=state.clients)
 
     def updates(self):
-        return [self.phase.client_update(self.context(), client) for client in self.phase.plan(self.federation, 1)]
+        """As the server takes them."""
+        context = self.context()
+        cohort = self.phase.plan(self.federation, 1)
+        return [self.phase.receive(context, client, self.phase.client_update(context, client)) for client in cohort]
 
     @cached_property
     def sent(self):
@@ -59,9 +62,17 @@ def at(request, tmp_path_factory):
     return Setting(request.param, tmp_path_factory.mktemp("phase"))
 
 
+def arrays_of(update):
+    """Every array of an update with its path."""
+    by_client = {client: its.sums for client, its in update.by_client.items()}
+    kept = {("kept", *path): array for path, array in ServerState(clients=update.kept).flat().items()}
+    return [*ServerState(update.sums, clients=by_client).flat().items(), *kept.items()]
+
+
 def bits(update):
-    arrays = sorted((name, array.dtype.str, array.tobytes()) for name, array in update.sums.items())
-    return dict(update.weights), arrays, dict(update.metrics)
+    arrays = sorted((path, array.dtype.str, array.tobytes()) for path, array in arrays_of(update))
+    weights = {client: dict(its.weights) for client, its in update.by_client.items()}
+    return dict(update.weights), weights, arrays, dict(update.metrics)
 
 
 def test_every_phase_of_the_folder_is_used_by_a_method():
@@ -85,7 +96,7 @@ def test_init_is_the_same_every_time_and_does_not_depend_on_the_rounds(at):
 
 
 def test_its_networks_lie_whole_in_its_state(at):
-    assert {part for network in at.phase.networks for part in PARTS[network]} <= set(at.state().tensors)
+    assert {part for network in at.phase.networks for part in PARTS[network]} <= set(at.state().params)
 
 
 def test_a_plan_is_the_same_every_time_and_holds_clients_of_the_federation_in_order(at):
@@ -135,9 +146,11 @@ def without(array, own):
 
 def test_updates_are_finite_and_have_an_integer_weight_for_each_part(at):
     for client, update in zip(at.phase.plan(at.federation, 1), at.updates(), strict=True):
-        assert all(np.isfinite(array).all() for array in update.sums.values())
-        assert set(update.weights.values()) <= {float(client.num_clips)}
-        assert set(update.weights) <= set(update.sums)
+        for some in (update, *update.by_client.values()):
+            assert all(np.isfinite(array).all() for array in some.sums.values())
+            assert set(some.weights.values()) <= {float(client.num_clips)}
+            assert set(some.weights) <= set(some.sums)
+        assert set(update.kept) | set(update.by_client) <= {client.id}
 
 
 def test_a_chunk_is_the_sum_of_its_clients_in_order(at):
@@ -156,7 +169,7 @@ def test_the_next_state_does_not_depend_on_order_or_chunks(at, data):
     order = data.draw(st.permutations(range(len(updates))))
     size = data.draw(st.integers(1, len(updates)))
     chunks = [reduce(add, (updates[i] for i in chunk)) for chunk in chunks_of(order, size)]
-    after, expected = (at.phase.server_update(at.state(), reduce(add, some)).tensors for some in (chunks, updates))
+    after, expected = (at.phase.server_update(at.state(), reduce(add, some)).flat() for some in (chunks, updates))
     assert after.keys() == expected.keys()
     for name in after:  # float32 sums: up to the order in which they are rounded
         np.testing.assert_allclose(after[name], expected[name], rtol=1e-4, atol=1e-5)
@@ -169,9 +182,10 @@ def one_by_one(phase):
 def test_a_chunk_trained_together_is_near_the_sum_and_the_same_every_time(at):
     (chunk,) = chunks_of(at.phase.plan(at.federation, 1), 99)
     together, alone = (run_chunk(phase, at.context(), chunk) for phase in (at.phase, one_by_one(at.phase)))
-    assert (set(together.sums), together.weights) == (set(alone.sums), alone.weights)
-    for name, array in alone.sums.items():
-        assert np.linalg.norm(together.sums[name] - array) <= 0.02 * np.linalg.norm(array)
+    found, expected = (dict(arrays_of(update)) for update in (together, alone))
+    assert (found.keys(), together.weights) == (expected.keys(), alone.weights)
+    for path, array in expected.items():
+        assert np.linalg.norm(found[path] - array) <= 0.02 * np.linalg.norm(array)
     assert together.metrics == pytest.approx(alone.metrics, rel=1e-3)
     assert bits(run_chunk(at.phase, at.context(), chunk)) == bits(together)
 
@@ -183,10 +197,12 @@ def test_the_server_changes_neither_its_state_nor_the_update(at):
     before = state_digest(state), bits(total)
     after = at.phase.server_update(state, total)
     assert (state_digest(state), bits(total)) == before
-    added = set(after.tensors) - set(state.tensors)
-    assert all(name.startswith("client/") for name in added)  # what a client remembers from its first round on
-    assert {name: (a.dtype, a.shape) for name, a in after.tensors.items() if name not in added} == {
-        name: (a.dtype, a.shape) for name, a in state.tensors.items()
+    before_flat, after_flat = state.flat(), after.flat()
+    added = set(after_flat) - set(before_flat)
+    # What a client remembers from its first round on, and averages.
+    assert all(path[0] == "clients" or path[:2] == ("server", "average") for path in added)
+    assert {path: (a.dtype, a.shape) for path, a in after_flat.items() if path not in added} == {
+        path: (a.dtype, a.shape) for path, a in before_flat.items()
     }
     assert state_digest(after) != before[0]
     assert state_digest(at.phase.server_update(state, total)) == state_digest(after)
@@ -196,14 +212,14 @@ def test_the_server_changes_neither_its_state_nor_the_update(at):
 def test_it_works_on_read_only_arrays(at):
     context, client = at.context(), at.phase.plan(at.federation, 1)[0]
     expected = bits(at.phase.client_update(context, client))
-    for arrays in (context.params, context.material):
+    for arrays in (context.params, context.material, *context.clients.values()):
         for array in arrays.values():
             array.flags.writeable = False
     update = at.phase.client_update(context, client)
     assert bits(update) == expected
-    for array in update.sums.values():
+    update, state = at.phase.receive(context, client, update), at.state()
+    for _, array in (*arrays_of(update), *state.flat().items()):
         array.flags.writeable = False
-    state = ServerState(context.params)
     at.phase.server_update(state, update)
 
 

@@ -82,7 +82,7 @@ def test_a_client_s_temperatures_come_from_the_student_that_it_received(tmp_path
     teachers = run.plan.federation.of_type("audio", "video")
     phase = run.plan.method.phases[-1]
     assert len(seen) == len(phase.plan(run.plan.federation, 1)) == 2
-    logits_NC = run.store.load(run.keys["phase1/teacher_logits"], 1).tensors["logits"]
+    logits_NC = run.store.load(run.keys["phase1/teacher_logits"], 1).server["logits"]
     for teacher_NC, _, labels_N, _ in seen:
         rows = next(c.indices for c in teachers if len(c.indices) == len(labels_N))
         assert teacher_NC.tobytes() == logits_NC[rows].tobytes()

@@ -20,6 +20,9 @@ DIGITS = 10
 STORED = Path(__file__).with_name("digests.json")
 # Every default that a result depends on, so that another default is no other result.
 LOCAL = {
+    "optimizer": "sgd",
+    "warmup_rounds": 0,
+    "steps": 0,
     "lr": 0.03,
     "momentum": 0.9,
     "weight_decay": 1e-5,
@@ -29,12 +32,26 @@ LOCAL = {
     "prox_mu": 0.0,
     "scaffold": False,
 }
-SERVER = {"optimizer": "fedavg", "lr": 0.0, "rule": "mean", "bad_frac": 0.2, "max_norm": 0.0, "clip_norm": 0.0, "noise": 0.0}
+SERVER = {
+    "optimizer": "fedavg",
+    "momentum": 0.9,
+    "beta2": 0.99,
+    "tau": 1e-3,
+    "average": 0.0,
+    "lr": 0.0,
+    "rule": "mean",
+    "bad_frac": 0.2,
+    "max_norm": 0.0,
+    "clip_norm": 0.0,
+    "noise": 0.0,
+}
 FIXED = {
     "partition.kind": "dirichlet",
     "partition.alpha": 5.0,
     "partition.min_clips": 5,
     "partition.video_missing": 0.5,
+    "partition.labelled": 1.0,
+    "partition.label_noise": 0.0,
     "model.audio_pooling": "mean",
     "model.dropout": 0.1,
     "phase1.kind": "modality_wise",
@@ -92,6 +109,11 @@ CASES = {
     **{method: {"method": method} for method in METHODS},
     **OPTIONS,
     "harmony, scaffold, adam": {"method": "harmony", **OPTIONS["scaffold"], **OPTIONS["adam"]},
+    "average, unlabelled": {**both("server.average", 0.8), "partition.labelled": 0.4},
+    "local adam": both("local.optimizer", "adam") | both("local.lr", 0.003) | both("local.steps", 5),
+    "self_distil": {"method": "self_distil"},
+    "mfcpl, average": {"method": "mfcpl", **both("server.average", 0.8)},
+    "multifl, scaffold, average": {"method": "multifl", **both("local.scaffold", True), **both("server.average", 0.8)},
     "harmony, dropout": {"method": "harmony", **OPTIONS["dropout"]},
     "mfcpl, scaffold": {"method": "mfcpl", **OPTIONS["scaffold"]},
     "multifl, scaffold, sgd": {"method": "multifl", **OPTIONS["scaffold"], **OPTIONS["sgd"]},
@@ -121,7 +143,7 @@ def this_machine():
 
 def arrays_of(state):
     """A state's arrays, whatever they are called."""
-    return list(state.tensors.values())
+    return list(state.flat().values())
 
 
 def digests(overrides):

@@ -54,7 +54,7 @@ def test_a_round_without_any_answer_leaves_the_state(tmp_path):
     assert report.bytes_down > 0
     assert not any(name.startswith("train/") for name in report.metrics)
     phase = plan.method.phases[0]
-    before, after = phase.init(plan.federation, {}).tensors, store.load(report.key, 1).tensors
+    before, after = phase.init(plan.federation, {}).params, store.load(report.key, 1).params
     assert {name: array.tobytes() for name, array in before.items()} == {name: a.tobytes() for name, a in after.items()}
 
 

@@ -77,7 +77,7 @@ def plan():
 
 def setting(plan, name="audio", **local):
     phase, federation = plan.method.phases[0], plan.federation
-    params = phase.init(federation, {}).tensors
+    params = phase.init(federation, {}).params
     net = FlatNetwork(name, plan.config.model, federation.shapes, "cpu")
     return net, RoundContext(1, 1, params, {}, federation.table, federation.shapes), LocalConfig(**local)
 

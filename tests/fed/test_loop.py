@@ -98,10 +98,10 @@ def test_closing_early_keeps_the_last_round(tmp_path, count):
 
 def test_an_error_in_a_round_keeps_the_round_before_it(tmp_path):
     class Failing(SerialExecutor):
-        def run_round(self, params, round_number, chunks):
+        def run_round(self, params, round_number, chunks, clients):
             if round_number == 4:
                 raise RuntimeError("lost")
-            return super().run_round(params, round_number, chunks)
+            return super().run_round(params, round_number, chunks, clients)
 
     plan, store = tiny_plan(LONG), PhaseStore(str(tmp_path))
     with pytest.raises(RuntimeError, match="lost"):
@@ -137,7 +137,7 @@ def test_the_student_starts_from_the_best_audio_network_of_phase_1_or_anew(tmp_p
     assert run.finished.outcomes[UNIMODAL].best_round("audio") not in (1, 3)
     best = role_params(audio, run.finished.outcomes, run.store)
     distill = run.plan.method.phases[-1]
-    start = distill.init(run.plan.federation, {audio: best} if network else {}).tensors
+    start = distill.init(run.plan.federation, {audio: best} if network else {}).params
     assert all(np.array_equal(start[part], best[part]) for part in best) is network
     assert list(start) == list(best)
 
@@ -202,7 +202,7 @@ def test_state_digests_see_every_bit(tmp_path):
     run = Run(tmp_path)
     state = run.store.load(run.keys[DISTILL], 3)
     before = state_digest(state)
-    state.tensors["audio.head"][0] = np.nextafter(state.tensors["audio.head"][0], np.float32(9))
+    state.params["audio.head"][0] = np.nextafter(state.params["audio.head"][0], np.float32(9))
     assert state_digest(state) != before
 
 

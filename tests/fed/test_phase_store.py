@@ -4,6 +4,7 @@ import errno
 import os
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,14 +13,16 @@ from mm_ray import storage
 from mm_ray.errors import UserError
 from mm_ray.fed.phase_store import PhaseStore, phase_key
 from mm_ray.storage import Storage
-from mm_ray.types import RoundReport, ServerState
+from mm_ray.types import Key, RoundReport, ServerState
 
 STATE = ServerState(
     {
         "audio.encoder": np.array([1.5, -0.0, np.nan, np.inf, 1e-45], np.float32),
         "logits": np.arange(6, dtype=np.float64).reshape(2, 3).T,
-        "rows": np.array([[3]], np.int64),
+        Key("control", "audio.encoder"): np.array([2.5], np.float32),
     },
+    {Key("momentum", "audio.encoder"): np.array([1e-9], np.float32)},
+    {12: {"rows": np.array([[3]], np.int64), Key("control", 'a"/b'): np.zeros(0, np.float32)}, 3: {"rows": np.ones(1)}},
     {"note": "ü", "k": 2, "nested": {"a": [1, None]}},
 )
 
@@ -38,10 +41,20 @@ def test_a_state_comes_back_bit_for_bit(store):
     store.save("k", 12, STATE, [report(12)])
     loaded = store.load("k", 12)
     assert loaded.meta == STATE.meta
-    assert list(loaded.tensors) == sorted(STATE.tensors) or set(loaded.tensors) == set(STATE.tensors)
-    for name, array in STATE.tensors.items():
-        assert (loaded.tensors[name].dtype, loaded.tensors[name].shape) == (array.dtype, array.shape)
-        assert loaded.tensors[name].tobytes() == array.tobytes()
+    assert (loaded.params.keys(), loaded.server.keys()) == (STATE.params.keys(), STATE.server.keys())
+    assert {client: set(own) for client, own in loaded.clients.items()} == {c: set(own) for c, own in STATE.clients.items()}
+    found = loaded.flat()
+    for path, array in STATE.flat().items():
+        assert (found[path].dtype, found[path].shape) == (array.dtype, array.shape)
+        assert found[path].tobytes() == array.tobytes()
+
+
+def test_arrays_of_another_layout_are_refused(store):
+    for path in (("other", "x"), ("params",), ("clients", "x", "y"), ("server", "a", "b", "c"), ("params", 3)):
+        state = SimpleNamespace(meta={}, flat=lambda path=path: {path: np.zeros(1)})
+        store.save("k", 1, state, [report(1)])
+        with pytest.raises(UserError, match="is not a phase state of this version"):
+            store.load("k", 1)
 
 
 def test_the_same_state_is_the_same_file(store):

@@ -79,7 +79,7 @@ def test_a_bad_client_is_named_in_the_report_and_leaves_no_trace(tmp_path, attac
         assert report.metrics["refused"] == 1.0
         assert reason.startswith({"nan": "audio.", "shape": "audio.", "dtype": "audio.", "scaled": "norm "}[attack])
         assert json.loads(json.dumps(report.to_json()))["refused"] == {"2": reason}
-    assert all(np.isfinite(a).all() for a in run.store.load(run.keys[phase.name], hit[-1].round).tensors.values())
+    assert all(np.isfinite(a).all() for a in run.store.load(run.keys[phase.name], hit[-1].round).params.values())
     assert all(not report.refused for report in run.reports if report.phase != phase.name)
     (line,) = run.result["refused"]
     assert line.startswith(f"{phase.name}: updates were left out in each of {len(hit)} rounds: client 2, {len(hit)} times (")
@@ -102,7 +102,7 @@ def test_a_round_in_which_all_are_refused_leaves_the_model(tmp_path):
     phase = run.plan.method.phases[0]
     before = phase.init(run.plan.federation, {})
     after = run.store.load(run.keys[phase.name], phase.rounds)
-    assert all(np.array_equal(before.tensors[part], after.tensors[part]) for part in before.tensors)
+    assert all(np.array_equal(before.params[part], after.params[part]) for part in before.params)
 
 
 def reports_of(*refused):
@@ -128,7 +128,7 @@ def test_logits_that_are_not_finite_count_as_wrong_and_not_as_class_0():
 def test_a_network_that_diverged_gets_no_clip_right(tmp_path):
     run = Run(tmp_path)
     first, federation = run.plan.method.phases[0], run.plan.federation
-    params = {part: np.full_like(array, np.nan) for part, array in first.init(federation, {}).tensors.items()}
+    params = {part: np.full_like(array, np.nan) for part, array in first.init(federation, {}).params.items()}
     rows = federation.table.rows("dev")
     confusion_CC = confusion_of("audio", params, first.model, federation.table, [rows])
     assert confusion_CC.trace() == 0

@@ -111,7 +111,7 @@ def off(tmp_path_factory):
         run = Run(tmp_path_factory.mktemp("run"), plan=attacked_plan(overrides, range(num_bad), attack))
         phase = run.plan.method.phases[0]
         states = phase.init(run.plan.federation, {}), run.store.load(run.keys[phase.name], phase.rounds)
-        return [np.concatenate([state.tensors[part] for part in sorted(states[0].tensors)]) for state in states]
+        return [np.concatenate([state.params[part] for part in sorted(states[0].params)]) for state in states]
 
     start, honest = end()
     return lambda *attack, **server: np.linalg.norm(end(*attack, **server)[1] - honest) / np.linalg.norm(honest - start)

@@ -12,9 +12,10 @@ from mm_ray.fed.executor import SerialExecutor
 from mm_ray.fed.local import local_settings, train_local
 from mm_ray.fed.scaffold import ControlVariate, moved_controls
 from mm_ray.models.flat import FlatNetwork
-from mm_ray.types import ClientData, ClientUpdate, RoundContext
+from mm_ray.types import ClientData, ClientUpdate, Key, RoundContext
 
 PLAIN = {"momentum": 0.0, "weight_decay": 0.0, "clip_norm": 0.0}
+CONTROL_A = Key("control", "a")
 SCAFFOLD = {"phase1.local.scaffold": True, "phase2.local.scaffold": True}
 
 
@@ -33,21 +34,22 @@ def client(k):
 
 
 def test_two_clients_by_hand():
-    params = {"control/a": np.array([1, 1, 1], np.float32), "client/7/control/a": np.array([0, 2, 4], np.float32)}
+    own = {7: {CONTROL_A: np.array([0, 2, 4], np.float32)}}
+    context = RoundContext(0, 1, {CONTROL_A: np.array([1, 1, 1], np.float32)}, {}, None, None, clients=own)
     total = ClientUpdate()
     for k, gradients in ((7, ([1, 2, 3], [3, 2, 1])), (8, ([9, 9, 9],))):
-        control = ControlVariate(Net(), RoundContext(0, 1, params, {}, None, None), client(k))
+        control = ControlVariate(Net(), context, client(k))
         for gradient in gradients:
             grads = torch.tensor(gradient, dtype=torch.float32)
             control.correct(grads)
             # c - c_i: client 7 has (1, -1, -3), client 8, new, has (1, 1, 1)
             assert grads.tolist() == [g + c for g, c in zip(gradient, (1, -1, -3) if k == 7 else (1, 1, 1), strict=True)]
         total += control.update()
-    assert total.sums["client/7/control/a"].tolist() == [2, 2, 2]
-    assert total.sums["client/8/control/a"].tolist() == [9, 9, 9]
+    assert total.kept[7][CONTROL_A].tolist() == [2, 2, 2]
+    assert total.kept[8][CONTROL_A].tolist() == [9, 9, 9]
     # (2, 2, 2) - (0, 2, 4) and (9, 9, 9) - 0, over 4 clients that hold the part
-    assert total.sums["control/a"].tolist() == [11, 9, 7]
-    assert moved_controls(params, total, {"a": 4})["control/a"].tolist() == [1 + 11 / 4, 1 + 9 / 4, 1 + 7 / 4]
+    assert total.sums[CONTROL_A].tolist() == [11, 9, 7]
+    assert moved_controls(context.params, total, {"a": 4})[CONTROL_A].tolist() == [1 + 11 / 4, 1 + 9 / 4, 1 + 7 / 4]
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +57,11 @@ def plan():
     return tiny_plan(SCAFFOLD)
 
 
-def train(plan, params=None, loss_weight=1.0, **local):
-    state = plan.method.phases[0].init(plan.federation, {}).tensors
+def train(plan, params=None, own=None, loss_weight=1.0, **local):
+    state = plan.method.phases[0].init(plan.federation, {}).params
     federation, who = plan.federation, plan.federation.clients[0]
-    context = RoundContext(1, 1, {**state, **(params or {})}, {}, federation.table, federation.shapes)
+    params = {**state, **(params or {})}
+    context = RoundContext(1, 1, params, {}, federation.table, federation.shapes, clients={who.id: own or {}})
     net = FlatNetwork("audio", replace(plan.config.model, dropout=0.0), federation.shapes, "cpu")
 
     def loss(output, batch):
@@ -70,15 +73,14 @@ def train(plan, params=None, loss_weight=1.0, **local):
 
 def test_with_plain_sgd_it_is_the_paper_s_option_two(plan):
     rng = np.random.default_rng(0)
-    drift = {f"{prefix}control/audio.head": rng.normal(0, 0.01, 124).astype(np.float32) for prefix in ("", "client/0/")}
-    size = len(plan.method.phases[0].init(plan.federation, {}).tensors["audio.head"])
-    drift = {name: np.resize(array, size) for name, array in drift.items()}
-    update, _, who, _ = train(plan, drift, scaffold=True)
+    size = len(plan.method.phases[0].init(plan.federation, {}).params["audio.head"])
+    of_server, of_client = (np.resize(rng.normal(0, 0.01, 124).astype(np.float32), size) for _ in "ab")
+    name = Key("control", "audio.head")
+    update, _, who, _ = train(plan, {name: of_server}, {name: of_client}, scaffold=True)
     num_steps = 3 * -(-who.num_clips // 4)
     # c_i' = c_i - c + (received - trained) / (steps * lr)
     moved = -update.sums["audio.head"] / who.num_clips / (num_steps * 0.05)
-    expected = drift["client/0/control/audio.head"] - drift["control/audio.head"] + moved
-    np.testing.assert_allclose(update.sums["client/0/control/audio.head"], expected, atol=1e-5)
+    np.testing.assert_allclose(update.kept[0][name], of_client - of_server + moved, atol=1e-5)
 
 
 def test_the_first_round_of_scaffold_is_fedavg(plan):
@@ -110,10 +112,9 @@ def test_options_that_are_off_do_not_enter_the_key():
 class Counting(SerialExecutor):
     sent = 0
 
-    def run_round(self, params, round_number, chunks):
-        updates = super().run_round(params, round_number, chunks)
-        arrays = [array for update in updates for array in update.sums.items()]
-        self.sent += sum(array.nbytes for name, array in arrays if not name.startswith("client/"))
+    def run_round(self, params, round_number, chunks, clients):
+        updates = super().run_round(params, round_number, chunks, clients)
+        self.sent += sum(array.nbytes for update in updates for array in update.sums.values())
         return updates
 
 
@@ -125,9 +126,9 @@ def test_a_run_remembers_its_clients_and_counts_the_bytes(tmp_path):
     assert run.result["bytes_up"] == executor.sent == 2 * plain.result["bytes_up"]
     state = run.store.load(run.keys["phase1/unimodal"], 3)
     seen = {who.id for number in (1, 2, 3) for who in run.plan.method.phases[0].plan(run.plan.federation, number)}
-    assert {int(name.split("/")[1]) for name in state.tensors if name.startswith("client/")} == seen
-    audio_only = tuple(f"client/{who.id}/" for who in run.plan.federation.of_type("audio"))
-    assert not [name for name in state.tensors if name.startswith(audio_only) and "video" in name]
+    assert set(state.clients) == seen
+    audio_only = [who.id for who in run.plan.federation.of_type("audio") if who.id in seen]
+    assert {name.of for client in audio_only for name in state.clients[client]} == {"audio.encoder", "audio.head"}
     assert state.meta["holders"] == {"audio.encoder": 6, "audio.head": 6, "video.encoder": 3, "video.head": 3}
     for rounds in (1, 3):  # one round first, then on from there
         again = Run(tmp_path / "two", fields | {"phase2.rounds": rounds})
@@ -138,6 +139,6 @@ def test_a_run_remembers_its_clients_and_counts_the_bytes(tmp_path):
 def test_the_server_s_variate_is_the_mean_of_all_clients_variates(tmp_path):
     # Each client's change is added over the number of all clients, so c is the mean of all c_i, absent ones being zero.
     run = Run(tmp_path, SCAFFOLD | {"phase1.rounds": 5})
-    tensors = run.store.load(run.keys["phase1/unimodal"], 4).tensors
-    own = [array for name, array in tensors.items() if name.endswith("/control/audio.head")]
-    np.testing.assert_allclose(tensors["control/audio.head"], sum(own) / 6, atol=1e-6)
+    state, name = run.store.load(run.keys["phase1/unimodal"], 4), Key("control", "audio.head")
+    own = [arrays[name] for arrays in state.clients.values()]
+    np.testing.assert_allclose(state.params[name], sum(own) / 6, atol=1e-6)

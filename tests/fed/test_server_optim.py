@@ -13,7 +13,7 @@ from mm_ray.errors import UserError
 from mm_ray.fed.loop import role_params
 from mm_ray.fed.phase import Role
 from mm_ray.fed.server_optim import averaged, evaluated, server_memory, server_settings, server_step
-from mm_ray.types import ClientUpdate, ServerState, sent_to_clients
+from mm_ray.types import ClientUpdate, Key, ServerState
 
 START = {"a": np.array([10, 20], np.float32)}
 
@@ -26,10 +26,11 @@ TOTAL = change(1, -2, weight=1.0) + change(5, 2, weight=3.0)
 
 
 def steps(server, *totals):
-    tensors = START | server_memory(server, START)
+    params, memory = START, server_memory(server, START)
     for total in totals:
-        tensors = tensors | server_step(server, tensors, total, ["a"])
-    return tensors
+        moved, remembered = server_step(server, params, memory, total, ["a"])
+        params, memory = params | moved, memory | remembered
+    return params | memory
 
 
 def test_fedavg_moves_by_the_mean_and_remembers_nothing():
@@ -41,22 +42,22 @@ def test_fedavg_moves_by_the_mean_and_remembers_nothing():
 def test_sgd_adds_momentum():
     after = steps(ServerConfig(optimizer="sgd", lr=0.5, momentum=0.5), TOTAL, TOTAL)
     # m = (4, 1), then (6, 1.5); x = (12, 20.5), then (15, 21.25)
-    assert after["server/momentum/a"].tolist() == [6, 1.5]
+    assert after[Key("momentum", "a")].tolist() == [6, 1.5]
     assert after["a"].tolist() == [15, 21.25]
 
 
 def test_adam_by_hand():
     # m = d / 2 = (2, 0.5); v = (tau^2 + d^2) / 2 with tau = 3: (12.5, 5)
     after = steps(ServerConfig(optimizer="adam", lr=1.0, momentum=0.5, beta2=0.5, tau=3.0), TOTAL)
-    assert after["server/momentum/a"].tolist() == [2, 0.5]
-    assert after["server/second/a"].tolist() == [12.5, 5]
+    assert after[Key("momentum", "a")].tolist() == [2, 0.5]
+    assert after[Key("second", "a")].tolist() == [12.5, 5]
     np.testing.assert_allclose(after["a"], [10 + 2 / (12.5**0.5 + 3), 20 + 0.5 / (5**0.5 + 3)], rtol=1e-6)
 
 
 def test_yogi_by_hand():
     # v = 9 + 16 / 2 where v < d^2, and 9 - 1 / 2 where v > d^2
     after = steps(ServerConfig(optimizer="yogi", lr=1.0, momentum=0.5, beta2=0.5, tau=3.0), TOTAL)
-    assert after["server/second/a"].tolist() == [17, 8.5]
+    assert after[Key("second", "a")].tolist() == [17, 8.5]
     np.testing.assert_allclose(after["a"], [10 + 2 / (17**0.5 + 3), 20 + 0.5 / (8.5**0.5 + 3)], rtol=1e-6)
 
 
@@ -87,10 +88,11 @@ def test_adam_is_torch_s_without_its_bias_correction():
 
 def test_a_part_that_nobody_held_stays_with_its_memory():
     phase = tiny_plan({"phase1.server.optimizer": "adam", "phase1.server.average": 0.0}).method.phases[0]
-    state = ServerState({"b": START["a"], **START, **server_memory(phase.server, {"b": START["a"], **START})})
-    after = phase.server_update(state, TOTAL).tensors
-    moved = {name for name, array in state.tensors.items() if array.tobytes() != after[name].tobytes()}
-    assert moved == {"a", "server/momentum/a", "server/second/a"}
+    params = {"b": START["a"], **START}
+    state = ServerState(params, server_memory(phase.server, params))
+    after = phase.server_update(state, TOTAL).flat()
+    moved = {path for path, array in state.flat().items() if array.tobytes() != after[path].tobytes()}
+    assert moved == {("params", "a"), ("server", "momentum", "a"), ("server", "second", "a")}
 
 
 @pytest.mark.parametrize(
@@ -120,28 +122,27 @@ def test_a_server_that_cannot_move_is_refused(field, value):
 def test_memory_stays_with_the_server_and_crosses_rounds(tmp_path):
     run = Run(tmp_path / "one", {"phase1.server.optimizer": "yogi"})
     state = run.store.load(run.keys["phase2/distill"], 3)
-    assert {name for name in state.tensors if name.startswith("server/")} == {
-        f"server/{what}/audio.{part}" for what in ("average", "momentum") for part in ("encoder", "head")
-    }
-    assert set(sent_to_clients(state)) == {"audio.encoder", "audio.head"}
+    parts = ("audio.encoder", "audio.head")
+    assert set(state.server) == {Key(what, part) for what in ("average", "momentum") for part in parts}
+    assert set(state.params) == set(parts)
     for rounds in (1, 3):  # one round first, then on from there
         again = Run(tmp_path / "two", {"phase1.server.optimizer": "yogi", "phase2.rounds": rounds})
     assert again.bits() == run.bits()
 
 
 def test_the_average_over_rounds_by_hand():
-    server, tensors, seen = ServerConfig(average=0.5), {"a": np.array([8.0], np.float32)}, []
+    server, state, seen = ServerConfig(average=0.5), ServerState({"a": np.array([8.0], np.float32)}), []
     for rounds, value in enumerate((19.0, 31.0, 10.0), 1):
         moved = {"a": np.array([value], np.float32)}
-        tensors = tensors | moved | averaged(server, tensors, moved, ["a"], rounds)
-        seen.append(float(evaluated(tensors)["a"][0]))
+        state = ServerState(moved, averaged(server, state, moved, rounds))
+        seen.append(float(evaluated(state)["a"][0]))
     # decays (1 + r) / (10 + r), at most 0.5: 2/11, 3/12, 4/13
     first = 2 / 11 * 8 + 9 / 11 * 19
     second = 0.25 * first + 0.75 * 31
     assert seen == pytest.approx([first, second, 4 / 13 * second + 9 / 13 * 10], rel=1e-6)
-    late = averaged(server, tensors, {"a": np.array([0.0], np.float32)}, ["a"], 100)
-    assert late["server/average/a"][0] == pytest.approx(seen[-1] / 2)
-    assert tensors["a"][0] == 10  # what clients get
+    late = averaged(server, state, {"a": np.array([0.0], np.float32)}, 100)
+    assert late[Key("average", "a")][0] == pytest.approx(seen[-1] / 2)
+    assert state.params["a"][0] == 10  # what clients get
 
 
 def test_the_average_is_evaluated_and_handed_on_and_never_sent(tmp_path):
@@ -150,7 +151,7 @@ def test_the_average_is_evaluated_and_handed_on_and_never_sent(tmp_path):
     state = run.store.load(outcome.key, outcome.best_round("audio"))
     handed = role_params(Role("phase1/unimodal", "audio"), run.finished.outcomes, run.store)
     for part, array in handed.items():
-        assert array.tobytes() == state.tensors[f"server/average/{part}"].tobytes()
-        assert array.tobytes() != state.tensors[part].tobytes()
-    assert not any("average" in name for name in sent_to_clients(state))
+        assert array.tobytes() == state.server[Key("average", part)].tobytes()
+        assert array.tobytes() != state.params[part].tobytes()
+    assert not any("average" in path for path in state.flat() if path[0] != "server")
     assert state.meta["rounds"] == outcome.best_round("audio")

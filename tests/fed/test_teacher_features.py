@@ -21,7 +21,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def state(run):
-    return run.store.load(run.keys[TeacherLogits.name], 1).tensors
+    return run.store.load(run.keys[TeacherLogits.name], 1).server
 
 
 def test_features_have_the_teacher_s_size_and_lie_with_audiovisual_clients_only(run, state):
@@ -34,7 +34,7 @@ def test_features_have_the_teacher_s_size_and_lie_with_audiovisual_clients_only(
 
 def test_they_are_what_the_teacher_s_classifier_sees(run, state):
     plan, phase = run.plan, run.plan.method.phases[2]
-    params = run.store.load(run.keys["phase1/fusion"], run.finished.outcomes["phase1/fusion"].best_round("av")).tensors
+    params = run.store.load(run.keys["phase1/fusion"], run.finished.outcomes["phase1/fusion"].best_round("av")).params
     net = FlatNetwork("av", plan.config.model, plan.federation.shapes, "cpu")
     net.load(params)
     client = phase.plan(plan.federation, 1)[0]
@@ -61,9 +61,9 @@ def test_a_batch_gets_its_own_rows(monkeypatch, run, state):
 
 def test_without_such_a_loss_none_are_stored_and_nothing_changes(tmp_path, run):
     plain = Run(tmp_path, FEATURES | {"phase2.loss": "kd"})
-    logits = plain.store.load(plain.keys[TeacherLogits.name], 1).tensors
+    logits = plain.store.load(plain.keys[TeacherLogits.name], 1).server
     assert set(logits) == {"logits"}
-    assert logits["logits"].tobytes() == run.store.load(run.keys[TeacherLogits.name], 1).tensors["logits"].tobytes()
+    assert logits["logits"].tobytes() == run.store.load(run.keys[TeacherLogits.name], 1).server["logits"].tobytes()
     assert plain.keys[TeacherLogits.name] != run.keys[TeacherLogits.name]
 
 
@@ -71,7 +71,7 @@ def test_outputs_are_those_of_the_logits_alone():
     plan = tiny_plan()
     table, rows = plan.federation.table, plan.federation.table.rows("dev")
     net = FlatNetwork("audio", plan.config.model, plan.federation.shapes, "cpu")
-    net.load(plan.method.phases[0].init(plan.federation, {}).tensors)
+    net.load(plan.method.phases[0].init(plan.federation, {}).params)
     given = (net.network, lambda some: gather(table, rows[some], ("audio",)), table.audio_lengths(rows))
     logits, features = outputs_of(*given)
     assert logits.tobytes() == logits_of(*given).tobytes()

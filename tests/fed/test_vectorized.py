@@ -22,7 +22,7 @@ AFTER_A_KINK, USUAL = 2e-2, 1e-4
 
 def context_of(plan, phase, sources=None, round_number=1):
     federation, sources = plan.federation, sources or {}
-    params = phase.init(federation, sources).tensors
+    params = phase.init(federation, sources).params
     return RoundContext(federation.seed, round_number, params, phase.material(sources), federation.table, federation.shapes)
 
 

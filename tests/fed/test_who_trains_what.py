@@ -33,7 +33,7 @@ def cohort(plan, name, number):
 def context_of(run, phase, params=None, material=None):
     federation = run.plan.federation
     last = run.finished.outcomes[phase.name]
-    params = params or run.store.load(last.key, len(last.reports)).tensors
+    params = params or run.store.load(last.key, len(last.reports)).params
     return RoundContext(federation.seed, 1, params, material or {}, federation.table, federation.shapes)
 
 
@@ -51,8 +51,8 @@ def test_a_client_without_video_never_changes_a_video_part(run, tmp_path, kind):
     updates = [phase.client_update(context, client) for client in federation.of_type("audio")]
     assert all(set(update.sums) == set(update.weights) == {"audio.encoder", "audio.head"} for update in updates)
     state = run.store.load(run.keys[phase.name], 1)
-    after = phase.server_update(state, reduce(add, updates)).tensors
-    changed = {part for part, array in state.tensors.items() if array.tobytes() != after[part].tobytes()}
+    after = phase.server_update(state, reduce(add, updates)).params
+    changed = {part for part, array in state.params.items() if array.tobytes() != after[part].tobytes()}
     assert changed == {"audio.encoder", "audio.head"}
 
 
@@ -77,7 +77,7 @@ def test_every_audiovisual_client_is_asked_for_its_teacher_logits(run):
 
 
 def test_teacher_logits_are_nan_exactly_in_the_rows_of_no_audiovisual_client(run):
-    logits = run.store.load(run.keys["phase1/teacher_logits"], 1).tensors["logits"]
+    logits = run.store.load(run.keys["phase1/teacher_logits"], 1).server["logits"]
     federation = run.plan.federation
     held = np.zeros(federation.table.num_clips, bool)
     held[np.concatenate([client.indices for client in federation.of_type(*BOTH)])] = True
@@ -102,7 +102,7 @@ class TestAudioClientsThatTrain:
 
     @pytest.fixture(scope="class")
     def logits(self, run):
-        return dict(run.store.load(run.keys["phase1/teacher_logits"], 1).tensors)
+        return dict(run.store.load(run.keys["phase1/teacher_logits"], 1).server)
 
     def test_they_are_in_the_cohort(self, run):
         kinds = {client.modalities for client in phase_of(run.plan, "distill").plan(run.plan.federation, 1)}

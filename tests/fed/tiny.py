@@ -98,6 +98,6 @@ class Run:
 
 def state_digest(state):
     digest = hashlib.sha256()
-    for name, array in sorted(state.tensors.items()):
-        digest.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
+    for path, array in sorted(state.flat().items()):
+        digest.update(f"{path} {array.dtype} {array.shape}".encode() + array.tobytes())
     return digest.hexdigest()

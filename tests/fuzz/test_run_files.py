@@ -22,7 +22,7 @@ from mm_ray.tune.study_log import read_trials
 from mm_ray.types import RoundReport, ServerState
 
 TENSORS = {"audio.encoder": np.arange(40, dtype=np.float32), "audio.head": np.ones((3, 2), np.float64)}
-STATE = ServerState(TENSORS, {"holders": {"audio.encoder": 3}})
+STATE = ServerState(TENSORS, meta={"holders": {"audio.encoder": 3}})
 
 
 def report(number):
@@ -38,7 +38,7 @@ def test_a_phase_state_made_worse_is_never_taken_for_another(tmp_path):
     def read():
         loaded, told = store.load("k", 5), store.reports("k", 5)
         assert loaded.meta == STATE.meta
-        assert {name: array.tobytes() for name, array in loaded.tensors.items()} == {n: a.tobytes() for n, a in TENSORS.items()}
+        assert {name: array.tobytes() for name, array in loaded.params.items()} == {n: a.tobytes() for n, a in TENSORS.items()}
         assert told == reports
 
     for data in mutants(whole, CASES["states"], seed=2):

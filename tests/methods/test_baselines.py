@@ -47,11 +47,11 @@ def check_rounds(run, phase):
     senders = {}
     for number in range(1, phase.rounds + 1):
         updates = updates_of(plan, phase, state, number, sources)
-        parts = {part: moved(array, updates, part) for part, array in state.tensors.items()}
+        parts = {part: moved(array, updates, part) for part, array in state.params.items()}
         stored = state_after(run, phase, number) if number in run.store.rounds(run.keys[phase.name]) else None
         if stored:
-            assert {name: a.tobytes() for name, a in stored.tensors.items()} == {name: a.tobytes() for name, a in parts.items()}
-        state = ServerState(parts, state.meta)
+            assert {name: a.tobytes() for name, a in stored.params.items()} == {name: a.tobytes() for name, a in parts.items()}
+        state = ServerState(parts, meta=state.meta)
         senders = senders or {client: set(update.sums) for client, update in updates.items()}
     assert stored
     return senders

@@ -43,7 +43,7 @@ def test_the_loss_of_a_clip_by_hand(weak):
 
 def context_of(plan, phase, params=()):
     federation = plan.federation
-    state = phase.init(federation, {}).tensors | dict(params)
+    state = phase.init(federation, {}).params | dict(params)
     return RoundContext(federation.seed, 1, state, {}, federation.table, federation.shapes)
 
 

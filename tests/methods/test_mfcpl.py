@@ -7,11 +7,12 @@ from methods.two_clients import ONE_AUDIO_ONLY, clients_of, state_after, two_cli
 from torch.nn import functional
 
 from mm_ray.fed.outputs import encoded_on
+from mm_ray.fed.phases.mfcpl import prototypes_of
 from mm_ray.models.flat import FlatNetwork
 from mm_ray.models.network import PARTS
 from mm_ray.types import RoundContext, ServerState
 
-TABLES = ("prototypes/audio", "prototypes/video")
+AUDIO, VIDEO = TABLES = (prototypes_of("audio"), prototypes_of("video"))
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def run(tmp_path_factory):
 def expected_after(state, updates):
     """Parts: start + clips * change over clips; prototypes: the mean over the clips of a class."""
     expected = {}
-    for name, array in state.tensors.items():
+    for name, array in state.params.items():
         held = [update for update in updates.values() if name in update.sums]
         total = sum((update.sums[name] for update in held[1:]), held[0].sums[name])
         if name in TABLES:
@@ -38,12 +39,12 @@ def test_every_round_is_the_mean_of_what_the_holders_send(run):
     state = phase.init(run.plan.federation, {})
     for number in range(1, phase.rounds + 1):
         updates = updates_of(run.plan, phase, state, number)
-        assert updates[audio.id].sums.keys() == {*PARTS["audio"], "prototypes/audio"}
+        assert updates[audio.id].sums.keys() == {*PARTS["audio"], AUDIO}
         assert updates[both.id].sums.keys() == {*PARTS["av"], *TABLES}
         assert all(np.isfinite(array).all() for update in updates.values() for array in update.sums.values())
         state = ServerState(expected_after(state, updates))
     stored = state_after(run, phase, phase.rounds)
-    assert {name: a.tobytes() for name, a in stored.tensors.items()} == {name: a.tobytes() for name, a in state.tensors.items()}
+    assert {name: a.tobytes() for name, a in stored.params.items()} == {name: a.tobytes() for name, a in state.params.items()}
 
 
 def test_a_client_s_prototypes_are_those_of_what_it_trained(run):
@@ -52,11 +53,11 @@ def test_a_client_s_prototypes_are_those_of_what_it_trained(run):
     state = phase.init(federation, {})
     update = updates_of(run.plan, phase, state)[client.id]
     net = FlatNetwork("audio", phase.model, federation.shapes, "cpu")
-    net.load({part: state.tensors[part] + update.sums[part] / np.float32(client.num_clips) for part in PARTS["audio"]})
+    net.load({part: state.params[part] + update.sums[part] / np.float32(client.num_clips) for part in PARTS["audio"]})
     features = encoded_on(net, RoundContext(1, 1, {}, {}, federation.table, federation.shapes), client)["audio"]
     labels = federation.table.labels_N[client.indices]
     for label in range(federation.shapes.num_classes):
-        *sums, count = update.sums["prototypes/audio"][label]
+        *sums, count = update.sums[AUDIO][label]
         assert count == (labels == label).sum()
         assert sums == pytest.approx(features[labels == label].sum(0), rel=1e-3, abs=1e-5)
 
@@ -66,8 +67,8 @@ def test_audio_only_clients_hear_of_video_by_its_prototypes_alone(run):
     (client,), _ = clients_of(run.plan)
     state = state_after(run, phase, phase.rounds)
     before = updates_of(run.plan, phase, state, 4)[client.id].sums
-    for name, changes in (("prototypes/video", True), ("video.encoder", False), ("fusion", False)):
-        other = ServerState({**state.tensors, name: state.tensors[name] + np.float32(0.1)})
+    for name, changes in ((VIDEO, True), ("video.encoder", False), ("fusion", False)):
+        other = ServerState({**state.params, name: state.params[name] + np.float32(0.1)})
         after = updates_of(run.plan, phase, other, 4)[client.id].sums
         assert (after["audio.encoder"].tobytes() != before["audio.encoder"].tobytes()) == changes
 

@@ -1,11 +1,13 @@
 """Two clients, one round at a time, and the rule of a method worked out in numpy from what they send."""
 
+from dataclasses import replace
+
 import numpy as np
 from fed.tiny import tiny_plan
 
-from mm_ray.fed.executor import run_chunk
+from mm_ray.fed.executor import own_of, run_chunk
 from mm_ray.fed.loop import role_params
-from mm_ray.types import RoundContext, sent_to_clients
+from mm_ray.types import RoundContext
 
 # Everybody takes part in every round; each client is a chunk of its own.
 TWO = {"partition.num_clients": 2, "clients.sample_frac": 1.0, "clients.chunk_size": 1, "phase1.rounds": 2, "phase2.rounds": 1}
@@ -25,8 +27,10 @@ def updates_of(plan, phase, state, number=1, sources=None):
     """Update by client id in a round that begins with `state`."""
     federation = plan.federation
     material = phase.material(sources or {})
-    context = RoundContext(federation.seed, number, sent_to_clients(state), material, federation.table, federation.shapes)
-    return {client.id: run_chunk(phase, context, (client,)) for client in phase.plan(federation, number)}
+    context = RoundContext(federation.seed, number, state.params, material, federation.table, federation.shapes)
+    chunks = [(client,) for client in phase.plan(federation, number)]
+    own = [own_of(chunk, state.clients) for chunk in chunks]
+    return {c[0].id: run_chunk(phase, replace(context, clients=its), c) for c, its in zip(chunks, own, strict=True)}
 
 
 def weighted_mean(changes):

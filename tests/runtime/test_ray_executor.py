@@ -164,6 +164,8 @@ def same(updates, others):
     return all(
         (a.weights, a.metrics) == (b.weights, b.metrics)
         and all((a.sums[name] == b.sums[name]).all() for name in a.sums | b.sums)
+        and a.kept.keys() == b.kept.keys()
+        and all((own[name] == b.kept[client][name]).all() for client, own in a.kept.items() for name in own)
         for a, b in zip(updates, others, strict=True)
     )
 
@@ -172,7 +174,7 @@ def test_what_is_needed_is_done_by_the_others_if_an_actor_stops(table_ref, monke
     plan = tiny_plan({"clients.deadline_s": 0.5, "phase1.kind": "joint"})
     joint, logits, _ = plan.method.phases
     federation, serial = plan.federation, SerialExecutor()
-    params = joint.init(federation, {}).tensors
+    params = joint.init(federation, {}).params
     teacher = {part: params[part] for part in PARTS["av"]}
     chunks = [(client,) for client in logits.plan(federation, 1)]
     monkeypatch.setattr(scoring, "MOST_CLIPS", 3)
@@ -181,7 +183,7 @@ def test_what_is_needed_is_done_by_the_others_if_an_actor_stops(table_ref, monke
         def played(phase, material, chunks):
             for each in (executor, serial):
                 each.open(phase, material, federation)
-            return same(executor.run_round(params, 1, chunks), serial.run_round(params, 1, chunks))
+            return same(executor.run_round(params, 1, chunks, {}), serial.run_round(params, 1, chunks, {}))
 
         with stopped(executor.actors[0]):
             assert played(joint, {}, chunks[:1]), "a round needs an answer"
@@ -207,12 +209,12 @@ def test_bytes_go_with_chunks_and_not_with_clients(two):
     plan = tiny_plan({"clients.sample_frac": 1.0})
     phase, federation = plan.method.phases[0], plan.federation
     two.open(phase, {}, federation)
-    params = phase.init(federation, {}).tensors
+    params = phase.init(federation, {}).params
     audio_only = federation.of_type("audio")
 
     def moved(chunks):
         two.spent()
-        two.run_round(params, 1, chunks)
+        two.run_round(params, 1, chunks, {})
         return two.spent().moved_bytes - sum(array.nbytes for array in params.values())
 
     one = moved([audio_only[:1]])
@@ -225,7 +227,7 @@ def test_actors_work_out_the_confusion_matrices_of_the_driver(two, monkeypatch):
     plan = tiny_plan()
     phase, federation = plan.method.phases[0], plan.federation
     two.open(phase, {}, federation)
-    params = phase.init(federation, {}).tensors
+    params = phase.init(federation, {}).params
     monkeypatch.setattr(scoring, "MOST_CLIPS", 3)
     assert len(scoring.batches_of("dev", "video", federation.table)) > 2
     found = two.confusions("dev", ("audio", "video"), params, phase.model)

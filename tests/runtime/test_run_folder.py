@@ -111,7 +111,7 @@ def test_the_results_are_the_student_and_its_numbers(tmp_path):
     assert json.loads((tmp_path / "result.json").read_text()) == run.result
     student = load_student(path)
     assert (student.class_names, student.features) == (table.class_names, run.plan.config.data.features)
-    best = run.store.load(run.keys["phase2/distill"], run.result["best_round"]).tensors
+    best = run.store.load(run.keys["phase2/distill"], run.result["best_round"]).params
     assert sum(p.numel() for p in student.network.parameters()) == sum(map(len, best.values()))
     head = best["audio.head"]
     last = dict(student.network.named_parameters())["parts.audio_head.classes.bias"].detach().numpy()

@@ -18,20 +18,23 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mm_ray.config import MODALITIES
+from mm_ray.fed.apart import kept_apart
 from mm_ray.fed.clusters import clusters_of
 from mm_ray.fed.federation import Federation
 from mm_ray.fed.local import local_settings, train_local
 from mm_ray.fed.phase import Role
 from mm_ray.fed.phases.unimodal import Unimodal
+from mm_ray.fed.received import received
 from mm_ray.fed.server_optim import server_memory, server_step
 from mm_ray.fed.training import FLOAT_BYTES, TrainingPhase
 from mm_ray.models.flat import flat_network
 from mm_ray.models.network import part_size
-from mm_ray.types import Arrays, ClientData, ClientUpdate, RoundContext, ServerState, kept_by_clients
+from mm_ray.types import Arrays, ClientData, ClientUpdate, Key, RoundContext, ServerState, merged
 
 ENCODERS = tuple(f"{modality}.encoder" for modality in MODALITIES)
-HEAD, DISTANCES = "fusion/", "distances/"
-"""A client's fusion head in the state, and its distances in an update, are named by its id."""
+HEAD = "fusion"
+DISTANCES = Key("distances", "encoders")
+"""How far a client's encoders are from phase 1's, (M,), in the order of `ENCODERS`."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +61,10 @@ class HarmonyFusion(TrainingPhase):
 
     def init(self, federation: Federation, sources: Mapping[Role, Arrays]) -> ServerState:
         """The same fresh fusion head for every audiovisual client."""
-        fresh = self._fresh("fusion", federation)
-        heads = {f"{HEAD}{client.id}": fresh.copy() for client in federation.clients if self.trains(client)}
-        return ServerState(heads | server_memory(self.server, heads))
+        fresh = self._fresh(HEAD, federation)
+        heads = {client.id: fresh.copy() for client in federation.clients if self.trains(client)}
+        memory = server_memory(self.server, {str(client): head for client, head in heads.items()})
+        return ServerState(server=memory, clients={client: {HEAD: head} for client, head in heads.items()})
 
     def material(self, sources: Mapping[Role, Arrays]) -> Arrays:
         """Phase 1's encoders."""
@@ -68,24 +72,29 @@ class HarmonyFusion(TrainingPhase):
 
     def client_update(self, context: RoundContext, client: ClientData) -> ClientUpdate:
         """Train the client's network; its encoders stay with it, its head and its distances go to the server."""
-        own = f"client/{client.id}/"
-        start = {part: context.params.get(own + part, context.material[part]) for part in ENCODERS}
-        head = f"{HEAD}{client.id}"
-        begun = replace(context, params={**start, "fusion": context.params[head]})
+        begun = replace(context, params={**context.material, **context.own(client)})
         net = flat_network("av", self.model, context.shapes, context.device)
         local = replace(self.local, scaffold=False)
         update = train_local(net, begun, client, local, lambda o, b: self.loss(o, b, begun, client), self.stream)
         trained = net.parts(net.params)
         distances = np.array([cosine_distance(trained[part], context.material[part]) for part in ENCODERS], np.float32)
-        sent = {head: update.sums["fusion"], f"{DISTANCES}{client.id}": distances}
-        kept = {own + part: trained[part] for part in ENCODERS}
-        return ClientUpdate({head: update.weights["fusion"]}, sent | kept, update.metrics)
+        sent = {HEAD: update.sums[HEAD], DISTANCES: distances}
+        kept = {part: trained[part] for part in ENCODERS}
+        return ClientUpdate({HEAD: update.weights[HEAD]}, sent, update.metrics, kept={client.id: kept})
+
+    def receive(self, context: RoundContext, client: ClientData, update: ClientUpdate) -> ClientUpdate:
+        """Nothing of a broken update; the rest by itself, since the server compares clients."""
+        taken = received(self.server, context.own(client), client.id, update)
+        return taken if taken.refused else kept_apart(taken, client.id)
 
     def server_update(self, state: ServerState, total: ClientUpdate) -> ServerState:
         """Each head of the round moves by the mean change of its cluster, as the server's optimiser says."""
-        heads = sorted(total.weights)
-        moved = server_step(self.server, state.tensors, _by_cluster(heads, total), heads) if heads else {}
-        return ServerState({**state.tensors, **moved, **kept_by_clients(total)}, state.meta)
+        if not total.by_client:
+            return state
+        heads = {str(client): state.clients[client][HEAD] for client in total.by_client}
+        moved, memory = server_step(self.server, heads, state.server, _by_cluster(total.by_client), sorted(heads))
+        kept = merged(total.kept, {int(client): {HEAD: head} for client, head in moved.items()})
+        return replace(state, server={**state.server, **memory}, clients=merged(state.clients, kept))
 
     def traffic(self, federation: Federation, client: ClientData) -> tuple[int, int]:
         """The fusion head down; it and a distance per modality up."""
@@ -99,12 +108,13 @@ def cosine_distance(one: np.ndarray, other: np.ndarray) -> float:
     return max(1 - float(a @ b) / float(np.linalg.norm(a) * np.linalg.norm(b)), 0.0)
 
 
-def _by_cluster(heads: list[str], total: ClientUpdate) -> ClientUpdate:
-    """The update in which every head of a round carries the sum over its cluster, taken in the order of the names."""
-    labels = clusters_of(np.stack([total.sums[DISTANCES + head.removeprefix(HEAD)] for head in heads]))
+def _by_cluster(updates: Mapping[int, ClientUpdate]) -> ClientUpdate:
+    """By client (as text) the sum over its cluster of the heads' changes, taken in the order of the names."""
+    clients = sorted(updates, key=str)
+    labels = clusters_of(np.stack([updates[client].sums[DISTANCES] for client in clients]))
     sums, weights = {}, {}
-    for head, label in zip(heads, labels, strict=True):
-        members = [other for other, its in zip(heads, labels, strict=True) if its == label]
-        sums[head] = np.sum([total.sums[member] for member in members], axis=0)
-        weights[head] = sum(total.weights[member] for member in members)
+    for client, label in zip(clients, labels, strict=True):
+        members = [updates[other] for other, its in zip(clients, labels, strict=True) if its == label]
+        sums[str(client)] = np.sum([member.sums[HEAD] for member in members], axis=0)
+        weights[str(client)] = sum(member.weights[HEAD] for member in members)
     return ClientUpdate(weights, sums)

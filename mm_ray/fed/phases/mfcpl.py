@@ -13,7 +13,7 @@ where nobody has it. In round 1 there are none, and only the alignment is active
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -30,9 +30,12 @@ from mm_ray.fed.prototypes import class_sums, contrast, renewed, shared_distance
 from mm_ray.fed.training import FLOAT_BYTES
 from mm_ray.models.flat import flat_network
 from mm_ray.models.layers import Output
-from mm_ray.types import Arrays, Batch, ClientData, ClientUpdate, RoundContext, ServerState
+from mm_ray.types import Arrays, Batch, ClientData, ClientUpdate, Key, RoundContext, ServerState
 
-PROTOTYPES = "prototypes/"
+
+def prototypes_of(modality: str) -> Key:
+    """The name of a modality's prototypes (C, H+1): in what is sent the tables, in updates a client's sums."""
+    return Key("prototypes", modality)
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,8 @@ class CrossPrototypes(Joint):
     def init(self, federation: Federation, sources: Mapping[Role, Arrays]) -> ServerState:
         """No class has a prototype yet."""
         state, shape = super().init(federation, sources), (federation.shapes.num_classes, self.model.hidden + 1)
-        tables = {PROTOTYPES + modality: np.zeros(shape, np.float32) for modality in MODALITIES}
-        return ServerState({**state.tensors, **tables}, state.meta)
+        tables = {prototypes_of(modality): np.zeros(shape, np.float32) for modality in MODALITIES}
+        return replace(state, params={**state.params, **tables})
 
     def loss(self, output: Output, batch: Batch, context: RoundContext, client: ClientData) -> Tensor:
         """Cross-entropy and the three terms; with weight 0 it is MultiFL's."""
@@ -62,7 +65,7 @@ class CrossPrototypes(Joint):
 
     def _terms(self, output: Output, batch: Batch, context: RoundContext) -> Tensor:
         labels_B, features = batch.labels_B, mean_encoded(output)
-        tables = {m: torch.from_numpy(context.params[PROTOTYPES + m].copy()).to(labels_B.device) for m in MODALITIES}
+        tables = {m: torch.from_numpy(context.params[prototypes_of(m)].copy()).to(labels_B.device) for m in MODALITIES}
         contrasts = [contrast(own, labels_B, table) for own in features.values() for table in tables.values()]
         terms = torch.stack(contrasts).mean() + shared_distance(list(features.values()), labels_B, tables)
         if len(features) > 1:
@@ -76,15 +79,15 @@ class CrossPrototypes(Joint):
         net = flat_network(name, self.model, context.shapes, context.device)  # the resident one: it still holds what it learned
         labels_N, num_classes = client.labels, context.shapes.num_classes
         features = encoded_on(net, context, client)
-        sums = {PROTOTYPES + m: class_sums(values, labels_N, num_classes) for m, values in features.items()}
+        sums = {prototypes_of(m): class_sums(values, labels_N, num_classes) for m, values in features.items()}
         return update + ClientUpdate({}, sums, {})
 
     def server_update(self, state: ServerState, total: ClientUpdate) -> ServerState:
         """Parts as in every training; the prototypes anew."""
         moved = super().server_update(state, total)
-        names = [name for name in total.sums if name.startswith(PROTOTYPES)]
-        tables = {name: renewed(state.tensors[name], total.sums[name]) for name in names}
-        return ServerState({**moved.tensors, **tables}, moved.meta)
+        names = [name for name in map(prototypes_of, MODALITIES) if name in total.sums]
+        tables = {name: renewed(state.params[name], total.sums[name]) for name in names}
+        return replace(moved, params={**moved.params, **tables})
 
     def traffic(self, federation: Federation, client: ClientData) -> tuple[int, int]:
         """Besides the parts, the prototypes of both modalities down and the client's own up."""

@@ -26,9 +26,10 @@ from mm_ray.types import Arrays, ClientData, ClientUpdate, RoundContext, ServerS
 
 @dataclass(frozen=True)
 class TeacherLogits:
-    """One round over all audiovisual clients; its state is `logits` (N, C), NaN in the rows of clips without a teacher.
+    """One round over all audiovisual clients; its state has `server["logits"]` (N, C), NaN for clips without a teacher.
 
-    With `features` it also holds `features` (N, P), what the teacher's classifier sees.
+    With `features` it also has `server["features"]` (N, P), what the teacher's classifier sees. The simulation holds the rows
+    of all clients in one array, of which a client of the next phase reads its own.
     """
 
     model: ModelConfig
@@ -63,7 +64,7 @@ class TeacherLogits:
         net = flat_network(self.network, self.model, federation.shapes)
         net.load(self.material(sources))
         dev_NC = logits_on(net, federation.table, federation.table.rows("dev"))
-        return ServerState(tensors, {"dev_entropy": mean_entropy(dev_NC)})
+        return ServerState(server=tensors, meta={"dev_entropy": mean_entropy(dev_NC)})
 
     def material(self, sources: Mapping[Role, Arrays]) -> Arrays:
         """The teacher's parameters."""
@@ -78,27 +79,25 @@ class TeacherLogits:
         return True
 
     def client_update(self, context: RoundContext, client: ClientData) -> ClientUpdate:
-        """The teacher's logits on the client's clips, under the client's own key."""
+        """The teacher's logits on the client's clips, which the client keeps."""
         net = flat_network(self.network, self.model, context.shapes, context.device)
         net.load(context.material)
         logits_NC, features_NP = outputs_on(net, context, client)
         told = {"rows": client.indices, "logits": logits_NC} | ({"features": features_NP} if self.features else {})
-        return ClientUpdate(
-            {}, {f"client/{client.id}/{name}": array for name, array in told.items()}, counts(logits_NC, client)
-        )
+        return ClientUpdate(metrics=counts(logits_NC, client), kept={client.id: told})
 
     def receive(self, context: RoundContext, client: ClientData, update: ClientUpdate) -> ClientUpdate:
         """All of it: the logits stay with their client, and nobody else reads them."""
         return update
 
     def server_update(self, state: ServerState, total: ClientUpdate) -> ServerState:
-        """Put what each client tells into its rows."""
-        tensors = {name: array.copy() for name, array in state.tensors.items()}
-        for owner in {name.rpartition("/")[0] for name in total.sums}:
-            for name, array in tensors.items():
-                array[total.sums[f"{owner}/rows"]] = total.sums[f"{owner}/{name}"]
+        """Put what each client has into its rows."""
+        whole = {name: array.copy() for name, array in state.server.items()}
+        for own in total.kept.values():
+            for name, array in whole.items():
+                array[own["rows"]] = own[name]
         seen = {name: total.metrics[name] for name in COUNTS if name in total.metrics}
-        return ServerState(tensors, {"metrics": {"teacher/dev_entropy": state.meta["dev_entropy"], **seen}})
+        return ServerState(server=whole, meta={"metrics": {"teacher/dev_entropy": state.meta["dev_entropy"], **seen}})
 
     def traffic(self, federation: Federation, client: ClientData) -> tuple[int, int]:
         """The teacher goes down; nothing comes up."""
