@@ -117,7 +117,7 @@ def fragile(plan, marker):
 
 def test_an_actor_that_is_killed_in_the_middle_of_a_round_changes_no_bit(tmp_path, two):
     marker, killed = tmp_path / "pid", []
-    pids = ray.get([actor.pid.remote() for actor in two.actors])
+    pids = [pid for _, pid in ray.get([actor.place.remote() for actor in two.actors])]
 
     def kill():
         if eventually(marker.exists, 30):
@@ -129,7 +129,7 @@ def test_an_actor_that_is_killed_in_the_middle_of_a_round_changes_no_bit(tmp_pat
     run = Run(tmp_path / "ray", executor=two, plan=fragile(tiny_plan(), marker))
     killer.join()
     assert killed[0] in pids
-    assert killed[0] not in ray.get([actor.pid.remote() for actor in two.actors])
+    assert killed[0] not in [pid for _, pid in ray.get([actor.place.remote() for actor in two.actors])]
     serial = Run(tmp_path / "serial")
     assert run.bits() == serial.bits()
     assert run.result["rounds_computed"] == serial.result["rounds_computed"]
@@ -138,7 +138,7 @@ def test_an_actor_that_is_killed_in_the_middle_of_a_round_changes_no_bit(tmp_pat
 @contextmanager
 def stopped(actor):
     """An actor whose process does nothing: the slowest of all stragglers."""
-    pid = ray.get(actor.pid.remote())
+    _, pid = ray.get(actor.place.remote())
     os.kill(pid, signal.SIGSTOP)
     try:
         yield pid
