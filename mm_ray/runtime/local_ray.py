@@ -95,11 +95,12 @@ def _says_if_slow(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _for_this_run_alone() -> Iterator[None]:
-    """A token of the run, and no port beyond loopback.
+    """A token of the run, no port beyond loopback, and no address of another cluster.
 
     The switch is the one by which Ray stays on loopback on macOS and Windows; `_node_ip_address` does not do it, since Ray
     replaces 127.0.0.1 by the machine's own address.
     """
+    os.environ.pop("RAY_ADDRESS", None)  # of another cluster: Ray Train's processes would look there
     if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
