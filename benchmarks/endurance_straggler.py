@@ -44,7 +44,7 @@ def straggler(folder: Path) -> dict[str, Any]:
     def played(name: str, deadline_s: float, slow: bool) -> dict[str, float]:
         plan = plan_experiment(with_overrides(config, {"clients.deadline_s": deadline_s}), table)
         executor, reports = RayExecutor(table_ref, Placement(2, 1.0, 0.0)), []
-        with slowed(ray.get(executor.actors[0].pid.remote()) if slow else None):
+        with slowed(ray.get(executor.actors[0].place.remote())[1] if slow else None):
             rounds = run_experiment(plan, PhaseStore(str(folder / name)), executor, control=False)
             tested = drive(rounds, reports.append)
         executor.close()

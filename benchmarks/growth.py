@@ -12,7 +12,6 @@ squares of relative errors). It is then asked for a cluster of 64 nodes; the ass
 """
 
 import argparse
-import os
 import statistics
 import tempfile
 import time
@@ -37,12 +36,13 @@ from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.fed.phases.unifl import UniFLAudio
 from mm_ray.models.network import PARTS, part_size
 from mm_ray.runtime.cluster import connect
+from mm_ray.runtime.cpus import usable_cpus
 from mm_ray.runtime.executor import RayExecutor
 from mm_ray.runtime.placement import Placement
 from mm_ray.types import ClientData
 
 POOL, CLIPS, FRAMES, BINS, CLASSES = 20_000, 10, 16, 80, 10
-CORES = os.cpu_count() or 1
+CORES = usable_cpus()
 MODELS = {
     "20k": SMALL_NET,
     "170k": ModelConfig(),

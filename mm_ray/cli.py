@@ -14,7 +14,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from mm_ray.config import ExperimentConfig, flatten, to_dict
-from mm_ray.errors import UserError, bad_value, in_one_line, led_to
+from mm_ray.errors import EnvironmentFailure, UserError, bad_value, in_one_line, led_to
 from mm_ray.storage import names_full_disk
 
 GROUPS_WITH_NAME = ("data",)
@@ -27,7 +27,7 @@ MAX_CONFIG_BYTES = 100_000
 
 def run_main(main: Callable[[Sequence[str]], None]) -> None:
     """Run an entry point: a user's mistake, a full disk, or a file that the system refuses is one line on stderr and exit code
-    2; TERM is taken like ^C, until the last word is said.
+    2, a machine that fails (Ray does not start) one line and 1; TERM is taken like ^C, until the last word is said.
     """
     signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -49,7 +49,7 @@ def run_main(main: Callable[[Sequence[str]], None]) -> None:
 
 def _end_with(error: UserError) -> NoReturn:
     print(f"error: {error}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(1 if isinstance(error, EnvironmentFailure) else 2)
 
 
 def _interrupt(number: int, frame: Any) -> None:

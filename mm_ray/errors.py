@@ -18,6 +18,10 @@ def _printable(char: str) -> str:
     return char if char.isprintable() else " " if char.isspace() else repr(char)[1:-1]
 
 
+class EnvironmentFailure(UserError):
+    """The machine fails, not the user: Ray does not start, for example. Entry points end with exit code 1."""
+
+
 class StorageError(UserError):
     """A place that cannot be written or read now; with the remedy the run goes on from what is stored."""
 

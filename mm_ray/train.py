@@ -10,7 +10,7 @@ import torch
 from rich.progress import Progress
 
 from mm_ray.cli import add_run_flags, experiment_parser, parse, run_main
-from mm_ray.config import DataConfig
+from mm_ray.config import ClientsConfig, DataConfig
 from mm_ray.data.load import load_data
 from mm_ray.data.table import FeatureTable
 from mm_ray.errors import bad_value
@@ -38,6 +38,8 @@ def main(argv: Sequence[str]) -> None:
     if flags.serial and config.clients.deadline_s:
         raise bad_value("clients.deadline_s", config.clients.deadline_s, "a serial run waits for all; leave out one of the two")
     torch.set_num_threads(1)
+    if not flags.serial:
+        _check_fits(config.clients, flags.address)
     table = load_with_progress(config.data, flags.runs)
     plan = plan_experiment(config, table)
     phases = phases_place(flags.phases, flags.runs)
@@ -49,6 +51,14 @@ def main(argv: Sequence[str]) -> None:
         else:
             _run_on_ray(plan, table, phases, flags, folder, progress)
     print_result(folder)
+
+
+def _check_fits(clients: ClientsConfig, address: str) -> None:
+    """Refuse client actors that do not fit before the data is read, anything is written, or a Ray is started here."""
+    from mm_ray.runtime.cluster import connect, known_cluster  # ray takes a second to import, which --serial need not wait for
+    from mm_ray.runtime.placement import place_run
+
+    place_run(clients, known_cluster(address) or connect(address))
 
 
 def load_with_progress(data: DataConfig, runs: str) -> FeatureTable:
@@ -71,7 +81,7 @@ def _run_here(plan: Plan, table: FeatureTable, phases: str, control: bool, folde
 
 
 def _run_on_ray(plan: Plan, table: FeatureTable, phases: str, flags: Any, folder: Path, progress: RunProgress) -> None:
-    from mm_ray.runtime.cluster import connect  # ray takes a second to import, which --serial need not wait for
+    from mm_ray.runtime.cluster import connect
     from mm_ray.runtime.placement import place_run
     from mm_ray.runtime.train_job import Job, run_job
 

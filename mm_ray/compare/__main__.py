@@ -18,7 +18,8 @@ from mm_ray.config import DataConfig, ExperimentConfig
 from mm_ray.data.table import FeatureTable
 from mm_ray.errors import bad_value
 from mm_ray.fed.experiment import plan_experiment
-from mm_ray.runtime.cluster import connect
+from mm_ray.runtime.cluster import connect, known_cluster
+from mm_ray.runtime.placement import place_trial
 from mm_ray.runtime.run_folder import default_name, open_folder, phases_place
 from mm_ray.storage import check_place, write_text
 from mm_ray.train import load_with_progress
@@ -59,15 +60,16 @@ def _prepare(config: ExperimentConfig, flags: Namespace) -> tuple[Comparison, li
         raise bad_value("methods", flags.methods, "names no method; write modality_mirror,control")
     missing = _numbers("video_missing", flags.video_missing) or [config.partition.video_missing]
     alphas = _numbers("alphas", flags.alphas) or [config.partition.alpha]
+    place_trial(config.clients, known_cluster(flags.address) or connect(flags.address), "actor")
     tables = _tables(config.data, flags)
     settings = [Setting(q, alpha) for q in missing for alpha in alphas]
     cells = cells_of(methods, settings, _seeds(flags.seeds, config.seed), sorted(tables))
     for cell in cells:
         plan_experiment(cell.config(config), tables[cell.fold])
-    folder = open_folder(flags.runs, flags.name or f"compare-{default_name(config)}", config)
-    write_text(folder / "compare.json", json.dumps({key: flags[key] for key in FLAGS}, indent=2))
     phases = phases_place(flags.phases, flags.runs)
     check_place(phases)
+    folder = open_folder(flags.runs, flags.name or f"compare-{default_name(config)}", config)
+    write_text(folder / "compare.json", json.dumps({key: flags[key] for key in FLAGS}, indent=2))
     return Comparison(config, folder, phases, tables, connect(flags.address)), cells
 
 

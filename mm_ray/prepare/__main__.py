@@ -1,6 +1,5 @@
 """`python -m mm_ray.prepare SOURCE ROOT --out STORE`: recordings become a feature store."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from mm_ray.prepare.plan import Plan, make_plan
 from mm_ray.prepare.progress import ClipProgress
 from mm_ray.prepare.summary import Summary, print_summary
 from mm_ray.prepare.work import Outcome, Tick, run_here, tasks_of
+from mm_ray.runtime.cpus import usable_cpus
 
 Run = Callable[[Tick], Iterator[list[Outcome]]]
 
@@ -79,7 +79,7 @@ def _num_workers(flags: Any) -> int:
 
 def _dry_workers(flags: Any) -> int:
     """Without a cluster's address Ray need not start to be counted."""
-    return _num_workers(flags) if flags.address else 1 if flags.serial else len(os.sched_getaffinity(0))
+    return _num_workers(flags) if flags.address else 1 if flags.serial else usable_cpus()
 
 
 def _as_data(store: str) -> str:

@@ -1,6 +1,7 @@
 """Ray actors that play the clients."""
 
 import os
+import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -70,6 +71,6 @@ class ClientActor:
         return opened
 
     @ray.method(max_task_retries=-1)
-    def pid(self) -> int:
-        """The actor's process id; asked of an actor that died, it answers when Ray has started it again."""
-        return os.getpid()
+    def place(self) -> tuple[str, int]:
+        """Host and process id; an actor that died answers when Ray has started it again."""
+        return socket.gethostname(), os.getpid()

@@ -2,18 +2,17 @@
 
 import logging
 import os
-import secrets
 import signal
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray._private import ray_constants
+import torch
 
 from mm_ray.errors import bad_value
+from mm_ray.runtime.cpus import usable_cpus
+from mm_ray.runtime.local_ray import start_local_ray
 
 CONNECT_TIMEOUT_S = 10.0
 NOISY_LOGGERS = (
@@ -26,23 +25,50 @@ restore Tune's state, where our own commands go on by themselves."""
 
 
 @dataclass(frozen=True)
+class Node:
+    """What a machine of a cluster has."""
+
+    num_cpus: float
+    num_gpus: float = 0.0
+
+
+@dataclass(frozen=True)
 class Cluster:
-    """A connected cluster: what it is called and what it holds in all."""
+    """A cluster: what it is called, and its nodes."""
 
     name: str
-    num_cpus: float
-    num_gpus: float
-    gpus_per_node: tuple[float, ...]
+    nodes: tuple[Node, ...]
+
+    @property
+    def num_cpus(self) -> float:
+        """CPUs of all nodes."""
+        return sum(node.num_cpus for node in self.nodes)
+
+    @property
+    def num_gpus(self) -> float:
+        """GPUs of all nodes."""
+        return sum(node.num_gpus for node in self.nodes)
+
+
+def known_cluster(address: str) -> Cluster | None:
+    """What `connect` would give, where it is known without a start: this machine, or the cluster that was joined before.
+
+    What does not fit is refused by it before it costs a start of Ray.
+    """
+    if ray.is_initialized():
+        return describe(address or "this machine")
+    return None if address else Cluster("this machine", (Node(usable_cpus(), torch.cuda.device_count()),))
 
 
 def connect(address: str) -> Cluster:
     """Start a local Ray (no address), or join the cluster at `address` (`auto` for the one on this machine).
 
-    Without an address a cluster that happens to run on this machine is not touched, and the one that is started listens on
-    loopback only and asks for a token that nobody else has.
+    Without an address a cluster that happens to run on this machine is not touched, and the one that is started is for this
+    process alone (`mm_ray.runtime.local_ray`).
 
     Raises:
         UserError: Nothing answers at the address.
+        EnvironmentFailure: A local Ray does not start.
 
     """
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")  # else every train.report waits 2 s
@@ -53,43 +79,28 @@ def connect(address: str) -> Cluster:
         logging.getLogger(name).setLevel(logging.ERROR)
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if not ray.is_initialized():
-        _check_answers(address)
         on_term = signal.getsignal(signal.SIGTERM)
-        quiet: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": False}
-        if not address:
-            with _for_this_run_alone():
-                ray.init(address="local", include_dashboard=False, **quiet)
+        if address:
+            _join(address)
         else:
-            try:
-                ray.init(address=address, **quiet)
-            except (ConnectionError, ValueError, RuntimeError) as error:
-                remedy = f"no Ray cluster answers there ({str(error).splitlines()[0]}); leave it out to run here"
-                raise bad_value("address", address, remedy) from error
+            start_local_ray(torch.cuda.device_count())
         _keep(on_term)
     return describe(address or "this machine")
+
+
+def _join(address: str) -> None:
+    _check_answers(address)
+    try:
+        ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        remedy = f"no Ray cluster answers there ({str(error).splitlines()[0]}); leave it out to run here"
+        raise bad_value("address", address, remedy) from error
 
 
 def _keep(on_term: Any) -> None:
     """Take back the handler of TERM that Ray replaced: Ray's ends the process without a word; its children end at exit too."""
     if callable(on_term):
         signal.signal(signal.SIGTERM, on_term)
-
-
-@contextmanager
-def _for_this_run_alone() -> Iterator[None]:
-    """A local Ray is for this process and its children: a token of the run, and no port beyond loopback.
-
-    Left alone, Ray writes one token for all clusters into the user's home, readable by everybody on the machine, and listens
-    on every address. The switch is the one by which it stays on loopback on macOS and Windows; `_node_ip_address` does not do
-    it, since Ray replaces 127.0.0.1 by the machine's own address.
-    """
-    if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-    before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
-    try:
-        yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def _check_answers(address: str) -> None:
@@ -106,5 +117,4 @@ def _check_answers(address: str) -> None:
 def describe(name: str) -> Cluster:
     """The connected cluster."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    gpus = tuple(float(node.get("GPU", 0)) for node in nodes)
-    return Cluster(name, float(sum(node.get("CPU", 0) for node in nodes)), sum(gpus), gpus)
+    return Cluster(name, tuple(Node(float(node.get("CPU", 0)), float(node.get("GPU", 0))) for node in nodes))

@@ -16,6 +16,7 @@ from mm_ray.fed.phase import Phase
 from mm_ray.fed.scoring import batches_of, confusion_on
 from mm_ray.models.network import PARTS
 from mm_ray.runtime.actors import ClientActor, Opened
+from mm_ray.runtime.notices import tell_driver
 from mm_ray.runtime.placement import Placement
 from mm_ray.runtime.pool import ActorPool, Submit
 from mm_ray.types import Arrays, ClientData, ClientUpdate
@@ -42,7 +43,7 @@ class RayExecutor:
             ).remote(table_ref)
             for i in range(placement.num_actors)
         ]
-        self._pool = ActorPool(actors)
+        self._pool = ActorPool(actors, tell_driver)
         self._has_gpus = placement.num_gpus > 0
         self._busy_s, self._moved_bytes = 0.0, 0
 

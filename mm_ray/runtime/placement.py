@@ -1,14 +1,16 @@
 """How many client actors run, and whether they fit."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from mm_ray.config import ClientsConfig
 from mm_ray.errors import bad_value
-from mm_ray.runtime.cluster import Cluster
+from mm_ray.runtime.cluster import Cluster, Node
 
 DRIVER_CPUS = 0.001
-"""The driver of a Train job needs a share, however small; the client actors, for whom it waits, lend it theirs."""
+"""The driver of a trial that is a Train job needs a share, however small; its client actors lend it theirs."""
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -26,14 +28,13 @@ class Placement:
 
 
 def place_run(clients: ClientsConfig, cluster: Cluster) -> Placement:
-    """Actors of a single run: `clients.num_actors`, or as many as fit beside the job's driver.
+    """Actors of a single run: `clients.num_actors`, or as many as fit.
 
     Raises:
         UserError: They do not fit; the message says what is missing.
 
     """
-    fitting = _checked(clients, cluster, clients.num_actors or max(_most(clients, cluster), 1))
-    return replace(fitting, num_cpus=fitting.num_cpus - DRIVER_CPUS)
+    return _checked(clients, cluster, clients.num_actors or max(num_fitting(clients, cluster.nodes), 1))
 
 
 def place_trial(clients: ClientsConfig, cluster: Cluster, host: str) -> Placement:
@@ -49,34 +50,47 @@ def place_trial(clients: ClientsConfig, cluster: Cluster, host: str) -> Placemen
 
 def most_trials(placement: Placement, clients: ClientsConfig, cluster: Cluster) -> int:
     """How many trials fit at once."""
-    return max(_most(clients, cluster) // placement.num_actors, 1)
+    return max(num_fitting(clients, cluster.nodes) // placement.num_actors, 1)
 
 
-def _most(clients: ClientsConfig, cluster: Cluster) -> int:
-    by_cpu = math.floor(cluster.num_cpus / clients.num_cpus + 1e-9)
-    return min(by_cpu, _most_by_gpu(clients, cluster)) if clients.num_gpus else by_cpu
+def num_fitting(clients: ClientsConfig, nodes: Iterable[Node]) -> int:
+    """How many actors fit: each lies on one node, and a fraction of a GPU on one card."""
+    return sum(min(_by_cpu(clients, node), _by_gpu(clients, node)) for node in nodes)
 
 
-def _most_by_gpu(clients: ClientsConfig, cluster: Cluster) -> int:
-    """A fraction of a GPU cannot be put together from two cards."""
+def _by_cpu(clients: ClientsConfig, node: Node) -> int:
+    return math.floor(node.num_cpus / clients.num_cpus + ROUNDING)
+
+
+def _by_gpu(clients: ClientsConfig, node: Node) -> float:
+    if not clients.num_gpus:
+        return math.inf
     if clients.num_gpus >= 1:
-        return sum(math.floor(gpus / clients.num_gpus) for gpus in cluster.gpus_per_node)
-    return int(cluster.num_gpus) * math.floor(1 / clients.num_gpus + 1e-9)
+        return math.floor(node.num_gpus / clients.num_gpus)
+    return int(node.num_gpus) * math.floor(1 / clients.num_gpus + ROUNDING)
 
 
 def _checked(clients: ClientsConfig, cluster: Cluster, count: int) -> Placement:
-    if clients.num_gpus and count > _most_by_gpu(clients, cluster):
-        need = f"{count} client actors need {count * clients.num_gpus:g} GPUs, the cluster has {cluster.num_gpus:g}"
-        raise bad_value("clients.num_gpus", clients.num_gpus, f"{need}; {_gpu_remedy(count, cluster)}")
-    if count * clients.num_cpus > cluster.num_cpus + 1e-9:
-        need = f"{count} client actors need {count * clients.num_cpus:g} CPUs, the cluster has {cluster.num_cpus:g}"
-        fits = math.floor(cluster.num_cpus / count * 100) / 100
-        raise bad_value("clients.num_cpus", clients.num_cpus, f"{need}; use {fits:g}, or fewer clients.num_actors")
-    return Placement(count, clients.num_cpus, clients.num_gpus)
+    fitting = num_fitting(clients, cluster.nodes)
+    if fitting >= count:
+        return Placement(count, clients.num_cpus, clients.num_gpus)
+    field = "num_gpus" if sum(_by_gpu(clients, node) for node in cluster.nodes) < count else "num_cpus"
+    value, has = getattr(clients, field), sum(getattr(node, field) for node in cluster.nodes)
+    unit, where = ("GPUs" if field == "num_gpus" else "CPUs"), f"; on its {len(cluster.nodes)} nodes {fitting} fit"
+    actors = "a client actor needs" if count == 1 else f"{count} client actors need"
+    problem = f"{actors} {count * value:g} {unit}, the cluster has {has:g}{where if len(cluster.nodes) > 1 else ''}"
+    remedies = [_remedy(clients, cluster, count, field), "fewer clients.num_actors" if count > 1 else ""]
+    raise bad_value(f"clients.{field}", value, f"{problem}; use {', or '.join(filter(None, remedies))}")
 
 
-def _gpu_remedy(count: int, cluster: Cluster) -> str:
-    if not cluster.num_gpus:
-        return "use 0 to train on the CPU"
-    per_gpu = math.ceil(count / cluster.num_gpus)
-    return f"use {math.floor(100 / per_gpu) / 100:g}, or fewer clients.num_actors"
+def _remedy(clients: ClientsConfig, cluster: Cluster, count: int, field: str) -> str:
+    """The largest share with which so many actors fit."""
+    amounts = {getattr(node, field) for node in cluster.nodes}
+    shares = {amount / actors for amount in amounts for actors in range(1, count + 1)}
+    if field == "num_gpus":  # whole cards, or a fraction of one
+        shares = {math.floor(share) for share in shares} | {1 / actors for actors in range(1, count + 1)}
+    rounded = {math.floor(share * 100 + ROUNDING) / 100 for share in shares}
+    for share in sorted(rounded - {0.0}, reverse=True):
+        if num_fitting(replace(clients, **{field: share}), cluster.nodes) >= count:
+            return f"{share:g}"
+    return "0 to train on the CPU" if field == "num_gpus" else ""

@@ -1,6 +1,5 @@
 """A pool of actors that pull numbered calls. What a lost actor held is handed to the others; who comes back works again."""
 
-import logging
 import math
 import time
 from collections import Counter, deque
@@ -15,23 +14,28 @@ QUEUED_PER_ACTOR = 2
 MAX_LOSSES = 5
 """A call that was lost with its actor so many times ends the run: it may well be what kills them."""
 LOOK_S = 30.0
+SILENT_S = 60.0
+"""After so long without an answer the person who waits reads whose is missing, then after twice as long, and so on."""
 LOST = (RayActorError, NodeDiedError, ObjectLostError)
 STALE = -1
 
 Submit = Callable[[Any, int], Any]
-log = logging.getLogger(__name__)
+Notice = Callable[[str], None]
 
 
 class ActorPool:
     """Actors that Ray starts again when they die, without retries of their own: the pool hands calls out anew.
 
     Args:
-        actors: Handles; each has `pid`, which waits until the actor is back.
+        actors: Handles; each has `place`, which waits until the actor is back.
+        notice: Tells the person who waits.
 
     """
 
-    def __init__(self, actors: Sequence[Any]) -> None:
+    def __init__(self, actors: Sequence[Any], notice: Notice) -> None:
         self.actors = list(actors)
+        self._notice = notice
+        self._places: dict[int, tuple[str, int]] = {}
         self._running: dict[Any, tuple[int, int]] = {}
         self._returning: dict[Any, int] = {}
         self._away: set[int] = set()
@@ -54,6 +58,7 @@ class ActorPool:
         """
         waiting, results, losses = deque(range(count)), dict[int, Any](), Counter[int]()
         until, enough = math.inf, count
+        self._heard()
         while len(results) < enough:
             self._hand_out(waiting, submit)
             if deadline_s and until == math.inf and len(waiting) < count:
@@ -88,14 +93,27 @@ class ActorPool:
     def _arrived(self, until: float) -> list[Any]:
         patience = max(0.0, min(LOOK_S, until - time.monotonic()))
         done, _ = ray.wait([*self._running, *self._returning], num_returns=1, timeout=patience)
-        if not done and len(self._away) == len(self.actors):
-            log.warning("none of %d client actors is up; waiting until Ray finds room to start one", len(self.actors))
+        if done:
+            self._heard()
+        elif time.monotonic() - self._heard_at >= self._next_notice_s:
+            self._notice(f"no answer for {time.monotonic() - self._heard_at:.0f} s {self._whose()}")
+            self._next_notice_s *= 2
         return list(done)
+
+    def _heard(self) -> None:
+        self._heard_at, self._next_notice_s = time.monotonic(), SILENT_S
+
+    def _whose(self) -> str:
+        owing = sorted({actor for _, actor in self._running.values()} - self._away)
+        if not owing:
+            return "because no client actor is up; waiting until Ray finds room to start one"
+        places = [f"process {pid} on {host}" for host, pid in (self._places[actor] for actor in owing)]
+        return f"from client actors: {', '.join(places)}; a long chunk, or stopped: end the process, and the others go on"
 
     def _take(self, ref: Any, waiting: deque[int], results: dict[int, Any], losses: Counter[int]) -> None:
         if ref in self._returning:
             actor = self._returning.pop(ref)
-            ray.get(ref)  # one that will never come back raises here
+            self._places[actor] = ray.get(ref)  # one that will never come back raises here
             self._away.discard(actor)
             return
         number, actor = self._running.pop(ref)
@@ -118,4 +136,4 @@ class ActorPool:
     def _call_back(self, actor: int) -> None:
         if actor not in self._away:
             self._away.add(actor)
-            self._returning[self.actors[actor].pid.remote()] = actor
+            self._returning[self.actors[actor].place.remote()] = actor

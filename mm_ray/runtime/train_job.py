@@ -1,6 +1,8 @@
 """A single run as a Ray Train job: the worker is the driver of the rounds, client actors play the clients.
 
-A worker that dies is started again by Train and goes on from the phase store; its actors end with it. Each actor asks for its
+The worker runs on the node of the command that started it, so the run's folder, a phase store on a local disk and Train's
+checkpoints may lie on that node's own disk; the client actors, which do the work, run on any node and touch no file. A worker
+that dies is started again by Train and goes on from the phase store; its actors end with it. Each actor asks for its
 share by itself and not as a bundle of a placement group: while a group waits for a bundle that lay on a lost node, Ray's GCS
 takes a whole core (measured on Ray 2.60), and the others can do without the lost actor.
 """
@@ -19,12 +21,12 @@ from ray.util.placement_group import placement_group, remove_placement_group
 
 from mm_ray.config import ExperimentConfig
 from mm_ray.data.table import FeatureTable
-from mm_ray.errors import UserError, bad_value, in_one_line
+from mm_ray.errors import UserError, in_one_line
 from mm_ray.fed.experiment import plan_experiment, run_experiment
 from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.runtime.drive import drive
 from mm_ray.runtime.executor import RayExecutor
-from mm_ray.runtime.placement import DRIVER_CPUS, Placement
+from mm_ray.runtime.placement import Placement
 from mm_ray.runtime.run_folder import RoundLog, write_results
 from mm_ray.types import RoundReport
 
@@ -32,11 +34,13 @@ MAX_FAILURES = 3
 CHECKPOINT_EVERY_S = 5.0
 """Train copies a checkpoint to its storage; the phase store holds the states in any case."""
 PLACEMENT_TIMEOUT_S = 60.0
+SHARE_OF_NODE = 0.001
+"""A Train worker needs some resource; each node has one of its own name, which nobody else here takes."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """All that the worker needs, on whichever node it runs."""
+    """All that the worker needs."""
 
     config: ExperimentConfig
     control: bool
@@ -52,12 +56,12 @@ def run_job(job: Job, table: FeatureTable) -> None:
         UserError: There is no room for the client actors, or the run fails for good.
 
     """
-    wait_for_room(job.placement.bundles())
+    wait_for_room(job.placement)
     try:
         trainer = _Trainer(
             _worker,
             train_loop_config={"job": job, "table": [ray.put(table)]},
-            scaling_config=train.ScalingConfig(num_workers=1, resources_per_worker={"CPU": DRIVER_CPUS}),
+            scaling_config=_on_this_node(),
             run_config=train.RunConfig(
                 name="train",
                 storage_path=str(Path(job.folder).absolute()),
@@ -69,6 +73,17 @@ def run_job(job: Job, table: FeatureTable) -> None:
         trainer.fit()
     except train.TrainingFailedError as error:
         raise UserError(f"the run failed: {_cause(error)}; the same command goes on from the last stored round") from error
+
+
+def _on_this_node() -> train.ScalingConfig:
+    """One worker on the node of this process."""
+    node_id = ray.get_runtime_context().get_node_id()
+    (resources,) = (node["Resources"] for node in ray.nodes() if node["NodeID"] == node_id)
+    (name,) = (name for name in resources if name.startswith("node:") and name != "node:__internal_head__")
+    # Nodes that share an address, as in tests, share the name too; the label is the node's alone.
+    return train.ScalingConfig(
+        num_workers=1, resources_per_worker={name: SHARE_OF_NODE}, label_selector={"ray.io/node-id": node_id}
+    )
 
 
 class _Trainer(DataParallelTrainer):
@@ -84,18 +99,21 @@ def _cause(error: train.TrainingFailedError) -> str:
     return in_one_line(f"{type(cause).__name__}: {cause}")[:400]
 
 
-def wait_for_room(bundles: list[dict[str, float]]) -> None:
+def wait_for_room(placement: Placement) -> None:
     """Wait until the cluster has room for all the actors at once, and leave it free for them.
 
     Raises:
         UserError: The cluster does not have the room now.
 
     """
-    group = placement_group(bundles, strategy="PACK")
+    group = placement_group(placement.bundles(), strategy="PACK")
     there_is_room = group.wait(PLACEMENT_TIMEOUT_S)
     remove_placement_group(group)
     if not there_is_room:
-        raise bad_value("clients.num_actors", len(bundles), f"no room for {bundles[0]} each on the cluster now; use fewer")
+        bundle = placement.bundles()[0]
+        each = ", ".join(f"{amount:g} {name}" for name, amount in bundle.items())
+        problem = f"the cluster has no room now for {placement.num_actors} client actors of {each} each"
+        raise UserError(f"{problem}: others use it; wait for them, or give a smaller --clients.num_actors")
 
 
 def _worker(settings: dict[str, Any]) -> None:

@@ -11,7 +11,8 @@ import torch
 from mm_ray.cli import add_run_flags, experiment_parser, parse, run_main, value_of
 from mm_ray.errors import bad_value
 from mm_ray.fed.experiment import Tested, plan_experiment
-from mm_ray.runtime.cluster import connect
+from mm_ray.runtime.cluster import connect, known_cluster
+from mm_ray.runtime.placement import place_trial
 from mm_ray.runtime.run_folder import default_name, open_folder, phases_place
 from mm_ray.storage import check_place
 from mm_ray.train import load_with_progress
@@ -46,13 +47,14 @@ def main(argv: Sequence[str]) -> None:
     search = SearchSettings(flags.searcher, scheduler_of(flags), flags.storage, experiment=name.rpartition("-")[2])
     limits = Limits(seconds_of(flags.time), flags.rounds, flags.patience)
     check_study(space, search, flags.seeds)
-    cluster = connect(flags.address)
+    place_trial(config.clients, known_cluster(flags.address) or connect(flags.address), flags.host)
     table = load_with_progress(config.data, flags.runs)
     plan_experiment(config, table)
-    folder = open_folder(flags.runs, flags.resume or flags.name or f"study-{Path(space.name).stem}-{name}", config)
-    keep_flags(folder, flags)
     phases = phases_place(flags.phases, flags.runs)
     check_place(phases)
+    folder = open_folder(flags.runs, flags.resume or flags.name or f"study-{Path(space.name).stem}-{name}", config)
+    keep_flags(folder, flags)
+    cluster = connect(flags.address)
     study = Study(config, space, folder, phases, flags.trials, flags.host, search, limits, flags.seeds)
     print(f"study {folder}: {study.trials} trials of the space {space.name} on {cluster.name} ({cluster.num_cpus:g} CPUs)")
     _run(Runner(study, table, cluster), flags.runs, flags.export)

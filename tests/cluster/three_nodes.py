@@ -1,6 +1,6 @@
 """A process of its own, since it has its own Ray: a run as a Train job on a head and two workers, one of which may die.
 
-python three_nodes.py FOLDER (calm | client | driver), with tests/ on PYTHONPATH
+python three_nodes.py FOLDER (calm | killed), with tests/ on PYTHONPATH
 """
 
 import sys
@@ -26,32 +26,23 @@ def main(folder: Path, kind: str) -> None:
     config = tiny_config(ROUNDS)
     place = connect(cluster.address)
     assert place.num_cpus == 2
-    # Two actors of a CPU each: one on each worker, and no room to start a lost one again.
-    killer = threading.Thread(target=kill, args=(cluster, workers, kind, folder / "rounds.jsonl"))
-    if kind != "calm":
+    # Two actors of a CPU each: one on each worker, and no room to start a lost one again. The rounds are driven on the head.
+    killer = threading.Thread(target=kill, args=(cluster, workers[0], folder / "rounds.jsonl"))
+    if kind == "killed":
         killer.start()
     run_job(Job(config, False, str(folder), str(folder / "phases"), place_run(config.clients, place)), table_of(config.data))
-    if kind != "calm":
+    if kind == "killed":
         killer.join()
     ray.shutdown()
     cluster.shutdown()
 
 
-def kill(cluster: Cluster, workers: list, kind: str, rounds: Path) -> None:
-    """Kill the node that holds the job's driver beside a client actor, or the other one, which holds a client actor only."""
+def kill(cluster: Cluster, worker: object, rounds: Path) -> None:
+    """Kill a node in the middle of the run."""
     while not (rounds.exists() and rounds.read_text().count("\n") >= 8):
         time.sleep(0.05)
-    (victim,) = [node for node in workers if holds_driver(node) == (kind == "driver")]
-    cluster.remove_node(victim, allow_graceful=False)
+    cluster.remove_node(worker, allow_graceful=False)
     print("killed at round", rounds.read_text().count("\n"))
-
-
-def holds_driver(node: object) -> bool:
-    """Whether the Train worker is a child of the node's raylet."""
-    (raylet,) = node.all_processes["raylet"]
-    tasks = Path(f"/proc/{raylet.process.pid}/task").glob("*/children")
-    children = [pid for task in tasks for pid in task.read_text().split()]
-    return any(Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::RayTrainWorker") for pid in children)
 
 
 if __name__ == "__main__":

@@ -123,7 +123,7 @@ def test_a_gpu_where_there_is_none(tmp_path, monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)  # of the Ray of other tests, which pretends to have GPUs
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     line = one_line(run(TRAIN, [*tiny_flags(), "--clients.num_gpus=1"], tmp_path))
-    assert line == "clients.num_gpus=1.0: 1 client actors need 1 GPUs, the cluster has 0; use 0 to train on the CPU"
+    assert line == "clients.num_gpus=1.0: a client actor needs 1 GPUs, the cluster has 0; use 0 to train on the CPU"
 
 
 def test_a_cluster_that_is_not_there(tmp_path):

@@ -1,6 +1,6 @@
 """A process of its own, since it has its own Ray: what a local run starts, until its input ends.
 
-Writes one line of JSON: the address, the token, and what an actor sees of the environment.
+Writes one line of JSON: the address, the token, what an actor sees of the environment, and the folder of Ray's files.
 """
 
 import json
@@ -20,5 +20,6 @@ def token_mode():
 connect("")
 mode = ray.get(token_mode.remote())
 address = ray.get_runtime_context().gcs_address
-print(json.dumps({"address": address, "token": os.environ["RAY_AUTH_TOKEN"], "mode": mode}), flush=True)
+found = {"address": address, "token": os.environ["RAY_AUTH_TOKEN"], "mode": mode}
+print(json.dumps(found | {"folder": ray.get_runtime_context().get_temp_dir()}), flush=True)
 sys.stdin.read()

@@ -12,6 +12,8 @@ from pathlib import Path
 import grpc
 import pytest
 
+from mm_ray.runtime.local_ray import BELOW_TMP
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 HELD = Path(__file__).with_name("local_cluster.py")
@@ -24,7 +26,11 @@ ALL_NODES = "/ray.rpc.NodeInfoGcsService/GetAllNodeInfo"
 def cluster(tmp_path_factory):
     """The cluster of a user who never heard of tokens, and whose home is empty."""
     home = tmp_path_factory.mktemp("home")
-    environment = {name: value for name, value in os.environ.items() if name not in SETTINGS} | {"HOME": str(home)}
+    long = tmp_path_factory.mktemp("x" * 60)  # no socket has room below it
+    environment = {name: value for name, value in os.environ.items() if name not in SETTINGS} | {
+        "HOME": str(home),
+        "TMPDIR": str(long),
+    }
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
     with subprocess.Popen([sys.executable, HELD], env=environment, **pipes) as process:
         try:
@@ -88,6 +94,23 @@ def test_the_token_is_of_this_run_and_lies_in_no_file(cluster):
     assert cluster["mode"] == "token"
     assert len(cluster["token"]) == 64
     assert [path for path in cluster["home"].rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+def test_another_user_reaches_none_of_its_files(cluster):
+    folder = Path(cluster["folder"])
+    sessions = list(folder.glob("session_2*"))
+    assert sessions, "this is where Ray keeps its files"
+    for path in (folder.parent, folder, *sessions, *sessions[0].glob("*")):
+        done = subprocess.run(["ls", path], user=65534, env={"PATH": os.defpath}, capture_output=True, text=True)
+        assert "Permission denied" in done.stderr, path
+
+
+def test_its_sockets_have_the_length_that_the_choice_of_their_place_reckons_with(cluster):
+    paths = [str(path) for path in Path(cluster["folder"]).glob("session_2*/sockets/*")]
+    assert paths
+    assert max(map(len, paths)) <= len(str(Path(cluster["folder"]).parent.parent)) + BELOW_TMP
+    assert Path(cluster["folder"]).parent.parent == Path("/tmp")
 
 
 def nodes(cluster, **metadata):

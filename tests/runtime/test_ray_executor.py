@@ -21,7 +21,7 @@ from mm_ray.fed.executor import SerialExecutor
 from mm_ray.fed.phases.unimodal import Unimodal
 from mm_ray.models.network import PARTS
 from mm_ray.runtime import train_job
-from mm_ray.runtime.cluster import connect
+from mm_ray.runtime.cluster import Node, connect
 from mm_ray.runtime.executor import RayExecutor
 from mm_ray.runtime.placement import Placement, place_run
 from mm_ray.runtime.pool import QUEUED_PER_ACTOR
@@ -117,7 +117,7 @@ def fragile(plan, marker):
 
 def test_an_actor_that_is_killed_in_the_middle_of_a_round_changes_no_bit(tmp_path, two):
     marker, killed = tmp_path / "pid", []
-    pids = ray.get([actor.pid.remote() for actor in two.actors])
+    pids = [pid for _, pid in ray.get([actor.place.remote() for actor in two.actors])]
 
     def kill():
         if eventually(marker.exists, 30):
@@ -129,7 +129,7 @@ def test_an_actor_that_is_killed_in_the_middle_of_a_round_changes_no_bit(tmp_pat
     run = Run(tmp_path / "ray", executor=two, plan=fragile(tiny_plan(), marker))
     killer.join()
     assert killed[0] in pids
-    assert killed[0] not in ray.get([actor.pid.remote() for actor in two.actors])
+    assert killed[0] not in [pid for _, pid in ray.get([actor.place.remote() for actor in two.actors])]
     serial = Run(tmp_path / "serial")
     assert run.bits() == serial.bits()
     assert run.result["rounds_computed"] == serial.result["rounds_computed"]
@@ -138,7 +138,7 @@ def test_an_actor_that_is_killed_in_the_middle_of_a_round_changes_no_bit(tmp_pat
 @contextmanager
 def stopped(actor):
     """An actor whose process does nothing: the slowest of all stragglers."""
-    pid = ray.get(actor.pid.remote())
+    _, pid = ray.get(actor.place.remote())
     os.kill(pid, signal.SIGSTOP)
     try:
         yield pid
@@ -249,7 +249,7 @@ def test_four_actors_of_half_a_gpu_hold_two_gpus_and_give_them_back(tmp_path, lo
     placement = place_run(wanted, cluster)
     before = free()
     assert before["GPU"] == 2
-    wait_for_room(placement.bundles())
+    wait_for_room(placement)
     group = placement_group(placement.bundles(), strategy="PACK")  # what a trial of a study has
     try:
         assert eventually(lambda: free()["GPU"] == 0)
@@ -259,8 +259,8 @@ def test_four_actors_of_half_a_gpu_hold_two_gpus_and_give_them_back(tmp_path, lo
         assert sorted(map(sorted, ids)) == [["0"], ["0"], ["1"], ["1"]]
         assert Run(tmp_path / "ray", CLIPS, executor).bits() == Run(tmp_path / "serial", CLIPS).bits()
         monkeypatch.setattr(train_job, "PLACEMENT_TIMEOUT_S", 0.5)
-        with pytest.raises(UserError, match=r"^clients\.num_actors=1: no room for \{'CPU': 0\.25, 'GPU': 0\.5\} each"):
-            wait_for_room(Placement(1, 0.25, 0.5).bundles())
+        with pytest.raises(UserError, match=r"no room now for 1 client actors of 0\.25 CPU, 0\.5 GPU each"):
+            wait_for_room(Placement(1, 0.25, 0.5))
         executor.close()
     finally:
         remove_placement_group(group)
@@ -281,7 +281,7 @@ def test_five_of_them_do_not_fit(local_ray):
 
 def test_the_local_cluster_is_described_as_it_is(local_ray):
     cluster = connect(local_ray)
-    assert (cluster.num_cpus, cluster.num_gpus, cluster.gpus_per_node) == (2.0, 2.0, (2.0,))
+    assert cluster.nodes == (Node(2.0, 2.0),)
 
 
 def test_actors_run_on_one_thread_and_on_the_cpu_where_there_is_no_gpu(two):

@@ -1,0 +1,11 @@
+"""Words from any process of a job to the terminal of the command that started it."""
+
+import ray
+from ray._private.utils import push_error_to_driver
+from ray._private.worker import global_worker
+
+
+def tell_driver(text: str) -> None:
+    """Print a line in the driver, by the way that Ray takes for its own warnings: workers' output stays in their logs."""
+    job_id = ray.JobID.from_hex(ray.get_runtime_context().get_job_id())
+    push_error_to_driver(global_worker, "mm_ray", text, job_id)

@@ -1,0 +1,49 @@
+"""A mistake is found before Ray is started, and leaves no folder of a run."""
+
+import pytest
+import ray
+import torch
+from fed.tiny import tiny_flags
+
+from mm_ray import train
+from mm_ray.compare import __main__ as compare
+from mm_ray.errors import UserError
+from mm_ray.runtime import cluster
+from mm_ray.tune import __main__ as tune
+
+COMMANDS = {"train": train, "tune": tune, "compare": compare}
+
+
+@pytest.fixture(autouse=True)
+def no_ray(monkeypatch, tmp_path):
+    def start(num_gpus):
+        raise AssertionError("Ray was started")
+
+    monkeypatch.setattr(cluster, "start_local_ray", start)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--clients.num_gpus=1"], "num_gpus=1.0: .*the cluster has 0; use 0"),
+        (["--clients.num_cpus=5000"], "num_cpus=5000.0: "),
+        (["--data.fold=7"], "fold=7: "),
+        (["--partition.num_clients=900"], "num_clients=900: "),
+        (["--phases=ftp://x/y"], "phases=ftp://x/y: "),
+    ],
+)
+def test_a_mistake_costs_no_start_and_leaves_no_run(tmp_path, command, flags, message):
+    with pytest.raises(UserError, match=message):
+        COMMANDS[command].main([*tiny_flags(), *flags])
+    runs = tmp_path / "runs"
+    assert not runs.exists() or {path.name for path in runs.iterdir()} <= {"features"}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_what_is_right_starts_ray_last(command):
+    with pytest.raises(AssertionError, match="Ray was started"):
+        COMMANDS[command].main(tiny_flags())
