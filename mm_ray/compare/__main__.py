@@ -21,7 +21,7 @@ from mm_ray.errors import bad_value
 from mm_ray.fed.experiment import plan_experiment
 from mm_ray.runtime.cluster import connect
 from mm_ray.runtime.run_folder import default_name, open_folder, phases_place
-from mm_ray.storage import check_place, write_text
+from mm_ray.storage import check_place, names_full_disk, write_text
 from mm_ray.train import load_with_progress
 
 DESCRIPTION = """Compare methods on equal terms: same clients, cohorts, batches and number of rounds, same tuning budget.
@@ -44,14 +44,20 @@ def main(argv: Sequence[str]) -> None:
     config, flags = parse(parser, argv)
     torch.set_num_threads(1)
     comparison, cells = _prepare(config, flags)
-    if flags.tune:
-        cells = tuned_settings(comparison, cells, flags.tune)
-    results = run_cells(comparison, cells, "test" if flags.tune else "cells")
+    with names_full_disk(comparison.folder):
+        _run(comparison, cells, flags.tune)
+
+
+def _run(comparison: Comparison, cells: list[Cell], tune_trials: int) -> None:
+    if tune_trials:
+        cells = tuned_settings(comparison, cells, tune_trials)
+    results = run_cells(comparison, cells, "test" if tune_trials else "cells")
     rows = [row_of(cell, result, comparison.tables[cell.fold]) for cell, result in zip(cells, results, strict=True)]
-    write_csv(comparison.folder / "compare.csv", rows)
+    table, report = comparison.folder / "compare.csv", comparison.folder / "compare.html"
+    write_csv(table, rows)
     class_names = next(iter(comparison.tables.values())).class_names
-    print(write_report(comparison.folder / "compare.html", rows, class_names, _settings(config, flags.tune)))
-    print(f"table:  {comparison.folder / 'compare.csv'}\nreport: {comparison.folder / 'compare.html'}")
+    print(write_report(report, rows, class_names, _settings(comparison.base, tune_trials)))
+    print(f"table:  {table}\nreport: {report}")
 
 
 def _prepare(config: ExperimentConfig, flags: Namespace) -> tuple[Comparison, list[Cell]]:

@@ -13,7 +13,7 @@ from mm_ray.errors import bad_value
 from mm_ray.fed.experiment import Tested, plan_experiment
 from mm_ray.runtime.cluster import connect
 from mm_ray.runtime.run_folder import default_name, open_folder, phases_place
-from mm_ray.storage import check_place
+from mm_ray.storage import check_place, names_full_disk
 from mm_ray.train import load_with_progress
 from mm_ray.tune.budget import Interrupted, Limits, seconds_of
 from mm_ray.tune.choice import ranking
@@ -55,7 +55,8 @@ def main(argv: Sequence[str]) -> None:
     check_place(phases)
     study = Study(config, space, folder, phases, flags.trials, flags.host, search, limits, flags.seeds)
     print(f"study {folder}: {study.trials} trials of the space {space.name} on {cluster.name} ({cluster.num_cpus:g} CPUs)")
-    _run(Runner(study, table, cluster), flags.runs, flags.export)
+    with names_full_disk(folder):
+        _run(Runner(study, table, cluster), flags.runs, flags.export)
 
 
 def _run(runner: Runner, runs: str, wants_export: bool) -> None:

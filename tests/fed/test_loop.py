@@ -2,7 +2,9 @@
 
 import shutil
 import threading
+import time
 from itertools import islice
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -120,6 +122,25 @@ def test_after_a_broken_file_the_remedy_of_the_error_works(tmp_path):
     again = Run(tmp_path)
     assert again.result["rounds_computed"] == 3
     assert again.bits() == run.bits()
+
+
+def test_who_waits_for_another_looks_ever_more_seldom(tmp_path, monkeypatch):
+    store, pauses = PhaseStore(str(tmp_path)), []
+    key = Run(tmp_path / "elsewhere").keys[UNIMODAL]
+    held = Lease(store.files, key)
+    assert held.try_take()
+
+    def sleep(seconds):
+        pauses.append(seconds)
+        if sum(pauses) > 60:
+            held._delete(held._mine)
+
+    monkeypatch.setattr("mm_ray.fed.loop.time", SimpleNamespace(sleep=sleep, perf_counter=time.perf_counter))
+    first(tiny_plan(), store, 1)
+    assert pauses[0] <= 0.2
+    assert pauses[-1] == 5
+    assert len(pauses) < 30, "60 s at five looks a second were 300"
+    assert all(pause <= 0.21 + 0.3 * sum(pauses[:i]) for i, pause in enumerate(pauses)), "little is waited in vain"
 
 
 def test_fewer_rounds_than_stored_are_taken_as_they_are(tmp_path):

@@ -1,6 +1,7 @@
 """When a study ends early, and what is said before it begins."""
 
 import signal
+from datetime import datetime
 
 import pytest
 from fed.tiny import tiny_plan
@@ -84,6 +85,26 @@ def test_plateau(search):
         ended.append((since_best(search.study.trials), budget.stop_all()))
     assert ended == [(0, False), (0, False), (1, False), (2, False), (3, True)]
     assert "the last 3 trials" in budget.reason
+
+
+def test_patience_counts_in_the_order_of_the_ends_and_not_by_a_clock(tmp_path, monkeypatch):
+    """Trial 1 ends before trial 0, on a clock that is set back by a year in between."""
+    search = StudySearch(space_of(tmp_path), tmp_path / "run", "run", 0, SearchSettings("random"))
+    for name in ("a", "b", "c"):
+        search.suggest(name)
+    days = iter(("2030-06-01", "2029-06-01", "2028-06-01"))
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls.fromisoformat(next(days)).replace(tzinfo=tz)
+
+    monkeypatch.setattr("optuna.storages.journal._storage.datetime", Clock)
+    for name, score in (("b", 0.1), ("a", 0.3), ("c", 0.2)):
+        search.on_trial_complete(name, {"score": score, "steps": [(1, score)], "finished": True})
+    trials = search.study.trials
+    assert [trial.datetime_complete.year for trial in trials] == [2029, 2030, 2028]
+    assert since_best(trials) == 1, "one trial, c, ended after the best one, a"
 
 
 def test_the_first_signal_asks_and_the_second_ends(search, capsys):
