@@ -77,7 +77,7 @@ class _PhaseRun:
     ) -> None:
         self.phase, self.federation, self.store, self.executor = phase, federation, store, executor
         self.chunk_size, self.outcomes = chunk_size, outcomes
-        self.content = _key_content(phase, federation, outcomes)
+        self.content = _key_content(phase, federation, outcomes, executor.device)
         self.key = phase_key(self.content)
         self.reports: list[RoundReport] = []
 
@@ -173,9 +173,10 @@ class _PhaseRun:
         )
 
 
-def _key_content(phase: Phase, federation: Federation, outcomes: Outcomes) -> dict[str, Any]:
+def _key_content(phase: Phase, federation: Federation, outcomes: Outcomes, device: str = "cpu") -> dict[str, Any]:
     sources = [[*role, outcomes[role.phase].key, outcomes[role.phase].best_round(role.network)] for role in phase.sources]
-    return {"federation": federation.identity, "sources": sources, "phase": phase.settings()}
+    other_bits = {} if device == "cpu" else {"device": device}
+    return {"federation": federation.identity, "sources": sources, "phase": phase.settings()} | other_bits
 
 
 def late(chunk: Sequence[ClientData], deadline_s: float) -> ClientUpdate:

@@ -205,7 +205,7 @@ def test_the_result_has_its_keys_and_adds_up(tmp_path):
     run = Run(tmp_path)
     result = run.result
     assert set(result) == {
-        "method", "seed", "data", "test", "dev", "best_round", "rounds_computed", "rounds_reused", "seconds",
+        "method", "seed", "data", "test", "dev", "best_round", "rounds_computed", "rounds_reused", "seconds", "compute_s",
         "bytes_up", "bytes_down", "params_digest",
     }  # fmt: skip
     assert (result["method"], result["seed"], result["data"]) == ("modality_mirror", 1, "synthetic")
