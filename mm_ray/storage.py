@@ -240,9 +240,14 @@ def _make_folder(filesystem: fs.FileSystem, path: str) -> None:
 
 
 def append_lines(path: Path, text: str, wait_for_disk: bool = False) -> None:
-    """Append whole lines, or nothing: half a line that stayed on a full disk would be glued to the next one."""
+    """Append whole lines, or nothing: half a line that stayed on a full disk would be glued to the next one.
+
+    Raises:
+        StorageError: There is no room.
+
+    """
     rest = memoryview(text.encode())
-    with path.open("ab", buffering=0) as file:
+    with names_full_disk(path), path.open("ab", buffering=0) as file:
         end = file.seek(0, os.SEEK_END)
         try:
             while rest:
@@ -335,11 +340,12 @@ class Storage:
         def put(unfinished: str, filesystem: fs.FileSystem) -> None:
             _put(filesystem, unfinished, data)
 
-        self._patiently(name, lambda: _write_whole(self.filesystem, path, put, token), patience_s)
+        self._patiently(name, lambda: _write_whole(self.filesystem, path, put, token), patience_s, may_miss=False)
 
     def delete(self, name: str) -> None:
         """Remove the file if it is there."""
-        self._patiently(name, lambda: _remove(self.filesystem, self._path(name)))
+        with suppress(FileNotFoundError):  # another was faster
+            self._patiently(name, lambda: _remove(self.filesystem, self._path(name)))
 
     def _get(self, path: str, num_bytes: int | None) -> bytes:
         with self.filesystem.open_input_file(path) as file:
@@ -348,18 +354,21 @@ class Storage:
     def _path(self, name: str) -> str:
         return posixpath.join(self.base, name)
 
-    def _patiently(self, name: str, work: Callable[[], Found], patience_s: float | None = None) -> Found:
+    def _patiently(self, name: str, work: Callable[[], Found], patience_s: float | None = None, may_miss: bool = True) -> Found:
+        """Work, and try again while the place fails. A missing file is an answer if it `may_miss`; while one is written,
+        its folder may have been removed.
+        """
         place, warned, pause = self._path(name), False, FIRST_PAUSE_S
         until = time.monotonic() + (PATIENCE_S if patience_s is None else patience_s)
         while True:
             try:
                 with names_full_disk(place):
                     return work()
-            except FileNotFoundError:
-                raise
-            except (NotADirectoryError, IsADirectoryError, FileExistsError) as error:  # no outage: a name that is taken
-                raise StorageError(f"{place}: cannot be used ({in_one_line(error)}); remove what has its name") from error
             except OSError as error:
+                if may_miss and isinstance(error, FileNotFoundError):
+                    raise
+                if remedy := self._lasting(error):
+                    raise StorageError(f"{place}: cannot be used ({in_one_line(error)}); {remedy}") from error
                 if time.monotonic() + pause > until:
                     raise StorageError(f"{place}: does not answer ({in_one_line(error)}); try again when it does") from error
                 if not warned:
@@ -367,6 +376,14 @@ class Storage:
                 warned = True
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_S)
+
+    def _lasting(self, error: OSError) -> str:
+        """What to do about an error that waiting does not mend; empty for an outage."""
+        if isinstance(error, (NotADirectoryError, IsADirectoryError, FileExistsError)):
+            return "remove what has its name"
+        forbidden = isinstance(error, PermissionError) or error.errno == errno.EROFS
+        local = isinstance(self.filesystem, fs.LocalFileSystem)
+        return "give the right to write there, or use another place" if forbidden and local else ""
 
 
 def check_place(root: str) -> None:
@@ -379,7 +396,9 @@ def check_place(root: str) -> None:
     try:
         _touch(*_open_storage(root))
     except OSError as error:
-        raise bad_value("phases", root, f"cannot be used ({in_one_line(error)}); give a folder that can be written") from error
+        raise bad_value(
+            "--phases", root, f"cannot be used ({in_one_line(error)}); give a folder that can be written"
+        ) from error
 
 
 def _open_storage(root: str) -> tuple[fs.FileSystem, str]:
@@ -389,11 +408,15 @@ def _open_storage(root: str) -> tuple[fs.FileSystem, str]:
     try:
         return cast(tuple[fs.FileSystem, str], fs.FileSystem.from_uri(root))
     except (ValueError, OSError) as error:
-        raise bad_value("phases", root, f"no file system for it ({in_one_line(error)}); use a path, s3:// or gs://") from error
+        raise bad_value(
+            "--phases", root, f"no file system for it ({in_one_line(error)}); use a path, s3:// or gs://"
+        ) from error
 
 
 def _touch(filesystem: fs.FileSystem, base: str) -> None:
-    if isinstance(filesystem, fs.LocalFileSystem):
-        os.makedirs(base, exist_ok=True)
-    else:
+    if not isinstance(filesystem, fs.LocalFileSystem):
         filesystem.get_file_info(base)
+        return
+    os.makedirs(base, exist_ok=True)
+    if not os.access(base, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, "it may not be written", base)

@@ -1,6 +1,7 @@
 """`python -m mm_ray.compare`: methods x missing video x heterogeneity x seeds x folds, on equal terms."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,14 +15,14 @@ from mm_ray.compare.report import write_report
 from mm_ray.compare.results import row_of, write_csv
 from mm_ray.compare.run import Comparison, run_cells
 from mm_ray.compare.tuning import tuned_settings
-from mm_ray.config import DataConfig, ExperimentConfig
+from mm_ray.config import DataConfig, ExperimentConfig, flatten, to_dict
 from mm_ray.data.table import FeatureTable
 from mm_ray.errors import bad_value
 from mm_ray.fed.experiment import plan_experiment
 from mm_ray.runtime.cluster import connect, known_cluster
 from mm_ray.runtime.placement import place_trial
 from mm_ray.runtime.run_folder import default_name, open_folder, phases_place
-from mm_ray.storage import check_place, write_text
+from mm_ray.storage import check_place, names_full_disk, write_text
 from mm_ray.train import load_with_progress
 
 DESCRIPTION = """Compare methods on equal terms: same clients, cohorts, batches and number of rounds, same tuning budget.
@@ -44,20 +45,26 @@ def main(argv: Sequence[str]) -> None:
     config, flags = parse(parser, argv)
     torch.set_num_threads(1)
     comparison, cells = _prepare(config, flags)
-    if flags.tune:
-        cells = tuned_settings(comparison, cells, flags.tune)
-    results = run_cells(comparison, cells, "test" if flags.tune else "cells")
-    rows = [row_of(cell, result) for cell, result in zip(cells, results, strict=True)]
-    write_csv(comparison.folder / "compare.csv", rows)
+    with names_full_disk(comparison.folder):
+        _run(comparison, cells, flags.tune)
+
+
+def _run(comparison: Comparison, cells: list[Cell], tune_trials: int) -> None:
+    if tune_trials:
+        cells = tuned_settings(comparison, cells, tune_trials)
+    results = run_cells(comparison, cells, "test" if tune_trials else "cells")
+    rows = [row_of(cell, result, comparison.tables[cell.fold]) for cell, result in zip(cells, results, strict=True)]
+    table, report = comparison.folder / "compare.csv", comparison.folder / "compare.html"
+    write_csv(table, rows)
     class_names = next(iter(comparison.tables.values())).class_names
-    print(write_report(comparison.folder / "compare.html", rows, class_names, flags.tune))
-    print(f"table:  {comparison.folder / 'compare.csv'}\nreport: {comparison.folder / 'compare.html'}")
+    print(write_report(report, rows, class_names, _settings(comparison.base, tune_trials)))
+    print(f"table:  {table}\nreport: {report}")
 
 
 def _prepare(config: ExperimentConfig, flags: Namespace) -> tuple[Comparison, list[Cell]]:
-    methods = [name.strip() for name in flags.methods.split(",") if name.strip()]
+    methods = _once("methods", flags.methods, [name.strip() for name in flags.methods.split(",") if name.strip()])
     if not methods:
-        raise bad_value("methods", flags.methods, "names no method; write modality_mirror,control")
+        raise bad_value("--methods", flags.methods, "names no method; write modality_mirror,control")
     missing = _numbers("video_missing", flags.video_missing) or [config.partition.video_missing]
     alphas = _numbers("alphas", flags.alphas) or [config.partition.alpha]
     place_trial(config.clients, known_cluster(flags.address) or connect(flags.address), "actor")
@@ -76,25 +83,54 @@ def _prepare(config: ExperimentConfig, flags: Namespace) -> tuple[Comparison, li
 FLAGS = ("methods", "video_missing", "alphas", "seeds", "folds", "tune")
 
 
+def _settings(config: ExperimentConfig, tune_trials: int) -> str:
+    """With which settings the methods ran: tuned or not, and what differs from the defaults."""
+    given, defaults = flatten(to_dict(config)), flatten(to_dict(ExperimentConfig()))
+    changed = [f"{name} {value}" for name, value in given.items() if value != defaults[name] and name not in VARIED]
+    tuned = f"each method tuned with {tune_trials} trials on dev" if tune_trials else "no method tuned"
+    return f"{tuned}, {'with ' + ', '.join(changed) if changed else 'default settings'}"
+
+
+VARIED = ("method", "seed", "data.fold", "partition.video_missing", "partition.alpha")
+"""Fields that cells differ in."""
+
+
 def _tables(data: DataConfig, flags: Namespace) -> dict[int, FeatureTable]:
     first = load_with_progress(data, flags.runs)
-    folds = range(first.num_folds) if flags.folds == "all" else [int(f) for f in _numbers("folds", flags.folds)] or [data.fold]
+    folds = range(first.num_folds) if flags.folds == "all" else _numbers("folds", flags.folds, int) or [data.fold]
     return {fold: load_with_progress(replace(data, fold=fold), flags.runs) for fold in folds}
 
 
 def _seeds(text: str, first: int) -> list[int]:
-    numbers = [int(number) for number in _numbers("seeds", text)]
+    numbers = _numbers("seeds", text, int)
     seeds = numbers if "," in text or not numbers else list(range(first, first + numbers[0]))
     if not seeds:
-        raise bad_value("seeds", text, "gives no seed; write how many, such as 3, or a list such as 0,3,7")
+        raise bad_value("--seeds", text, "gives no seed; write how many, such as 3, or a list such as 0,3,7")
     return seeds
 
 
-def _numbers(flag: str, text: str) -> list[Any]:
+def _numbers(flag: str, text: str, kind: type[Any] = float) -> list[Any]:
+    """The numbers of a list, each once.
+
+    Raises:
+        UserError: A piece is no such number, or is there twice.
+
+    """
     try:
-        return [float(piece) for piece in text.split(",") if piece.strip()]
+        numbers = [kind(piece) for piece in text.split(",") if piece.strip()]
     except ValueError as error:
-        raise bad_value(flag, text, "is no list of numbers; write 0.2,0.5") from error
+        remedy = "is no list of whole numbers; write 0,1,2" if kind is int else "is no list of numbers; write 0.2,0.5"
+        raise bad_value(f"--{flag}", text, remedy) from error
+    if not all(map(math.isfinite, numbers)):
+        raise bad_value(f"--{flag}", text, "each must be a finite number; write 0.2,0.5")
+    return _once(flag, text, numbers)
+
+
+def _once(flag: str, text: str, values: list[Any]) -> list[Any]:
+    twice = [value for place, value in enumerate(values) if value in values[:place]]
+    if twice:
+        raise bad_value(f"--{flag}", text, f"names {twice[0]} twice, whose cells would count twice; name it once")
+    return values
 
 
 if __name__ == "__main__":

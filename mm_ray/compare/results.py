@@ -9,6 +9,7 @@ from typing import Any
 
 from mm_ray.compare.cells import Cell
 from mm_ray.config import ExperimentConfig
+from mm_ray.data.table import FeatureTable
 from mm_ray.errors import UserError
 from mm_ray.storage import read_object, write_text
 
@@ -16,7 +17,7 @@ REMEDY = "delete it, and the same command computes it again"
 COLUMNS = (
     "method", "video_missing", "alpha", "seed", "fold", "top1", "uar", "macro_f1", "dev_top1", "teacher_top1",
     "phase1_audio_top1", "best_round", "rounds", "rounds_computed", "rounds_reused", "bytes_up", "bytes_down", "seconds",
-    "tuned", "params_digest",
+    "train_clips", "test_clips", "tuned", "params_digest",
 )  # fmt: skip
 
 
@@ -85,8 +86,8 @@ NEEDS: dict[str, Callable[[Any], bool]] = {
 """What the table and the report read of a result."""
 
 
-def row_of(cell: Cell, result: dict[str, Any]) -> dict[str, Any]:
-    """A row of the table: the audio student's scores on the test set, and what they cost."""
+def row_of(cell: Cell, result: dict[str, Any], table: FeatureTable) -> dict[str, Any]:
+    """A row of the table: the audio student's scores on the test set, what they cost, and from how many clips they come."""
     test = result["test"]
     student = test.get("student", {})
     return {
@@ -97,6 +98,8 @@ def row_of(cell: Cell, result: dict[str, Any]) -> dict[str, Any]:
         "phase1_audio_top1": test.get("phase1_audio", {}).get("top1"),
         "rounds": result["rounds_computed"] + result["rounds_reused"],
         **{name: result[name] for name in COLUMNS if name in result},
+        "train_clips": len(table.rows("train")),
+        "test_clips": len(table.rows("test")),
         "per_class": result["per_class"],
     }
 

@@ -28,6 +28,11 @@ class Spent(NamedTuple):
 class Executor(Protocol):
     """Plays the clients of a round."""
 
+    @property
+    def device(self) -> str:
+        """`cpu` or `cuda`: the kind of device that clients train on. Kinds differ in bits, so it is part of a phase's key."""
+        ...
+
     def open(self, phase: Phase, material: Arrays, federation: Federation) -> None:
         """A phase begins: what its clients get once."""
         ...
@@ -105,6 +110,7 @@ def num_bytes(arrays: Arrays) -> int:
 class SerialExecutor:
     """Plays every chunk in this process; the reference for all others."""
 
+    device = "cpu"
     _since = 0.0
 
     def open(self, phase: Phase, material: Arrays, federation: Federation) -> None:

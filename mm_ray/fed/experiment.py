@@ -173,6 +173,7 @@ def _result(
         "rounds_computed": len(reports) - reused,
         "rounds_reused": reused,
         "seconds": seconds,
+        "compute_s": sum(report.seconds for report in reports),
         "bytes_up": sum(report.bytes_up for report in reports),
         "bytes_down": sum(report.bytes_down for report in reports),
         "params_digest": params_digest(finished, main, store),

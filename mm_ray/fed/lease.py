@@ -88,10 +88,7 @@ class Lease:
             return {}
 
     def _delete(self, name: str) -> None:
-        try:
-            self._files.delete(self._path(name))
-        except FileNotFoundError:  # another who saw that it is dead was faster
-            return
+        self._files.delete(self._path(name))
 
     def _path(self, name: str) -> str:
         return posixpath.join(self._key, name)

@@ -22,7 +22,9 @@ from mm_ray.types import Arrays, ClientData, ClientUpdate, RoundReport, ServerSt
 
 KEEP_EVERY = 5
 """A killed run recomputes at most so many rounds."""
-POLL_S = 0.2
+POLL_S, LONGEST_POLL_S, POLL_GROWTH = 0.2, 5.0, 1.3
+"""How often a run looks whether another has computed what it waits for: ever more seldom, since on object storage a look is two
+listings. With this growth it waits at most a third longer than it has to."""
 
 
 @dataclass(frozen=True)
@@ -78,19 +80,20 @@ class _PhaseRun:
     ) -> None:
         self.phase, self.federation, self.store, self.executor = phase, federation, store, executor
         self.chunk_size, self.outcomes = chunk_size, outcomes
-        self.content = _key_content(phase, federation, outcomes)
+        self.content = _key_content(phase, federation, outcomes, executor.device)
         self.key = phase_key(self.content)
         self.reports: list[RoundReport] = []
 
     def rounds(self) -> Generator[RoundReport, None, Outcome]:
         """Stored rounds first; then, holding the lease, the missing ones."""
-        lease = Lease(self.store.files, self.key)
+        lease, pause = Lease(self.store.files, self.key), POLL_S
         while len(self.reports) < self.phase.rounds:
             yield from self._stored()
             if len(self.reports) == self.phase.rounds:
                 break
             if not lease.try_take():
-                time.sleep(POLL_S)
+                time.sleep(pause)
+                pause = min(POLL_GROWTH * pause, LONGEST_POLL_S)
                 continue
             with lease:
                 yield from self._stored()  # what the holder before us stored between our look and our lease
@@ -173,9 +176,10 @@ class _PhaseRun:
         )
 
 
-def _key_content(phase: Phase, federation: Federation, outcomes: Outcomes) -> dict[str, Any]:
+def _key_content(phase: Phase, federation: Federation, outcomes: Outcomes, device: str = "cpu") -> dict[str, Any]:
     sources = [[*role, outcomes[role.phase].key, outcomes[role.phase].best_round(role.network)] for role in phase.sources]
-    return {"federation": federation.identity, "sources": sources, "phase": phase.settings()}
+    other_bits = {} if device == "cpu" else {"device": device}
+    return {"federation": federation.identity, "sources": sources, "phase": phase.settings()} | other_bits
 
 
 def late(chunk: Sequence[ClientData], deadline_s: float) -> ClientUpdate:

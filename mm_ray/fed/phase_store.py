@@ -21,7 +21,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from mm_ray.errors import UserError, bad_value, in_one_line
+from mm_ray.errors import StorageError, UserError, bad_value, in_one_line
 from mm_ray.storage import Storage
 from mm_ray.types import Key, RoundReport, ServerState
 
@@ -73,9 +73,10 @@ class PhaseStore:
 
         Raises:
             UserError: The file is not a state of this format, or was changed since it was written.
+            StorageError: It was removed.
 
         """
-        data = self.files.read(_state_name(key, round_number))
+        data = self._read(key, round_number)
         meta, _, check = self._header(key, round_number, data)
         try:
             tensors = load(data)
@@ -92,31 +93,39 @@ class PhaseStore:
         """Copy a stored state, with its reports, into another store that lacks it."""
         name = _state_name(key, round_number)
         if not target.files.exists(name):
-            target.files.write(name, self.files.read(name))
+            target.files.write(name, self._read(key, round_number))
 
     def reports(self, key: str, up_to: int) -> list[RoundReport]:
-        """The reports of rounds 1 to `up_to`, which must be a stored round.
+        """The reports of rounds 1 to `up_to`, or to the last one before a gap: a state file that was removed is computed again.
 
         Raises:
-            UserError: A file is not a state of this format, its header was changed since it was written, or one is missing.
+            UserError: A file is not a state of this format, or its header was changed since it was written.
+            StorageError: One was removed just now.
 
         """
-        by_round: dict[int, RoundReport] = {}
+        found: list[RoundReport] = []
         for round_number in self.rounds(key):
             if round_number <= up_to:
                 _, reports, _ = self._header(key, round_number, self._head(key, round_number))
-                by_round |= {report.round: report for report in reports}
-        missing = set(range(1, up_to + 1)) - set(by_round)
-        if missing:
-            place = posixpath.join(self.root, key)
-            raise bad_value("phases", place, f"lacks round {min(missing)}, whose file was removed; delete the folder")
-        return [by_round[number] for number in range(1, up_to + 1)]
+                fresh = [report for report in reports if report.round > len(found)]
+                if [report.round for report in fresh] != list(range(len(found) + 1, round_number + 1)):
+                    break
+                found += fresh
+        return found
 
     def _head(self, key: str, round_number: int) -> bytes:
         """Length and header of a state file, without its tensors."""
+        size = int.from_bytes(self._read(key, round_number, 8), "little")
+        return self._read(key, round_number, 8 + min(size, MAX_HEADER_BYTES))
+
+    def _read(self, key: str, round_number: int, num_bytes: int | None = None) -> bytes:
+        """Bytes of a state file that a listing, or an earlier round, has shown to be there."""
         name = _state_name(key, round_number)
-        size = int.from_bytes(self.files.read(name, 8), "little")
-        return self.files.read(name, 8 + min(size, MAX_HEADER_BYTES))
+        try:
+            return self.files.read(name, num_bytes)
+        except FileNotFoundError as error:
+            where = posixpath.join(self.root, name)
+            raise StorageError(f"{where}: was removed while it was needed; the same command computes it again") from error
 
     def _header(self, key: str, round_number: int, data: bytes) -> tuple[dict[str, Any], list[RoundReport], str]:
         """Meta and reports, and the checksum that the tensors should have."""

@@ -48,6 +48,11 @@ class RayExecutor:
         self._busy_s, self._moved_bytes = 0.0, 0
 
     @property
+    def device(self) -> str:
+        """What the actors train on."""
+        return "cuda" if self._has_gpus else "cpu"
+
+    @property
     def actors(self) -> list[Any]:
         """The client actors."""
         return self._pool.actors

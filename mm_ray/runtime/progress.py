@@ -18,12 +18,10 @@ class RunProgress:
     Args:
         plan: What is run.
         control: Whether its control is run too.
-        only_computed: Do not show stored rounds.
 
     """
 
-    def __init__(self, plan: Plan, control: bool, only_computed: bool = False) -> None:
-        self._only_computed = only_computed
+    def __init__(self, plan: Plan, control: bool) -> None:
         self._console = Console()
         self._rounds = {phase.name: phase.rounds for phase in plan.method.phases}
         if control:
@@ -41,8 +39,6 @@ class RunProgress:
             self._console.print(f"{report.phase}: {said}", markup=False, soft_wrap=True)
         if report.phase == TeacherLogits.name and (diagnosis := diagnosis_of(self._reports)):
             self._console.print(diagnosis.line(), markup=False, soft_wrap=True)
-        if report.reused and self._only_computed:
-            return
         note = _note(report)
         if report.phase not in self._tasks:
             total = self._rounds[report.phase]

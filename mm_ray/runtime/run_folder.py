@@ -22,6 +22,11 @@ from mm_ray.runtime.tensorboard import TrialWriter
 from mm_ray.storage import names_full_disk, write_text
 from mm_ray.types import RoundReport
 
+SHARED = ("phases", "features")
+"""Folders below the folder of all runs that belong to all of them."""
+LOCK = ".lock"
+"""The lock of Optuna's journal is a link to it."""
+
 _LOCKS: dict[Path, int] = {}
 """Folders of this process, open until it ends."""
 
@@ -42,23 +47,48 @@ def open_folder(runs: str, name: str, config: ExperimentConfig) -> Path:
 
     Raises:
         UserError: The folder holds a run of another config or another process works in it, `runs` cannot be made, or the name
-            leads out of it.
+            is not one of a folder for this run alone.
 
     """
-    if Path(name).is_absolute() or ".." in Path(name).parts:
-        raise bad_value("name", name, "leads out of the folder of all runs; name that with --runs")
+    _check_name(name)
     folder = runs_folder(runs) / name
     path = folder / "config.yaml"
     text = config_yaml(config)
     try:
+        _check_alone(folder, name)
         if path.exists() and path.read_bytes() != text.encode():
-            raise bad_value("name", name, f"{path} holds another config; choose another --name, or remove the folder")
+            raise bad_value("--name", name, f"{path} holds another config; choose another --name, or remove the folder")
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise bad_value("name", name, f"{folder} cannot be used ({error.strerror}); choose another --name") from error
+        raise bad_value("--name", name, f"{folder} cannot be used ({error.strerror}); choose another --name") from error
     _lock(folder, name)
     write_text(path, text)
     return folder
+
+
+def _check_name(name: str) -> None:
+    parts = Path(name).parts
+    if Path(name).is_absolute() or ".." in parts:
+        raise bad_value("--name", name, "leads out of the folder of all runs; name that with --runs")
+    if not parts:
+        raise bad_value("--name", name, "is the folder of all runs; choose a name for a folder in it")
+    if parts[0].lower() in SHARED:
+        raise bad_value("--name", name, f"{parts[0]} is where all runs keep their {parts[0]}; choose another --name")
+
+
+def _check_alone(folder: Path, name: str) -> None:
+    """Refuse a folder inside or around another run's, and links in it: what is written to them lands elsewhere."""
+    around = [parent for parent in list(folder.parents)[: len(Path(name).parts) - 1] if (parent / "config.yaml").exists()]
+    if around:
+        raise bad_value("--name", name, f"lies in the folder of the run {around[0]}; choose another --name")
+    if not folder.is_dir():
+        return
+    inside = next(folder.glob("*/config.yaml"), None)
+    if inside and not (folder / "config.yaml").exists():
+        raise bad_value("--name", name, f"holds runs ({inside.parent}); choose another --name")
+    link = next((path for path in folder.iterdir() if path.is_symlink() and path.suffix != LOCK), None)
+    if link:
+        raise bad_value("--name", name, f"{link} is a link, and what is written there would land elsewhere; remove it")
 
 
 def _lock(folder: Path, name: str) -> None:
@@ -72,7 +102,7 @@ def _lock(folder: Path, name: str) -> None:
     except BlockingIOError as error:
         os.close(opened)
         remedy = "wait for its end, or choose another --name"
-        raise bad_value("name", name, f"another process works in {folder}; {remedy}") from error
+        raise bad_value("--name", name, f"another process works in {folder}; {remedy}") from error
     except OSError:
         pass  # a file system without locks
     _LOCKS[path] = opened
@@ -89,9 +119,9 @@ def runs_folder(runs: str) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise bad_value("runs", runs, f"cannot be made ({error.strerror}); choose another --runs") from error
+        raise bad_value("--runs", runs, f"cannot be made ({error.strerror}); choose another --runs") from error
     if not os.access(folder, os.W_OK):
-        raise bad_value("runs", runs, "cannot be written; choose another --runs")
+        raise bad_value("--runs", runs, "cannot be written; choose another --runs")
     return folder
 
 

@@ -3,22 +3,22 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import optuna
 import torch
 
 from mm_ray.cli import add_run_flags, experiment_parser, parse, run_main, value_of
 from mm_ray.errors import bad_value
-from mm_ray.fed.experiment import Tested, plan_experiment
+from mm_ray.evaluate.statistics import spread_text
+from mm_ray.fed.experiment import plan_experiment
 from mm_ray.runtime.cluster import connect, known_cluster
 from mm_ray.runtime.placement import place_trial
 from mm_ray.runtime.run_folder import default_name, open_folder, phases_place
-from mm_ray.storage import check_place
+from mm_ray.storage import check_place, names_full_disk
 from mm_ray.train import load_with_progress
 from mm_ray.tune.budget import Interrupted, Limits, seconds_of
 from mm_ray.tune.choice import ranking
-from mm_ray.tune.conclude import conclude, report_so_far
+from mm_ray.tune.conclude import Conclusion, conclude, report_so_far
 from mm_ray.tune.export import ROLE_LABELS, export
 from mm_ray.tune.finals import run_finals
 from mm_ray.tune.flags import add_study_flags, keep_flags, resumed, scheduler_of
@@ -26,7 +26,6 @@ from mm_ray.tune.live import describe
 from mm_ray.tune.search import SearchSettings
 from mm_ray.tune.space import load_space
 from mm_ray.tune.study import Runner, Study, check_study
-from mm_ray.tune.study_log import read_trials
 
 DESCRIPTION = """Search a space of configurations for the best audio student: Ray Tune runs the trials, Optuna suggests them,
 and trials share the phases that are the same. The best configuration is tested once, beside the cross-entropy control. The same
@@ -57,7 +56,8 @@ def main(argv: Sequence[str]) -> None:
     cluster = connect(flags.address)
     study = Study(config, space, folder, phases, flags.trials, flags.host, search, limits, flags.seeds)
     print(f"study {folder}: {study.trials} trials of the space {space.name} on {cluster.name} ({cluster.num_cpus:g} CPUs)")
-    _run(Runner(study, table, cluster), flags.runs, flags.export)
+    with names_full_disk(folder):
+        _run(Runner(study, table, cluster), flags.runs, flags.export)
 
 
 def _run(runner: Runner, runs: str, wants_export: bool) -> None:
@@ -68,27 +68,32 @@ def _run(runner: Runner, runs: str, wants_export: bool) -> None:
         if budget.reason:
             print(f"the study ends early: {budget.reason}; more: {again} with a larger limit")
         finals = run_finals(runner, search) if study.num_seeds > 1 and ranking(search.study) else None
+        found = conclude(runner, search, finals)
     except Interrupted:
-        report_so_far(study)
+        report_so_far(runner)
         print(f"stopped; go on with: {again}\nreport so far: {study.folder / 'report.html'}", flush=True)
         sys.exit(130)
-    row, tested = conclude(study, search, runner.table, finals)
-    _print_best(study, row, tested)
+    _print_best(study, found)
     for line in finals.words() if finals else []:
         print(f"  {line}")
     if wants_export:
-        print(f"exported:            {export(study.folder, tested)}")
+        print(f"exported:            {export(study.folder, found.tested)}")
 
 
-def _print_best(study: Study, best: dict[str, Any], tested: Tested) -> None:
-    test = tested.result["test"]
-    print(f"\nbest of {len(read_trials(study.folder))} trials: number {best['number']}, dev audio top-1 {best['score']:.3f}")
+def _print_best(study: Study, found: Conclusion) -> None:
+    best = found.row
+    print(f"\nbest of {found.num_trials} trials: number {best['number']}, dev audio top-1 {best['score']:.3f}")
     print(f"  {describe(best['params'])}")
-    print("audio accuracy on the test set")
+    print("audio accuracy on the test set" + (f", {study.num_seeds} seeds" if study.num_seeds > 1 else ""))
     for role, label in ROLE_LABELS.items():
-        if role in test:
-            print(f"  {label:<26} {test[role]['top1']:.3f}")
-    for line in tested.result.get("refused", []):
+        if role in found.test:
+            values = found.test[role]
+            score = spread_text(values) if len(values) > 1 else f"{values[0]:.3f}"
+            chance = f"  not better than guessing, {found.guessing:.2f}" if role in found.at_chance else ""
+            print(f"  {label:<26} {score}{chance}")
+    if diagnosis := found.tested.result.get("diagnosis"):
+        print(diagnosis["text"])
+    for line in found.tested.result.get("refused", []):
         print(f"warning: {line}")
     print(f"best configuration:  {study.folder / 'best.yaml'}")
     print(f"report:              {study.folder / 'report.html'}")

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ray import tune
 
 from mm_ray.errors import bad_value
-from mm_ray.tune.search import StudySearch
+from mm_ray.tune.search import ENDED_AFTER, StudySearch
 
 UNITS_S = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
 
@@ -116,7 +116,7 @@ def since_best(trials: list[FrozenTrial]) -> int:
     """How many trials ended since the best one of the first objective, stopped ones included; 0 while there is none."""
     states = (TrialState.COMPLETE, TrialState.PRUNED)
     ended = [trial for trial in trials if trial.state in states and "same_as" not in trial.user_attrs]
-    in_order = sorted(ended, key=lambda trial: (trial.datetime_complete, trial.number))
+    in_order = sorted(ended, key=lambda trial: (trial.user_attrs.get(ENDED_AFTER, trial.number), trial.number))
     scores = [trial.values[0] if trial.state == TrialState.COMPLETE else float("-inf") for trial in in_order]
     if not scores or max(scores) == float("-inf"):
         return 0

@@ -1,55 +1,86 @@
-"""The end of a study: the chosen configuration, its one test beside the control, its files, the report.
+"""The end of a study: the chosen configuration, its one test beside the controls, its files, the report.
 
 The one place of a study that looks at the test set.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from mm_ray.config import with_overrides
 from mm_ray.data.table import FeatureTable
-from mm_ray.errors import UserError
+from mm_ray.errors import StorageError, UserError
 from mm_ray.evaluate.metrics import recall
-from mm_ray.fed.executor import SerialExecutor
-from mm_ray.fed.experiment import Tested, plan_experiment, run_experiment
+from mm_ray.evaluate.statistics import beats_guessing, guessing
+from mm_ray.fed.experiment import CONTROL_PHASES, Plan, Tested, plan_experiment, run_experiment, run_rounds
+from mm_ray.fed.method import find_method
 from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.runtime.drive import drive
-from mm_ray.runtime.progress import RunProgress
 from mm_ray.runtime.run_folder import RoundLog, config_yaml, write_results
 from mm_ray.storage import write_text
 from mm_ray.tune.board_images import write_images
 from mm_ray.tune.choice import ranking
+from mm_ray.tune.figures import Figures
 from mm_ray.tune.finals import Finals
 from mm_ray.tune.report import write_report
 from mm_ray.tune.search import StudySearch
-from mm_ray.tune.study import Study
-from mm_ray.tune.study_log import read_trials
+from mm_ray.tune.stored import NotStored, StoredOnly, is_stored
+from mm_ray.tune.study import Runner, Study
+
+TOP1 = "dev/audio_top1"
 
 
-def conclude(study: Study, search: StudySearch, table: FeatureTable, finals: Finals | None) -> tuple[dict[str, Any], Tested]:
-    """Test the chosen configuration once, beside its control; write `best.yaml`, the student, the result and the report.
+@dataclass(frozen=True)
+class Conclusion:
+    """What a study found."""
 
-    Returns:
-        The chosen trial's row of `trials.jsonl`, and its test.
+    row: dict[str, Any]
+    """The chosen trial's, of `trials.jsonl`."""
+    num_trials: int
+    tested: Tested
+    """The chosen configuration with the first seed, whose student is kept."""
+    test: Mapping[str, Sequence[float]]
+    """Top-1 on the test set by role, one for each seed."""
+    guessing: float
+    """Accuracy on the test set of always naming the most common class."""
+    at_chance: Sequence[str]
+    """Roles whose mean on the test set is no better than that."""
+
+
+def conclude(runner: Runner, search: StudySearch, finals: Finals | None) -> Conclusion:
+    """Test the chosen configuration once, beside its controls; write `best.yaml`, the student, the result and the report.
+
+    Client actors compute what is missing of it; the driver trains nothing.
 
     Raises:
-        UserError: No trial reached its end.
+        UserError: No trial reached its end, or what is missing could not be computed.
+        Interrupted: Somebody ended it.
 
     """
-    rows = read_trials(study.folder)
+    study, table, rows = runner.study, runner.table, runner.rows(search)
     row = _chosen_row(study, search, finals, rows)
-    write_text(study.folder / "best.yaml", config_yaml(with_overrides(study.base, row["overrides"])))
-    tested = _tested(study, row, table)
-    if "student" in tested.confusions:
-        write_images(study.folder / "tensorboard" / "chosen", tested.confusions["student"], table)
-    write_report(study.folder / "report.html", search.study, rows, _headline(study, row, tested, finals))
-    return row, tested
+    config = with_overrides(study.base, row["overrides"])
+    write_text(study.folder / "best.yaml", config_yaml(config))
+    plans = [plan_experiment(replace(config, seed=seed), table) for seed in study.seeds]
+    _compute_missing(runner, search, row, plans)
+    tested = _test_all(study, plans)
+    _write(study, rows, tested, table)
+    counts_C = np.bincount(table.labels_N[table.rows("test")], minlength=len(table.class_names)).tolist()
+    test = {role: [one.result["test"][role]["top1"] for one in tested] for role in tested[0].result["test"]}
+    at_chance = [role for role, values in test.items() if not beats_guessing(float(np.mean(values)), counts_C)]
+    found = Conclusion(row, len(rows), tested[0], test, guessing(counts_C), at_chance)
+    if "student" in tested[0].confusions:
+        write_images(study.folder / "tensorboard" / "chosen", tested[0].confusions["student"], table)
+    write_report(study.folder / "report.html", search.study, rows, _headline(study, found, plans, finals))
+    return found
 
 
-def report_so_far(study: Study) -> None:
+def report_so_far(runner: Runner) -> None:
     """The report of a study that was interrupted: nothing is tested."""
-    search = study.open_search()
-    rows, done = read_trials(study.folder), ranking(search.study)
+    study, search = runner.study, runner.study.open_search()
+    rows, done = runner.rows(search), ranking(search.study)
     best = next((row for row in rows if done and row["number"] == done[0].number), {})
     shown = {key: best[key] for key in ("number", "params", "score") if best}
     write_report(study.folder / "report.html", search.study, rows, shown)
@@ -63,29 +94,82 @@ def _chosen_row(study: Study, search: StudySearch, finals: Finals | None, rows: 
     return next(row for row in rows if row["number"] == number)
 
 
-def _tested(study: Study, row: dict[str, Any], table: FeatureTable) -> Tested:
-    """Take the rounds of a trial from the phase store, and test its networks and its control's."""
-    plan = plan_experiment(with_overrides(study.base, row["overrides"]), table)
-    store = PhaseStore(study.phases)
-    with RunProgress(plan, control=True, only_computed=True) as progress, RoundLog(study.folder, "best") as log:
-        tested = drive(run_experiment(plan, store, SerialExecutor(), control=True), log.add, progress.add)
-    write_results(study.folder, tested, store, table)
+def _compute_missing(runner: Runner, search: StudySearch, row: dict[str, Any], plans: Sequence[Plan]) -> None:
+    """Let client actors compute the controls, and what is gone of the chosen trial."""
+    study, store = runner.study, PhaseStore(runner.study.phases)
+    wanted = [(plan, row["overrides"]) for plan in plans]
+    wanted += [(_control(plan, name), row["overrides"] | {"method": name}) for name in CONTROL_PHASES for plan in plans]
+    missing = [(plan, overrides) for plan, overrides in wanted if not is_stored(plan, store, study.device)]
+    jobs = [{"number": row["number"], "overrides": overrides, "seeds": [plan.config.seed]} for plan, overrides in missing]
+    if jobs:
+        print(f"the controls, with {len(plans)} seed{'s' * (len(plans) > 1)}", flush=True)
+        grid = runner.compute(search, jobs)
+        errors = [grid[index].error for index in range(len(grid)) if grid[index].error]
+        if errors:
+            reason = str(errors[0]).strip().splitlines()[-1]
+            raise UserError(f"the test of the chosen configuration failed: {reason}; the same command tries it again")
+
+
+def _control(plan: Plan, name: str) -> Plan:
+    config = with_overrides(plan.config, {"method": name})
+    return replace(plan, config=config, method=find_method(config))
+
+
+def _test_all(study: Study, plans: Sequence[Plan]) -> list[Tested]:
+    """Take the rounds from the phase store, and test the networks and their control, seed by seed."""
+    store, tested = PhaseStore(study.phases), list[Tested]()
+    try:
+        with RoundLog(study.folder, "best") as log:
+            for plan in plans:
+                rounds = run_experiment(plan, store, StoredOnly(study.device), control=True)
+                tested.append(drive(rounds, *(() if tested else (log.add,))))
+    except NotStored as error:
+        what = f"rounds of {error} were removed while they were needed"
+        raise StorageError(f"{study.phases}: {what}; the same command computes them again") from error
     return tested
 
 
-def _headline(study: Study, row: dict[str, Any], tested: Tested, finals: Finals | None) -> dict[str, Any]:
-    result = tested.result
+def _write(study: Study, rows: Sequence[dict[str, Any]], tested: Sequence[Tested], table: FeatureTable) -> None:
+    """The first seed's student; the result, with what the whole study cost, and with the other seeds' scores."""
+    computed = [report for row in rows for report in row["curve"] if not report["reused"]]
+    cost = {
+        "trials": len(rows),
+        "rounds_computed": sum(row["rounds_computed"] or 0 for row in rows),
+        "rounds_reused": sum(row["rounds_reused"] or 0 for row in rows),
+        "compute_s": sum(report["seconds"] for report in computed),
+    }
+    seeds = [{key: one.result[key] for key in ("seed", "test", "dev", "params_digest")} for one in tested]
+    result = tested[0].result | {"study": cost} | ({"seeds": seeds} if len(seeds) > 1 else {})
+    write_results(study.folder, replace(tested[0], result=result), PhaseStore(study.phases), table)
+
+
+def _headline(study: Study, found: Conclusion, plans: Sequence[Plan], finals: Finals | None) -> dict[str, Any]:
+    row, metric = found.row, next(iter(study.space.objectives))
+    scores = [_scores(study, plan, metric) for plan in plans]
+    controls = [_scores(study, _control(plan, "control"), metric)[1] for plan in plans]
     return {
         "number": row["number"],
         "params": row["params"],
-        "score": row["score"],
-        "metric": next(iter(study.space.objectives)),
-        "control": result["dev"]["control"]["top1"],
-        "phase1": result["dev"].get("phase1_audio", {}).get("top1"),
-        "test": result["test"],
-        "refused": result.get("refused", []),
+        "score": [score for _, score in scores],
+        "metric": metric,
+        "control": controls,
+        "phase1": [phase1 for phase1, _ in scores if phase1 is not None],
+        "test": found.test,
+        "guessing": found.guessing,
+        "at_chance": found.at_chance,
+        "refused": found.tested.result.get("refused", []),
         "finals": finals.words() if finals else [],
-        "classes": tested.finished.plan.federation.table.class_names,
-        "recall": {name: recall(confusion_CC) for name, confusion_CC in tested.confusions.items()},
+        "classes": found.tested.finished.plan.federation.table.class_names,
+        "recall": {name: recall(confusion_CC) for name, confusion_CC in found.tested.confusions.items()},
         "command": f"python -m mm_ray.train --config {study.folder / 'best.yaml'} --seed {study.base.seed + 7} --control",
     }
+
+
+def _scores(study: Study, plan: Plan, metric: str) -> tuple[float | None, float]:
+    """The objective of phase 1's audio network, where there is one, and of the whole plan, each at its best round."""
+    figures, phase1 = Figures(plan.method, metric), None
+    for report in run_rounds(plan, PhaseStore(study.phases), StoredOnly(study.device)):
+        if report.phase == plan.method.phases[-1].name and report.round == 1 and plan.method.phase1_audio:
+            phase1 = figures.score
+        figures.add(report)
+    return phase1, figures.score

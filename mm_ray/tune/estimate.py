@@ -4,26 +4,50 @@ import hashlib
 import json
 import resource
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import optuna
 
 from mm_ray.config import ExperimentConfig, with_overrides
-from mm_ray.fed.executor import SerialExecutor
-from mm_ray.fed.experiment import Plan, run_rounds
+from mm_ray.fed.executor import Executor
+from mm_ray.fed.experiment import CONTROL_PHASES, Plan, run_rounds
 from mm_ray.fed.federation import Federation
 from mm_ray.fed.method import find_method
 from mm_ray.fed.phase import Phase
 from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.tune.space import Space
 from mm_ray.tune.space_probe import probe_study
+from mm_ray.tune.stored import NotStored, StoredOnly
 
 MEASURED_ROUNDS = 2
 """The first one also pays for what a process does once."""
+NUM_FINALISTS = 3
+"""Configurations that run again with fresh seeds at the end of a study with several seeds."""
 KEPT_FRAC = 0.4
 """Share of the rounds whose state stays in the phase store: every fifth, the last, and the records (0.3 to 0.5 seen)."""
+
+
+class ClosableExecutor(Executor, Protocol):
+    """Client actors."""
+
+    def close(self) -> None:
+        """End them."""
+        ...
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Of the first rounds of a plan's first phase."""
+
+    start_s: float
+    """Until client actors run; 0 where the rounds were stored."""
+    round_s: float
+    """A round, with what it writes and evaluates."""
+    state_bytes: int
 
 
 @dataclass(frozen=True)
@@ -31,34 +55,41 @@ class Estimate:
     """Of a study."""
 
     rounds_asked: int
+    """Of the trials."""
     rounds_computed: int
-    """After sharing."""
+    """Of the trials, after sharing."""
+    rounds_after: int
+    """Of the finals and the controls."""
     seconds: float
+    """All of it, the start of the actors included."""
     memory_bytes: int
     """Of each trial with its actors."""
     disk_bytes: int
-    round_s: float
+    measured: Measured
 
     def line(self, at_once: int) -> str:
         """For people."""
         trials = f"{at_once} trial{'s' * (at_once > 1)} at once"
+        start_s, round_s = self.measured.start_s, self.measured.round_s
+        start = f" and {duration(start_s)} to start client actors" if start_s else ""
         return (
-            f"estimate: {self.rounds_asked:,} rounds asked, about {self.rounds_computed:,} to compute (one took "
-            f"{self.round_s:.2g} s), at most {duration(self.seconds)} with {trials}, "
-            f"{size(self.memory_bytes)} of memory a trial, {size(self.disk_bytes)} of disk"
+            f"estimate: {self.rounds_asked:,} rounds asked, about {self.rounds_computed:,} to compute and "
+            f"{self.rounds_after:,} for the finals and the controls; about {duration(self.seconds)} with {trials} "
+            f"(from a measured round of {round_s:.2g} s{start}), {size(self.memory_bytes)} of memory per trial, "
+            f"{size(self.disk_bytes)} of disk"
         )
 
 
-def estimate(plan: Plan, space: Space, phases: str, trials: int, num_seeds: int, at_once: int, num_actors: int) -> Estimate:
-    """Measure a round of the plan's first phase, which stays in the phase store, and scale.
+def estimate(
+    plan: Plan, space: Space, measured: Measured, trials: int, num_seeds: int, at_once: int, num_actors: int
+) -> Estimate:
+    """Scale a measured round.
 
     A phase's round costs as much more as its clients train more clips times more parameters. Trials are what the space gives
-    for choices drawn evenly, its enqueued ones first; a phase that several of them share counts once.
+    for choices drawn evenly, its enqueued ones first; a phase that several of them share counts once. The finals run the base
+    config with fresh seeds; a control is as long as its last phase. The trials' actors start once more after the measurement.
     """
-    store = PhaseStore(phases)
-    round_s, state_bytes = _measure(plan, store)
-    first = plan.method.phases[0]
-    unit_s = round_s / max(_work(first, plan.federation), 1)
+    unit_s = measured.round_s / max(_work(plan.method.phases[0], plan.federation), 1)
     asked, longest = 0, dict[str, tuple[int, float]]()
     for config in _configs(plan.config, space, trials):
         for digest, phase in _phases(config):
@@ -68,23 +99,63 @@ def estimate(plan: Plan, space: Space, phases: str, trials: int, num_seeds: int,
     computed = sum(rounds for rounds, _ in longest.values()) * num_seeds
     alone_s = sum(unit_s * phase.rounds * _work(phase, plan.federation) for phase in plan.method.phases) * num_seeds
     together_s = max(sum(seconds for _, seconds in longest.values()) * num_seeds - alone_s, 0)
+    after = _after(plan, trials, num_seeds)
+    after_s = sum(unit_s * rounds * _work(phase, plan.federation) for phase, rounds in after)
+    rounds_after = sum(rounds for _, rounds in after)
+    seconds = 2 * measured.start_s + alone_s + (together_s + after_s) / at_once
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    disk = int(computed * KEPT_FRAC * state_bytes)
-    return Estimate(asked * num_seeds, computed, alone_s + together_s / at_once, memory * (1 + num_actors), disk, round_s)
+    disk = int((computed + rounds_after) * KEPT_FRAC * measured.state_bytes)
+    return Estimate(asked * num_seeds, computed, rounds_after, seconds, memory * (1 + num_actors), disk, measured)
 
 
-def _measure(plan: Plan, store: PhaseStore) -> tuple[float, int]:
-    """Seconds of a round of the first phase, and bytes of its state."""
-    rounds = run_rounds(plan, store, SerialExecutor())
-    reports = []
-    for report in rounds:
-        reports.append(report)
-        if len(reports) == min(MEASURED_ROUNDS, plan.method.phases[0].rounds):
-            break
-    rounds.close()
+def _after(plan: Plan, trials: int, num_seeds: int) -> list[tuple[Phase, int]]:
+    """Phases that are computed after the trials, with how many rounds of each: the controls' own, the finals'."""
+    controls = [find_method(with_overrides(plan.config, {"method": name})) for name in CONTROL_PHASES]
+    own = [phase for control in controls for phase in control.phases if phase.name == control.main.phase]
+    finals = list(plan.method.phases) if num_seeds > 1 else []
+    shared, last = finals[:-1], finals[-1:]
+    return [
+        *((phase, phase.rounds * num_seeds) for phase in [*own, *shared]),
+        *((phase, phase.rounds * num_seeds * min(NUM_FINALISTS, trials)) for phase in last),
+    ]
+
+
+def measure(plan: Plan, store: PhaseStore, device: str, start_actors: Callable[[], ClosableExecutor]) -> Measured:
+    """Time the first rounds of the plan's first phase, on client actors as the trials will; the rounds stay in the store.
+
+    Args:
+        plan: The base config's.
+        store: The phase store.
+        device: What client actors train on.
+        start_actors: Called if the rounds are not stored yet.
+
+    """
+    try:
+        return _measure(plan, store, StoredOnly(device))
+    except NotStored:
+        executor = start_actors()
+    try:
+        return _measure(plan, store, executor)
+    finally:
+        executor.close()
+
+
+def _measure(plan: Plan, store: PhaseStore, executor: Executor) -> Measured:
+    wanted = min(MEASURED_ROUNDS, plan.method.phases[0].rounds)
+    with closing(run_rounds(plan, store, executor)) as rounds:
+        begun = time.perf_counter()
+        reports = [next(rounds)]
+        first_s = time.perf_counter() - begun
+        reports += [report for _, report in zip(range(wanted - 1), rounds, strict=False)]
+        last_s = time.perf_counter() - begun - first_s
+    if reports[-1].reused:
+        start_s, round_s = 0.0, min(report.seconds for report in reports)
+    else:
+        round_s = last_s / (wanted - 1) if wanted > 1 else reports[0].seconds
+        start_s = max(first_s - round_s, 0.0)
     stored = store.rounds(reports[0].key)
-    state = store.load(reports[0].key, stored[0])
-    return min(report.seconds for report in reports), sum(array.nbytes for array in state.flat().values())
+    state_bytes = sum(array.nbytes for array in store.load(reports[0].key, stored[0]).flat().values()) if stored else 0
+    return Measured(start_s, round_s, state_bytes)
 
 
 def _work(phase: Phase, federation: Federation) -> float:

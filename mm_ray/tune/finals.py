@@ -11,17 +11,14 @@ from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
-from ray.tune.search.searcher import Searcher
 
 from mm_ray.seeding import numpy_stream
 from mm_ray.storage import write_text
-from mm_ray.tune.budget import Budget, Interrupted, Limits, stops_on_signals
 from mm_ray.tune.choice import ranking
+from mm_ray.tune.estimate import NUM_FINALISTS
 from mm_ray.tune.search import StudySearch
 from mm_ray.tune.study import Runner
-from mm_ray.tune.study_log import read_trials
 
-NUM_FINALISTS = 3
 RESAMPLES = 2000
 
 
@@ -83,15 +80,11 @@ def run_finals(runner: Runner, search: StudySearch) -> Finals | None:
     """
     study = runner.study
     seeds = range(study.base.seed + study.num_seeds, study.base.seed + 2 * study.num_seeds)
-    rows = {row["number"]: row for row in read_trials(study.folder)}
+    rows = {row["number"]: row for row in runner.rows(search)}
     picked = [rows[trial.number] for trial in ranking(search.study)[:NUM_FINALISTS]]
     jobs = [{"number": row["number"], "overrides": row["overrides"], "seeds": [seed]} for row in picked for seed in seeds]
     print(f"finals: {len(picked)} configurations with {len(seeds)} fresh seeds each", flush=True)
-    budget = Budget(search, Limits())
-    with stops_on_signals(budget):
-        grid = runner.fit(_Listed(jobs), len(jobs), budget)
-    if budget.interrupted:
-        raise Interrupted
+    grid = runner.compute(search, jobs)
     scores = {}
     for ended in (grid[index] for index in range(len(grid))):
         if not ended.error and ended.config and ended.metrics:
@@ -128,23 +121,3 @@ def _paired(best: Finalist, other: Finalist) -> str:
     wins = sum(difference > 0 for difference in differences)
     error = stdev(differences) / sqrt(len(differences)) if len(differences) > 1 else float("nan")
     return f"{-fmean(differences):+.3f} (se {error:.3f}) against trial {best.number}, which wins {wins} of {len(differences)}"
-
-
-class _Listed(Searcher):
-    """Hands out a list."""
-
-    def __init__(self, jobs: Sequence[dict[str, Any]]) -> None:
-        super().__init__(metric="score", mode="max")
-        self._jobs = list(jobs)
-
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]
-        return self._jobs.pop(0) if self._jobs else Searcher.FINISHED
-
-    def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
-        """Nothing to learn."""
-
-    def save(self, checkpoint_path: str) -> None:
-        """Nothing to keep."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Nothing was kept."""

@@ -1,7 +1,7 @@
 """The study's report: one html file that needs no network, with what was found, how sure it is, and how to retrain it."""
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from statistics import stdev
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import optuna
 from plotly.offline import get_plotlyjs
 
+from mm_ray.evaluate.statistics import spread_text
 from mm_ray.storage import write_text
 from mm_ray.tune.report_curves import learning_curves
 from mm_ray.tune.report_gains import class_gains, pareto
@@ -39,8 +40,9 @@ def write_report(path: Path, study: optuna.Study, trials: list[dict[str, Any]], 
             there are some. Unknown values are None.
         best: `number`, `params` and `score` of the best trial, empty if there is none yet; and optionally `metric`,
             `command` (retrains it), `phase1` and `control` (the score of phase 1's audio model and of the control, else
-            read from the trials), `test`, the scores on the test set by role (as in `result.json`), `classes` and `recall` by
-            role for the gain by class, and `finals`, sentences on the finalists.
+            read from the trials), `test`, top-1 on the test set by role, `guessing` (that of the most common class) with
+            `at_chance` (the roles that are no better), `classes` and `recall` by role for the gain by class, and `finals`,
+            sentences on the finalists. Each score is a number, or a list with one for each seed, the same seeds in all.
 
     """
     path = Path(path)
@@ -74,8 +76,9 @@ def _headline(path: Path, study: optuna.Study, trials: Sequence[Row], best: Row,
     if best.get("number") is None:
         return f"<p>No trial is complete yet. {_counts(trials)}</p>"
     control = _control(trials, _sign(study)) or {}
-    figures = [
-        (f"best trial ({best['number']})", best.get("score")),
+    guess = f"on the test set not better than guessing, {best.get('guessing', 0.0):.2f}"
+    figures: list[tuple[Any, ...]] = [
+        (f"best trial ({best['number']})", best.get("score"), guess if "student" in best.get("at_chance", ()) else ""),
         ("control: cross-entropy only", best.get("control", control.get("score"))),
         ("phase 1 audio model", best.get("phase1", _phase1(trials, best["number"], metric, _sign(study)))),
     ]
@@ -85,7 +88,7 @@ def _headline(path: Path, study: optuna.Study, trials: Sequence[Row], best: Row,
     return (
         f"<p>{_counts(trials)} Scores are <code>{_text(metric)}</code> at each trial's best round.</p>"
         f'<div class="cards">{"".join(_card(*figure) for figure in figures)}</div>'
-        f"{_test(best.get('test', {}))}"
+        f"{_test(best.get('test', {}), best.get('guessing', 0.0), best.get('at_chance', ()))}"
         f"{_refused(best.get('refused', []))}"
         f"{_finals(best.get('finals', []))}"
         f"<h2>Best configuration</h2>{_params(best['params'])}<h3>Retrain it</h3><pre>{_text(command)}</pre>"
@@ -95,13 +98,18 @@ def _headline(path: Path, study: optuna.Study, trials: Sequence[Row], best: Row,
 TEST_LABELS = {
     "student": "distilled student",
     "control": "control: cross-entropy, as many rounds",
+    "control_all": "control on all clients: cross-entropy, as many rounds",
     "phase1_audio": "phase 1 audio model",
     "teacher": "audiovisual teacher",
 }
 
 
-def _test(test: Mapping[str, Mapping[str, float]]) -> str:
-    cards = "".join(_card(label, test[role]["top1"]) for role, label in TEST_LABELS.items() if role in test)
+def _test(test: Mapping[str, Any], guess: float, at_chance: Collection[str]) -> str:
+    cards = "".join(
+        _card(label, test[role], f"not better than guessing, {guess:.2f}" if role in at_chance else "")
+        for role, label in TEST_LABELS.items()
+        if role in test
+    )
     return f'<h3>On the test set, once, top-1</h3><div class="cards">{cards}</div>' if cards else ""
 
 
@@ -125,8 +133,12 @@ def _counts(trials: Sequence[Row]) -> str:
     return f"{len(trials)} trials ({counts}); {computed} rounds computed, {reused} reused."
 
 
-def _card(label: str, value: Any) -> str:
-    return f'<div class="card"><b>{_number(value)}</b><span>{_text(label)}</span></div>'
+def _card(label: str, value: Any, warning: str = "") -> str:
+    values = list(value) if isinstance(value, Sequence) else [value]
+    shown = spread_text(values) if len(values) > 1 else _number(values[0] if values else None)
+    label += " (n is the number of seeds)" * (len(values) > 1)
+    said = f"<em>{_text(warning)}</em>" if warning else ""
+    return f'<div class="card{" chance" * bool(warning)}"><b>{shown}</b>{said}<span>{_text(label)}</span></div>'
 
 
 def _params(params: Row) -> str:

@@ -11,7 +11,8 @@ h3 { font-size: 1rem; margin: 1.2rem 0 .3rem; }
 .card { flex: 1 1 12rem; border: 1px solid #e4e7eb; border-radius: 8px; padding: .8rem 1.1rem; }
 .card b { display: block; font-size: 1.8rem; line-height: 1.2; }
 .card span { color: #616e7c; font-size: .9rem; }
-.card:first-child { border-color: #0b6e4f; background: #f0f8f5; }
+.card em { display: block; color: #a8321f; font-style: normal; }
+.card:first-child:not(.chance) { border-color: #0b6e4f; background: #f0f8f5; }
 pre { background: #1f2933; color: #f5f7fa; padding: .8rem 1rem; border-radius: 6px; overflow-x: auto; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }

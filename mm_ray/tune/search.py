@@ -24,6 +24,8 @@ from mm_ray.tune.space import Space, load_space
 
 NOTES = ("rounds_computed", "rounds_reused", "seconds", "best_round", "seed_scores")
 """Keys of a result that are kept as user attributes of the trial, beside its `summary`."""
+ENDED_AFTER = "ended_after"
+"""User attribute: how many trials had ended before this one. Optuna's own times follow a clock that may be set back."""
 MAX_GIVEN_BACK = 3
 STORAGE_ERROR = f"{StorageError.__module__}.{StorageError.__qualname__}: "
 
@@ -153,8 +155,7 @@ class StudySearch(Searcher):
         elif result.get("finished"):
             self._complete(trial_id, trial, result)
         elif not self._interrupted:
-            self.before_end(self._suggestions[trial_id], "PRUNED")
-            self.study.tell(trial, state=TrialState.PRUNED)
+            self._tell(trial_id, trial, TrialState.PRUNED)
         self._live.pop(trial_id)
 
     def save(self, checkpoint_path: str) -> None:
@@ -188,8 +189,7 @@ class StudySearch(Searcher):
             if _is_number(result.get(name)):
                 trial.set_constraint(name, least - result[name])
         if all(map(_is_number, values)):
-            self.before_end(self._suggestions[trial_id], "COMPLETE")
-            self.study.tell(trial, values)  # type: ignore[arg-type]
+            self._tell(trial_id, trial, TrialState.COMPLETE, values)
         else:
             self._fail(trial_id, trial, f"it ended with {self.metric} = {values}")
 
@@ -205,9 +205,14 @@ class StudySearch(Searcher):
             self._fail(trial_id, trial, reason)
 
     def _fail(self, trial_id: str, trial: Trial, reason: str) -> None:
-        self.before_end(self._suggestions[trial_id], "FAIL")
         trial.set_user_attr("error", reason)
-        self.study.tell(trial, state=TrialState.FAIL)
+        self._tell(trial_id, trial, TrialState.FAIL)
+
+    def _tell(self, trial_id: str, trial: Trial, state: TrialState, values: Any = None) -> None:
+        self.before_end(self._suggestions[trial_id], state.name)
+        ended = sum(other.state.is_finished() for other in self._stored())
+        trial.set_user_attr(ENDED_AFTER, ended)
+        self.study.tell(trial, values, state)
 
     def _reason(self, trial_id: str) -> str:
         path = Path(self._folders.get(trial_id, "")) / "error.txt"

@@ -1,6 +1,6 @@
 """A study's trials under Tune."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,12 @@ from mm_ray.config import ExperimentConfig
 from mm_ray.data.table import FeatureTable
 from mm_ray.errors import StorageError
 from mm_ray.fed.experiment import plan_experiment
+from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.runtime.cluster import Cluster
+from mm_ray.runtime.executor import RayExecutor
 from mm_ray.runtime.placement import most_trials, place_trial
 from mm_ray.tune.budget import Budget, Interrupted, Limits, stops_on_signals
-from mm_ray.tune.estimate import estimate
+from mm_ray.tune.estimate import estimate, measure
 from mm_ray.tune.hosts import LOGGERS, SIGINT_HANDLER, Hosted, trainable, tune_without
 from mm_ray.tune.hparams import write_experiment
 from mm_ray.tune.live import LiveTable
@@ -27,6 +29,7 @@ from mm_ray.tune.searchers import check_searcher
 from mm_ray.tune.space import Space
 from mm_ray.tune.study_log import StudyLog
 from mm_ray.tune.trial import TrialSettings
+from mm_ray.tune.trial_rows import mend_rows
 
 TRIAL_RETRIES = 3
 """A trial whose process died goes on from its last stored round, so often; then it is told as failed."""
@@ -45,6 +48,22 @@ class Study:
     search: SearchSettings = field(default_factory=SearchSettings)
     limits: Limits = field(default_factory=Limits)
     num_seeds: int = 1
+
+    @property
+    def device(self) -> str:
+        """What client actors train on."""
+        return "cuda" if self.base.clients.num_gpus else "cpu"
+
+    @property
+    def seeds(self) -> range:
+        """The seeds of each trial."""
+        return range(self.base.seed, self.base.seed + self.num_seeds)
+
+    @property
+    def trial_settings(self) -> TrialSettings:
+        """What its trials share."""
+        judged = self.num_seeds == 1 and self.search.scheduler != "none"
+        return TrialSettings(self.base, self.phases, next(iter(self.space.objectives)), self.num_seeds, judged)
 
     def open_search(self) -> StudySearch:
         """The searcher, with all that is stored."""
@@ -88,12 +107,13 @@ class Runner:
         """
         study = self.study
         search = study.open_search()
+        self.rows(search)
         remaining, budget = search.remaining(study.trials), Budget(search, study.limits)
         if remaining and not budget.stop_all():
             self._tell_estimate()
             write_experiment(study.folder / "tensorboard", study.space.distributions, study.space.objectives)
             with LiveTable(remaining, lambda: budget.left_s) as live, stops_on_signals(budget):
-                log = StudyLog(study.folder, live, search.orphans)
+                log = StudyLog(study.folder, live)
                 search.before_end = log.end
                 while remaining and not budget.stop_all():
                     before = len(search.given_back)
@@ -105,12 +125,35 @@ class Runner:
             raise Interrupted
         return search, budget
 
+    def rows(self, search: StudySearch) -> list[dict[str, Any]]:
+        """The rows of `trials.jsonl`, which is mended first."""
+        return mend_rows(search, self.study.trial_settings, self.table, self.study.device)
+
     def _tell_estimate(self) -> None:
         study, placement = self.study, place_trial(self.study.base.clients, self.cluster, self.study.host)
-        plan = plan_experiment(study.base, self.table)
+        plan, store = plan_experiment(study.base, self.table), PhaseStore(study.phases)
         at_once = most_trials(placement, study.base.clients, self.cluster)
-        guess = estimate(plan, study.space, study.phases, study.trials, study.num_seeds, at_once, placement.num_actors)
+        measured = measure(plan, store, study.device, lambda: RayExecutor(ray.put(self.table), placement))
+        guess = estimate(plan, study.space, measured, study.trials, study.num_seeds, at_once, placement.num_actors)
         print(guess.line(at_once), flush=True)
+
+    def compute(self, search: StudySearch, jobs: Sequence[dict[str, Any]]) -> tune.ResultGrid:
+        """Run a list of configurations, beside the search.
+
+        Args:
+            search: The study's search.
+            jobs: Each with a `number`, the `overrides` of the base config and its `seeds`.
+
+        Raises:
+            Interrupted: Somebody ended it.
+
+        """
+        budget = Budget(search, Limits())
+        with stops_on_signals(budget):
+            grid = self.fit(FixedListSearcher(jobs), len(jobs), budget)
+        if budget.interrupted:
+            raise Interrupted
+        return grid
 
     def fit(
         self, searcher: Searcher, count: int, budget: Budget, callbacks: Sequence[Any] = (), scheduler: Any = None
@@ -118,11 +161,9 @@ class Runner:
         """Run trials that a searcher suggests, until the budget ends them."""
         study, clients = self.study, self.study.base.clients
         placement = place_trial(clients, self.cluster, study.host)
-        objective, judged = next(iter(study.space.objectives)), study.num_seeds == 1 and study.search.scheduler != "none"
-        settings = TrialSettings(study.base, study.phases, objective, study.num_seeds, judged)
         with tune_without(LOGGERS, SIGINT_HANDLER):
             return tune.Tuner(
-                trainable(Hosted(settings, [ray.put(self.table)], placement), study.host),
+                trainable(Hosted(study.trial_settings, [ray.put(self.table)], placement), study.host),
                 tune_config=tune.TuneConfig(
                     num_samples=count,
                     search_alg=searcher,
@@ -140,3 +181,24 @@ class Runner:
                     verbose=0,
                 ),
             ).fit()
+
+
+class FixedListSearcher(Searcher):
+    """Hands out a list of configurations."""
+
+    def __init__(self, jobs: Sequence[dict[str, Any]]) -> None:
+        super().__init__(metric="score", mode="max")
+        self._jobs = list(jobs)
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]
+        """The next one."""
+        return self._jobs.pop(0) if self._jobs else Searcher.FINISHED
+
+    def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
+        """Nothing to learn."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to keep."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing was kept."""

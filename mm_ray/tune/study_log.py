@@ -1,7 +1,7 @@
 """What a study leaves while it runs: `trials.jsonl`, TensorBoard, the live table. A Tune callback in the driver."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ from ray.tune import Callback
 
 from mm_ray.errors import UserError
 from mm_ray.runtime.tensorboard import TrialWriter
-from mm_ray.storage import append_lines, write_text
+from mm_ray.storage import append_lines
 from mm_ray.tune.live import LiveTable
 from mm_ray.tune.space import METRICS
 
@@ -24,16 +24,14 @@ class StudyLog(Callback):
     Args:
         folder: The study's folder.
         table: The live table.
-        open_trials: Numbers of trials that an earlier driver did not see to their end.
 
     """
 
-    def __init__(self, folder: Path, table: LiveTable, open_trials: Collection[int] = ()) -> None:
+    def __init__(self, folder: Path, table: LiveTable) -> None:
         self._folder, self._table = folder, table
         self._writers: dict[int, TrialWriter] = {}
         self._results: dict[int, dict[str, Any]] = {}
         self._curves: dict[int, list[dict[str, Any]]] = {}
-        _tidy(folder, open_trials)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its callbacks for a restore that we do not use: the journal is what a study resumes from
@@ -67,7 +65,7 @@ class StudyLog(Callback):
         """A trial is about to be told to the study as COMPLETE, PRUNED or FAIL.
 
         Its row is written before, so that a driver killed between the two loses nothing: the trial is ended once more when the
-        study goes on, and then this row is taken out.
+        study goes on, and then this row is taken out (`mm_ray.tune.trial_rows`).
         """
         number = suggestion["number"]
         result = self._results.get(number, {})
@@ -81,14 +79,6 @@ class StudyLog(Callback):
         self._table.end(number, state)
 
 
-def _tidy(folder: Path, open_trials: Collection[int]) -> None:
-    """Leave one whole line a trial that has ended: a killed driver can leave a torn one, or one of a trial that ends again."""
-    rows = read_trials(folder)
-    if rows:
-        ended = (row for row in rows if row["number"] not in open_trials)
-        write_text(folder / "trials.jsonl", "".join(json.dumps(row) + "\n" for row in ended))
-
-
 def read_trials(folder: Path) -> list[dict[str, Any]]:
     """The rows of `trials.jsonl` by number, the last one for each; a line that a crash cut off is left out.
 
@@ -97,14 +87,22 @@ def read_trials(folder: Path) -> list[dict[str, Any]]:
 
     """
     rows: dict[int, dict[str, Any]] = {}
-    path = folder / "trials.jsonl"
-    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []  # what follows the last line end was cut off
-    for number, line in enumerate(lines, start=1):
-        row = _row(line)
+    for number, row in enumerate(_lines(folder), start=1):
         if row is None:
-            raise UserError(f"{path}: line {number} is no trial; remove the line")
+            raise UserError(f"{folder / 'trials.jsonl'}: line {number} is no trial; the study's --resume writes it anew")
         rows[row["number"]] = row
     return [rows[number] for number in sorted(rows)]
+
+
+def whole_rows(folder: Path) -> list[dict[str, Any]]:
+    """The rows of `trials.jsonl` in their order, without what is none."""
+    return [row for row in _lines(folder) if row is not None]
+
+
+def _lines(folder: Path) -> Iterator[dict[str, Any] | None]:
+    path = folder / "trials.jsonl"
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []  # what follows the last line end was cut off
+    yield from map(_row, lines)
 
 
 def _row(line: bytes) -> dict[str, Any] | None:

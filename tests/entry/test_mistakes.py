@@ -97,7 +97,7 @@ def test_a_folder_of_another_config(tmp_path):
     (tmp_path / "runs" / "mine").mkdir(parents=True)
     write(tmp_path / "runs" / "mine" / "config.yaml", config_yaml(tiny_config({"seed": 9})))
     line = one_line(run(TRAIN, ["--serial", *tiny_flags(), "--name=mine"], tmp_path))
-    assert_matches(line, "name=mine: runs/mine/config.yaml holds another config; choose another --name, or remove the folder")
+    assert_matches(line, "--name=mine: runs/mine/config.yaml holds another config; choose another --name, or remove the folder")
 
 
 def test_a_folder_where_a_file_belongs(tmp_path):

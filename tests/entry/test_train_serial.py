@@ -85,13 +85,13 @@ def test_the_result_has_the_documented_keys_and_is_that_of_the_library(folder, d
     stored, here = result(folder, "mine"), Run(tmp_path, control=True).result
     assert set(stored) == set(here)
     assert {
-        "method", "seed", "data", "test", "best_round", "rounds_computed", "rounds_reused", "seconds", "bytes_up",
-        "bytes_down", "params_digest",
+        "method", "seed", "data", "test", "best_round", "rounds_computed", "rounds_reused", "seconds", "compute_s",
+        "bytes_up", "bytes_down", "params_digest",
     } <= set(stored)  # fmt: skip
     assert all(set(scores) == {"top1", "uar", "macro_f1"} for scores in stored["test"].values())
-    assert {key: value for key, value in stored.items() if key != "seconds"} == {
-        key: value for key, value in here.items() if key != "seconds"
-    }
+    assert 0 < stored["compute_s"] <= stored["seconds"]
+    times = ("seconds", "compute_s")
+    assert {key: stored[key] for key in stored if key not in times} == {key: here[key] for key in here if key not in times}
 
 
 def test_the_rounds_are_a_line_each_and_in_tensorboard(folder, done):

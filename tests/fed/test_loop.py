@@ -2,7 +2,9 @@
 
 import shutil
 import threading
+import time
 from itertools import islice
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -122,6 +124,25 @@ def test_after_a_broken_file_the_remedy_of_the_error_works(tmp_path):
     assert again.bits() == run.bits()
 
 
+def test_who_waits_for_another_looks_ever_more_seldom(tmp_path, monkeypatch):
+    store, pauses = PhaseStore(str(tmp_path)), []
+    key = Run(tmp_path / "elsewhere").keys[UNIMODAL]
+    held = Lease(store.files, key)
+    assert held.try_take()
+
+    def sleep(seconds):
+        pauses.append(seconds)
+        if sum(pauses) > 60:
+            held._delete(held._mine)
+
+    monkeypatch.setattr("mm_ray.fed.loop.time", SimpleNamespace(sleep=sleep, perf_counter=time.perf_counter))
+    first(tiny_plan(), store, 1)
+    assert pauses[0] <= 0.2
+    assert pauses[-1] == 5
+    assert len(pauses) < 30, "60 s at five looks a second were 300"
+    assert all(pause <= 0.21 + 0.3 * sum(pauses[:i]) for i, pause in enumerate(pauses)), "little is waited in vain"
+
+
 def test_fewer_rounds_than_stored_are_taken_as_they_are(tmp_path):
     Run(tmp_path, {"phase2.rounds": 7})
     run = Run(tmp_path, {"phase2.rounds": 5})
@@ -184,7 +205,7 @@ def test_the_result_has_its_keys_and_adds_up(tmp_path):
     run = Run(tmp_path)
     result = run.result
     assert set(result) == {
-        "method", "seed", "data", "test", "dev", "best_round", "rounds_computed", "rounds_reused", "seconds",
+        "method", "seed", "data", "test", "dev", "best_round", "rounds_computed", "rounds_reused", "seconds", "compute_s",
         "bytes_up", "bytes_down", "params_digest",
     }  # fmt: skip
     assert (result["method"], result["seed"], result["data"]) == ("modality_mirror", 1, "synthetic")

@@ -143,6 +143,13 @@ def test_the_data_s_fingerprint_enters():
     assert all(keys[name] != base_keys()[name] for name in ALL)
 
 
+def test_a_device_that_changes_bits_enters_and_the_cpu_leaves_the_keys_as_they_were():
+    plan = tiny_plan(SMALL)
+    phase = plan.method.phases[0]
+    assert _key_content(phase, plan.federation, {}, "cuda") == _key_content(phase, plan.federation, {}) | {"device": "cuda"}
+    assert "device" not in _key_content(phase, plan.federation, {}, "cpu")
+
+
 def test_upstream_enters_by_its_key_and_its_best_round():
     plan = tiny_plan(SMALL)
     distill = plan.method.phases[-1]

@@ -168,7 +168,7 @@ def test_a_home_folder_is_expanded(tmp_path, monkeypatch):
 
 
 def test_an_unknown_kind_of_uri_is_refused():
-    with pytest.raises(UserError, match=r"^phases=ftp://x/y: no file system for it .*; use a path, s3:// or gs://$"):
+    with pytest.raises(UserError, match=r"^--phases=ftp://x/y: no file system for it .*; use a path, s3:// or gs://$"):
         PhaseStore("ftp://x/y")
 
 

@@ -1,15 +1,18 @@
 """When a study ends early, and what is said before it begins."""
 
 import signal
+import time
+from datetime import datetime
 
 import pytest
 from fed.tiny import tiny_plan
 from tune.spaces import PLAIN, play, space_of
 
 from mm_ray.errors import UserError
+from mm_ray.fed.executor import SerialExecutor
 from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.tune.budget import Budget, Limits, seconds_of, since_best, stops_on_signals
-from mm_ray.tune.estimate import duration, estimate, size
+from mm_ray.tune.estimate import Measured, duration, estimate, measure, size
 from mm_ray.tune.live import LiveTable
 from mm_ray.tune.search import SearchSettings, StudySearch
 
@@ -86,6 +89,26 @@ def test_plateau(search):
     assert "the last 3 trials" in budget.reason
 
 
+def test_patience_counts_in_the_order_of_the_ends_and_not_by_a_clock(tmp_path, monkeypatch):
+    """Trial 1 ends before trial 0, on a clock that is set back by a year in between."""
+    search = StudySearch(space_of(tmp_path), tmp_path / "run", "run", 0, SearchSettings("random"))
+    for name in ("a", "b", "c"):
+        search.suggest(name)
+    days = iter(("2030-06-01", "2029-06-01", "2028-06-01"))
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls.fromisoformat(next(days)).replace(tzinfo=tz)
+
+    monkeypatch.setattr("optuna.storages.journal._storage.datetime", Clock)
+    for name, score in (("b", 0.1), ("a", 0.3), ("c", 0.2)):
+        search.on_trial_complete(name, {"score": score, "steps": [(1, score)], "finished": True})
+    trials = search.study.trials
+    assert [trial.datetime_complete.year for trial in trials] == [2029, 2030, 2028]
+    assert since_best(trials) == 1, "one trial, c, ended after the best one, a"
+
+
 def test_the_first_signal_asks_and_the_second_ends(search, capsys):
     budget = Budget(search, Limits())
     before = signal.getsignal(signal.SIGTERM)
@@ -99,23 +122,52 @@ def test_the_first_signal_asks_and_the_second_ends(search, capsys):
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_an_estimate_counts_shared_phases_once_and_keeps_its_round(tmp_path):
-    plan = tiny_plan()
-    guess = estimate(plan, space_of(tmp_path, ROUNDS), str(tmp_path / "phases"), 2, num_seeds=1, at_once=1, num_actors=1)
+class Actors(SerialExecutor):
+    """Client actors that take a while to start."""
+
+    started = 0
+
+    def __init__(self):
+        Actors.started += 1
+        time.sleep(0.3)
+
+    def close(self):
+        """Nothing to end."""
+
+
+def test_the_measured_rounds_stay_in_the_store_and_are_measured_once(tmp_path):
+    plan, store, before = tiny_plan(), PhaseStore(str(tmp_path)), Actors.started
+    found = measure(plan, store, "cpu", Actors)
+    assert found.round_s > 0
+    assert found.state_bytes > 1000
+    (key,) = (path.name for path in tmp_path.iterdir())
+    assert 2 in store.rounds(key)
+    again = measure(plan, store, "cpu", Actors)
+    assert (Actors.started - before, again.start_s, again.state_bytes) == (1, 0.0, found.state_bytes)
+
+
+MEASURED = Measured(start_s=4.0, round_s=1.0, state_bytes=1000)
+
+
+def test_an_estimate_counts_shared_phases_once_and_what_comes_after_the_trials(tmp_path):
+    plan, space = tiny_plan(), space_of(tmp_path, ROUNDS)
+    guess = estimate(plan, space, MEASURED, 2, num_seeds=1, at_once=1, num_actors=1)
     # 3 modality-wise rounds, 1 of fusion, 1 of the teacher's logits; 3 and 5 of phase 2 at the same temperature.
     assert guess.rounds_asked == 2 * 5 + 3 + 5
     assert guess.rounds_computed == 5 + 5
-    (key,) = (path.name for path in (tmp_path / "phases").iterdir())
-    assert 2 in PhaseStore(str(tmp_path / "phases")).rounds(key)
-    assert 0 < guess.round_s < guess.seconds
-    three = estimate(plan, space_of(tmp_path, ROUNDS), str(tmp_path / "phases"), 2, num_seeds=3, at_once=1, num_actors=1)
+    assert guess.rounds_after == 2 * 3, "two controls"
+    assert guess.seconds > 2 * 4 + 2 * 3 * 1
+    three = estimate(plan, space, MEASURED, 2, num_seeds=3, at_once=1, num_actors=1)
     assert (three.rounds_asked, three.rounds_computed) == (3 * 18, 3 * 10)
-    assert "54 rounds asked, about 30 to compute" in three.line(2)
+    # Two controls, phase 1 once and phase 2 for both finalists, each with three seeds.
+    assert three.rounds_after == 3 * (2 * 3 + 5 + 2 * 3)
+    assert "54 rounds asked, about 30 to compute and 51 for the finals and the controls; about " in three.line(2)
+    assert "(from a measured round of 1 s and 4 s to start client actors)" in three.line(2)
 
 
 def test_of_two_temperatures_each_has_its_own_phase_2(tmp_path):
     text = PLAIN + '\n    ENQUEUED = [{"phase2.temperature": t, "phase2.loss_weight": 0.5} for t in (2.0, 4.0)]\n'
-    guess = estimate(tiny_plan(), space_of(tmp_path, text), str(tmp_path / "phases"), 2, 1, 1, 1)
+    guess = estimate(tiny_plan(), space_of(tmp_path, text), MEASURED, 2, 1, 1, 1)
     assert (guess.rounds_asked, guess.rounds_computed) == (2 * 8, 5 + 2 * 3)
 
 

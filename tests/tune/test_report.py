@@ -180,3 +180,24 @@ def test_curves_are_those_of_the_first_seed():
     ]
     figure = learning_curves([{"number": 0, "curve": curve}], METRIC, None, None)
     assert list(figure.data[0].y) == [4.1, 4.2]
+
+
+def test_cards_of_several_seeds_say_n_and_spread(tmp_path):
+    study, rows = make_study(5)
+    given = {"score": [0.5, 0.7], "control": [0.4, 0.6], "phase1": [0.3, 0.3], "test": {"student": [0.6, 0.8]}}
+    write_report(tmp_path / "report.html", study, rows, best_of(rows) | given)
+    text = (tmp_path / "report.html").read_text().split("</head>")[1]
+    for card in ("0.600 ± 0.141 (n=2)", "0.500 ± 0.141 (n=2)", "0.300 (n=2, all equal)", "0.700 ± 0.141 (n=2)"):
+        assert f"<b>{card}</b>" in text
+    assert text.count("(n is the number of seeds)</span>") == 4
+    assert "guessing" not in text
+
+
+def test_a_study_at_chance_has_no_green_card(tmp_path):
+    study, rows = make_study(5)
+    given = {"test": {"student": [0.1], "teacher": [0.9]}, "guessing": 0.1, "at_chance": ["student"]}
+    write_report(tmp_path / "report.html", study, rows, best_of(rows) | given)
+    text = (tmp_path / "report.html").read_text().split("</head>")[1]
+    assert text.count("not better than guessing, 0.10") == 2, "the first card, and the student's on the test set"
+    assert text.count('<div class="card chance">') == 2
+    assert '<div class="card"><b>0.9</b><span>audiovisual teacher' in text

@@ -9,7 +9,7 @@ from optuna.trial import TrialState
 
 from mm_ray.errors import UserError
 from mm_ray.tune.budget import Budget, Limits
-from mm_ray.tune.search import StudySearch, Watch
+from mm_ray.tune.search import ENDED_AFTER, StudySearch, Watch
 from mm_ray.tune.search_journal import JOURNAL
 from mm_ray.tune.space import load_space
 
@@ -91,13 +91,14 @@ def test_finished_is_complete_with_the_best_score(search):
     (trial,) = search.study.get_trials(states=(TrialState.COMPLETE,))
     assert trial.value == 0.6
     assert trial.intermediate_values == {1: 0.2, 2: 0.6, 3: 0.6}
-    assert trial.user_attrs == {"teacher": 0.9, "rounds_computed": 2, "rounds_reused": 7, "seconds": 1.5}
+    notes = {"teacher": 0.9, "rounds_computed": 2, "rounds_reused": 7, "seconds": 1.5}
+    assert trial.user_attrs == notes | {ENDED_AFTER: 0}
 
 
 def test_flattened_summary(search):
     search.suggest("a")
     finish(search, "a", **{"summary/teacher": 0.9})
-    assert search.study.trials[0].user_attrs == {"teacher": 0.9}
+    assert search.study.trials[0].user_attrs == {"teacher": 0.9, ENDED_AFTER: 0}
 
 
 def test_stopped_by_a_scheduler_is_pruned_with_the_best_reported(search):

@@ -1,0 +1,61 @@
+"""An experiment as far as the phase store has it: read, tested, replayed, and never computed."""
+
+from collections.abc import Sequence
+from typing import NoReturn
+
+import numpy as np
+
+from mm_ray.config import ModelConfig
+from mm_ray.fed.executor import Chunk, Spent
+from mm_ray.fed.experiment import Plan, run_rounds
+from mm_ray.fed.federation import Federation
+from mm_ray.fed.phase import Phase
+from mm_ray.fed.phase_store import PhaseStore
+from mm_ray.types import Arrays, ClientUpdate
+
+
+class NotStored(Exception):
+    """A round is not in the store."""
+
+
+class StoredOnly:
+    """An executor that computes nothing: where a round is missing it raises `NotStored`.
+
+    The driver of a study takes with it what client actors have computed. It trains nothing itself: its CPU may give other bits.
+
+    Args:
+        device: What the client actors train on, `cpu` or `cuda`.
+
+    """
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+
+    def open(self, phase: Phase, material: Arrays, federation: Federation) -> None:
+        """The loop opens a phase when it has to compute."""
+        raise NotStored(phase.name)
+
+    def run_round(self, params: Arrays, round_number: int, chunks: Sequence[Chunk]) -> list[ClientUpdate]:
+        """Never called: no phase opens."""
+        self._refuse()
+
+    def confusions(self, split: str, networks: Sequence[str], params: Arrays, model: ModelConfig) -> list[np.ndarray]:
+        """Never called: no phase opens."""
+        self._refuse()
+
+    def spent(self) -> Spent:
+        """Nothing."""
+        return Spent(0.0, 0)
+
+    def _refuse(self) -> NoReturn:
+        raise NotStored
+
+
+def is_stored(plan: Plan, store: PhaseStore, device: str) -> bool:
+    """Whether all rounds of a plan are in the store."""
+    try:
+        for _ in run_rounds(plan, store, StoredOnly(device)):
+            pass
+    except NotStored:
+        return False
+    return True
