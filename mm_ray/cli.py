@@ -2,13 +2,15 @@
 
 import difflib
 import json
+import os
+import select
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
@@ -31,7 +33,7 @@ def run_main(main: Callable[[Sequence[str]], None]) -> None:
     """
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        with names_full_disk("the disk"):
+        with names_full_disk("the disk"), _ends_without_readers():
             main(sys.argv[1:])
     except UserError as error:
         _end_with(error)
@@ -45,6 +47,28 @@ def run_main(main: Callable[[Sequence[str]], None]) -> None:
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):  # amid Ray's shutdown they would end in a traceback, or a crash
             signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def _ends_without_readers() -> Iterator[None]:
+    """End without a word, and with code 0, where nobody reads the output any more (`| head`)."""
+    try:
+        yield
+    except BrokenPipeError:
+        if not _has_no_reader(sys.stdout):
+            raise
+        sys.exit(0)
+    finally:
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:  # the interpreter would try once more at its end, and complain
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _has_no_reader(stream: TextIO) -> bool:
+    poll = select.poll()
+    poll.register(stream.fileno(), select.POLLOUT)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _end_with(error: UserError) -> NoReturn:

@@ -120,6 +120,9 @@ class DataConfig:
         classes: Only these classes: names with commas between them, or a file with one a line. Empty: all.
         video_weights: File of the weights of `features.video`, a path or URI. Empty: torchvision's cache.
         fold: Which of the data set's train/dev/test splits to use.
+        dev_from_train: Where the data has no dev clips: this fraction of the training groups becomes the dev split. 0 is off.
+        group_pattern: Of `folder` and `csv`: a regular expression that finds the group (the speaker) in a file's path below
+            `root`, such as `/(spk[0-9]+)_`. Empty: the subfolder, or the column `group`.
         features: How clips become features.
         synthetic: Dials of the `synthetic` data set.
     """
@@ -130,11 +133,15 @@ class DataConfig:
     classes: str = ""
     video_weights: str = ""
     fold: int = 0
+    dev_from_train: float = 0.0
+    group_pattern: str = ""
     features: FeatureConfig = field(default_factory=FeatureConfig)
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
 
     def __post_init__(self) -> None:
         """Take a path as the root of a feature store, so that names of runs hold no path."""
+        ok = 0 <= self.dev_from_train < 1
+        _check(ok, "data.dev_from_train", self.dev_from_train, "is a fraction in [0, 1); 0.2 takes a fifth of the groups")
         if "/" in self.name:
             _check(not self.root, "data.root", self.root, f"the store {self.name} has no recordings; leave it out")
             object.__setattr__(self, "root", self.name)

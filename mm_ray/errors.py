@@ -11,7 +11,12 @@ class UserError(ValueError):
     """
 
     def __init__(self, text: str) -> None:
-        super().__init__("".join(map(_printable, text)))
+        super().__init__(printable(text))
+
+
+def printable(text: str) -> str:
+    """A text in one line, without what a terminal would obey instead of showing it."""
+    return text if text.isprintable() else "".join(map(_printable, text))
 
 
 def _printable(char: str) -> str:

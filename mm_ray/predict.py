@@ -13,7 +13,7 @@ from jsonargparse import ArgumentParser
 from mm_ray.cli import parse_flags, run_main
 from mm_ray.data.features import audio_features
 from mm_ray.data.media import read_audio
-from mm_ray.errors import UserError
+from mm_ray.errors import UserError, printable
 from mm_ray.models.student import Student, load_student
 from mm_ray.types import Batch
 
@@ -41,7 +41,8 @@ def _told(student: Student, file: str, as_json: bool) -> bool:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return False
-    print(json.dumps(answer) if as_json else f"{answer['label']}\t{answer['probability']:.4f}\t{file}", flush=True)
+    line = f"{printable(answer['label'])}\t{answer['probability']:.4f}\t{printable(file)}"
+    print(json.dumps(answer) if as_json else line, flush=True)
     return True
 
 

@@ -58,6 +58,17 @@ def locate(place: str | Path) -> tuple[fs.FileSystem, str]:
     return filesystem, posixpath.join(base, path)
 
 
+def local_path(place: str | Path) -> str | None:
+    """The path of a place on this machine's own file system, also of a `file://` one; `None` on any other.
+
+    Raises:
+        UserError: A URI of an unknown kind.
+
+    """
+    filesystem, path = locate(place)
+    return path if isinstance(filesystem, fs.LocalFileSystem) else None
+
+
 @lru_cache(maxsize=16)
 def _open_root(uri: str) -> tuple[fs.FileSystem, str]:
     try:
@@ -71,32 +82,33 @@ def leaves_root(root: str | Path, name: str) -> bool:
     """Whether a name, after all links, lies outside a root; a place without a root cannot leave it."""
     if not str(root):
         return False
-    if is_uri(root):
+    local = local_path(root)
+    if local is None:
         return is_uri(name) or name.startswith("/") or ".." in name.split("/")
-    inside = os.path.realpath(os.path.expanduser(root))
+    inside = os.path.realpath(local)
     return os.path.commonpath([inside, os.path.realpath(os.path.join(inside, name))]) != inside
 
 
 def size_of(place: str | Path) -> int | None:
     """Bytes of a file; `None` if there is none."""
-    info = _look(place)
+    info = look(place)
     return int(info.size) if info and info.type == fs.FileType.File else None
 
 
 def is_folder(place: str | Path) -> bool:
     """Whether there is a folder."""
-    info = _look(place)
+    info = look(place)
     return info is not None and info.type == fs.FileType.Directory
 
 
 def exists(place: str | Path) -> bool:
     """Whether there is a file or a folder."""
-    info = _look(place)
+    info = look(place)
     return info is not None and info.type != fs.FileType.NotFound
 
 
-def _look(place: str | Path) -> Any:
-    """What the file system says of a place; `None` for a name that no file can have."""
+def look(place: str | Path) -> Any:
+    """What the file system says of a place (pyarrow's `FileInfo`); `None` for a name that no file can have."""
     filesystem, path = locate(place)
     try:
         return filesystem.get_file_info(path)
@@ -109,8 +121,16 @@ def _look(place: str | Path) -> Any:
 
 
 def names_in(folder: str | Path) -> list[str]:
-    """Names of the files directly in a folder, sorted; none if it is not there. Unfinished files are left out."""
-    return _names_in(*locate(folder))
+    """Names of the files directly in a folder, sorted; none if it is not there. Unfinished files are left out.
+
+    Raises:
+        UserError: It is no folder, or may not be listed.
+
+    """
+    try:
+        return _names_in(*locate(folder))
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be listed ({in_one_line(error)}); give a folder that can be read") from error
 
 
 def _names_in(filesystem: fs.FileSystem, path: str) -> list[str]:
@@ -128,9 +148,9 @@ def open_binary(place: str | Path) -> IO[bytes]:
         OSError: There is no such file, or it may not be read.
 
     """
-    if not is_uri(place):
-        return Path(place).expanduser().open("rb")
     filesystem, path = locate(place)
+    if isinstance(filesystem, fs.LocalFileSystem):
+        return Path(path).open("rb")
     return cast(IO[bytes], filesystem.open_input_file(path))
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.progress import Progress
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
 
 from mm_ray.cli import add_run_flags, experiment_parser, parse, run_main
 from mm_ray.config import ClientsConfig, DataConfig
+from mm_ray.console import PlainConsole, text_column
 from mm_ray.data.load import load_data
 from mm_ray.data.table import FeatureTable
 from mm_ray.errors import bad_value
@@ -63,7 +64,8 @@ def _check_fits(clients: ClientsConfig, address: str) -> None:
 
 def load_with_progress(data: DataConfig, runs: str) -> FeatureTable:
     """The feature table; a bar shows while features are computed for the first time."""
-    with Progress(transient=True) as bars:
+    columns = (text_column("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=PlainConsole(), transient=True) as bars:
         task = bars.add_task(f"features of {data.name}", visible=False)
         return load_data(
             data,

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
 from mm_ray.compare.cells import Cell
 from mm_ray.compare.results import CellResults
 from mm_ray.config import ExperimentConfig
+from mm_ray.console import PlainConsole, text_column
 from mm_ray.data.table import FeatureTable
 from mm_ray.errors import UserError
 from mm_ray.runtime.cluster import Cluster
@@ -49,17 +49,17 @@ def run_cells(comparison: Comparison, cells: Sequence[Cell], title: str) -> list
 
 
 def _run(comparison: Comparison, results: CellResults, missing: list[Cell], title: str, total: int) -> dict[int, str]:
-    console = Console()
-    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()]
+    console = PlainConsole()
+    columns = [text_column("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()]
     jobs = [Job(cell.config(comparison.base), cell.on_test) for cell in missing]
-    with Progress(*columns, TextColumn("{task.fields[now]}"), console=console, disable=not console.is_terminal) as bars:
+    with Progress(*columns, text_column("{task.fields[now]}"), console=console, disable=not console.is_terminal) as bars:
         task = bars.add_task(title, total=total, completed=total - len(missing), now="")
 
         def done(position: int, result: dict[str, Any]) -> None:
             results.write(missing[position], result)
             bars.advance(task)
             if not console.is_terminal:
-                console.print(f"{title}: {_describe(missing[position])} {_scores(result)}", soft_wrap=True, highlight=False)
+                console.print(f"{title}: {_describe(missing[position])} {_scores(result)}", soft_wrap=True)
 
         def moved(position: int, num_rounds: int) -> None:
             bars.update(task, now=f"{_describe(missing[position])}: {num_rounds} rounds")

@@ -13,7 +13,7 @@ import torch
 
 from mm_ray.config import DataConfig
 from mm_ray.data.features import audio_features
-from mm_ray.data.manifest import Clip, ManifestModule, Rejected, own_load
+from mm_ray.data.manifest import Clip, ManifestModule, Rejected, label_name, own_load
 from mm_ray.data.media import Media, Wanted, read_media
 from mm_ray.data.reasons import BadMedia
 from mm_ray.data.video_features import frame_size, video_features
@@ -47,6 +47,9 @@ def extract(module: ManifestModule, number: int, clip: Clip, data: DataConfig) -
     media = read_clip(clip, data) if load is None else load(clip, data)
     audio_TF = audio_features(media.waveform_N, media.sample_rate, data.features)
     video_SD = None if media.frames is None else video_features(media.frames, data)
+    for features in (audio_TF, video_SD):
+        if features is not None and not np.isfinite(features).all():
+            raise BadMedia("damaged", clip.source, "its features are not finite, or above 65,504; mend what they are made from")
     seconds = len(media.waveform_N) / media.sample_rate if media.seconds is None else media.seconds
     flags = (*media.flags, *(("no_video",) if video_SD is None else ()))
     return Row(number, clip, audio_TF, video_SD, seconds, flags)
@@ -54,7 +57,7 @@ def extract(module: ManifestModule, number: int, clip: Clip, data: DataConfig) -
 
 def rejected(class_names: tuple[str, ...], clip: Clip, error: BadMedia) -> Rejected:
     """The line of `rejected.parquet` for a clip that could not be used."""
-    return Rejected(clip.id, clip.source, class_names[clip.label], clip.group, error.reason, error.detail)
+    return Rejected(clip.id, clip.source, label_name(clip.label, class_names), clip.group, error.reason, error.detail)
 
 
 def read_clip(clip: Clip, data: DataConfig) -> Media:

@@ -3,19 +3,26 @@
 import hashlib
 import os
 import posixpath
-from collections.abc import Iterable, Mapping, Sequence
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pyarrow import fs
 
 from mm_ray.config import DataConfig
 from mm_ray.errors import bad_value, in_one_line, unknown_name
-from mm_ray.storage import exists, is_uri, locate, read_text, size_of
+from mm_ray.storage import exists, local_path, locate, read_text, size_of
 
 _TEXTS = ".txt .md .rst .pdf .log .csv .tsv .json .jsonl .xml .html .yaml .yml .ini .srt .vtt"
 _OTHERS = ".npy .npz .parquet .zip .gz .py .sh"
-SPLIT_NAMES = {"train": "train", "dev": "dev", "val": "dev", "valid": "dev", "validation": "dev", "test": "test"}
-"""What splits are called, and what we call them."""
+_EVALS = ("eval", "evaluation")
+SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("dev", "devel", "development", "val", "valid", "validate", "validation"), "dev"),
+    **dict.fromkeys(("test", "testing", *_EVALS), "test"),
+}
+"""What splits are called, in lower case, and what we call them; see `split_of`."""
 NO_MEDIA = frozenset(f"{_TEXTS} {_OTHERS}".split())
 """Files of these names lie beside recordings and are passed over."""
 
@@ -29,15 +36,15 @@ def files_below(root: str) -> list[str]:
         UserError: There is no such folder.
 
     """
-    names = _remote_names(root) if is_uri(root) else _local_names(root)
+    local = local_path(root) if root else None
+    names = _remote_names(root) if root and local is None else _local_names(local)
     if names is None:
         raise bad_value("data.root", root or "''", "no such folder; give the folder of the recordings")
     return sorted(name for name in names if not _is_passed_over(name))
 
 
-def _local_names(root: str) -> list[str] | None:
-    base = os.path.expanduser(root)
-    if not root or not os.path.isdir(base):
+def _local_names(base: str | None) -> list[str] | None:
+    if base is None or not os.path.isdir(base):
         return None
     names = []
     for folder, subfolders, files in os.walk(base):
@@ -57,9 +64,79 @@ def _remote_names(root: str) -> list[str] | None:
     return names or None
 
 
+def empty_folders(root: str, names: Iterable[str]) -> list[str]:
+    """Folders directly below a root that hold none of the files of `files_below`, sorted; hidden ones are left out."""
+    filesystem, base = locate(root)
+    infos = filesystem.get_file_info(fs.FileSelector(base))
+    folders = {info.base_name for info in infos if info.type == fs.FileType.Directory and not info.base_name.startswith(".")}
+    return sorted(folders - {name.split("/")[0] for name in names})
+
+
 def _is_passed_over(name: str) -> bool:
     hidden = any(part.startswith(".") for part in name.split("/"))
-    return hidden or posixpath.splitext(name)[1].lower() in NO_MEDIA
+    return hidden or ending(name) in NO_MEDIA
+
+
+def tidy(text: str) -> str:
+    """A name as people read it: composed Unicode (NFC), no blanks around it and one at most within."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def split_of(name: str) -> str:
+    """`train`, `dev` or `test` for what data sets call them, in any case (`Train`, `VALIDATION `, `eval`); empty for others."""
+    return SPLIT_NAMES.get(tidy(name).casefold(), "")
+
+
+def splits_of(names: Iterable[str]) -> dict[str, str]:
+    """`split_of` of names that stand beside each other: `eval` is dev where another is called test and none dev."""
+    found = {name: split_of(name) for name in names}
+    evals = [name for name in found if tidy(name).casefold() in _EVALS]
+    others = {split for name, split in found.items() if name not in evals}
+    return found | (dict.fromkeys(evals, "dev") if "test" in others and "dev" not in others else {})
+
+
+def group_finder(data: DataConfig) -> Callable[[str], str] | None:
+    """What finds the group in a file's path by `data.group_pattern`, or `None` without one; empty where nothing is found.
+
+    The group is what the pattern's own group `(?P<group>...)` matches, or else its first one, or else all of it.
+
+    Raises:
+        UserError: It is no regular expression.
+
+    """
+    if not data.group_pattern:
+        return None
+    try:
+        pattern = re.compile(data.group_pattern)
+    except re.error as error:
+        problem = f"is no regular expression ({error}); try '([a-z]+)_' for the letters before an underscore"
+        raise bad_value("data.group_pattern", data.group_pattern, problem) from error
+    which: str | int = "group" if "group" in pattern.groupindex else min(pattern.groups, 1)
+
+    def find(name: str) -> str:
+        found = pattern.search(name)
+        return tidy(found[which] or "") if found else ""
+
+    return find
+
+
+def alone_warnings(num_alone: int, num_clips: int, data: DataConfig, way: str) -> tuple[str, ...]:
+    """What to say of recordings that are each a group of their own, where groups decide the splits.
+
+    Args:
+        num_alone: How many.
+        num_clips: Of how many.
+        data: Whether a pattern was given.
+        way: How this data set names groups, beside the pattern.
+
+    """
+    if not num_alone:
+        return ()
+    which = "each recording" if num_alone == num_clips else f"each of {num_alone:,} of {num_clips:,} recordings"
+    problem = f"{which} is a group of its own, so takes of one speaker can lie in train and in test"
+    if data.group_pattern:
+        return (f"{problem}: data.group_pattern={data.group_pattern} finds no group in their paths",)
+    return (f"{problem}; name the groups by {way}, or by --data.group_pattern REGEX",)
 
 
 def wanted_classes(data: DataConfig, known: Iterable[str]) -> tuple[str, ...]:
@@ -74,7 +151,7 @@ def wanted_classes(data: DataConfig, known: Iterable[str]) -> tuple[str, ...]:
         return tuple(names)
     is_file = size_of(data.classes) is not None
     text = read_text(data.classes) if is_file else data.classes.replace(",", "\n")
-    asked = sorted({line.strip() for line in text.splitlines() if line.strip()})
+    asked = sorted({tidy(line) for line in text.splitlines() if line.strip()})
     for name in asked:
         if name not in names:
             raise unknown_name("data.classes", name, names)
@@ -130,3 +207,16 @@ def _digest(name: str) -> bytes:
 def stem(name: str) -> str:
     """The last part of a name without its ending."""
     return Path(name).stem
+
+
+def by_stem(names: Iterable[str]) -> dict[str, str]:
+    """By stem the first of the names that have it, in their order."""
+    first: dict[str, str] = {}
+    for name in names:
+        first.setdefault(stem(name), name)
+    return first
+
+
+def ending(name: str) -> str:
+    """A name's ending in lower case, with its dot."""
+    return posixpath.splitext(name)[1].lower()

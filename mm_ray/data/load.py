@@ -2,22 +2,28 @@
 
 import hashlib
 import json
-import os
+import logging
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+
+import numpy as np
 
 from mm_ray.config import DataConfig
 from mm_ray.data.extract import Row, extract, one_torch_thread
-from mm_ray.data.manifest import PACKAGE, Manifest, ManifestModule, check_manifest, find_manifest
-from mm_ray.data.store import FORMAT_VERSION, settings_of, write_rejected, write_shard
+from mm_ray.data.file_stamps import file_stamps, root_identity
+from mm_ray.data.listing import hold_out
+from mm_ray.data.manifest import PACKAGE, Manifest, ManifestModule, check_manifest, find_manifest, warnings_of
+from mm_ray.data.store import FORMAT_VERSION, digest, settings_of, write_rejected, write_shard
 from mm_ray.data.store_reader import is_finished, read_store, refuse_other_features
-from mm_ray.data.table import FeatureTable
+from mm_ray.data.table import SPLITS, FeatureTable
 from mm_ray.data.video_features import video_identity
 from mm_ray.errors import bad_value
 from mm_ray.names import modules_in
-from mm_ray.storage import is_folder, join
+from mm_ray.storage import is_folder
+from mm_ray.types import UNLABELLED
 
+log = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
 """Called with the number of clips done and their total."""
 
@@ -27,8 +33,8 @@ def load_data(data: DataConfig, cache: str | Path, progress: Progress | None = N
 
     Args:
         data: Which data, fold and features.
-        cache: Folder of the feature stores of data sets, `NAME-DIGEST/`. The digest covers the clips (and size and time of
-            their files), the feature settings and the manifest module's code; the fold is not part of it.
+        cache: Folder of the feature stores of data sets, `NAME-DIGEST/`. The digest covers the root, the clips, size, time
+            and (of small ones) contents of their files, the feature settings and the manifest module's code; not the fold.
         progress: Told of every clip while features are computed.
 
     Raises:
@@ -38,7 +44,7 @@ def load_data(data: DataConfig, cache: str | Path, progress: Progress | None = N
     if (prepared := prepared_store(data)) is not None:
         table = read_store(prepared, data.fold)
         refuse_other_features(prepared, table.features, data.features)
-        return table
+        return with_dev_from_train(table, data.dev_from_train)
     module = find_manifest(data.name)
     manifest = module.read(data)
     check_manifest(manifest)
@@ -46,9 +52,42 @@ def load_data(data: DataConfig, cache: str | Path, progress: Progress | None = N
         raise bad_value("data.fold", data.fold, f"{data.name} has {manifest.num_folds} fold(s), counted from 0")
     store = store_path(module, manifest, data, cache)
     if not is_finished(store):
+        for warning in warnings_of(manifest):
+            log.warning("%s: %s", data.name, warning)
         write_shard(store, settings_of(manifest, data), list(_rows(module, manifest, data, progress)))
         write_rejected(store, [])
-    return read_store(store, data.fold)
+    return with_dev_from_train(read_store(store, data.fold), data.dev_from_train)
+
+
+def with_dev_from_train(table: FeatureTable, fraction: float) -> FeatureTable:
+    """The table with a fraction of each class's training groups as dev split, by a digest of their names; 0 leaves it.
+
+    Raises:
+        UserError: The table has dev clips, or no class has three groups to take one from.
+
+    """
+    if not fraction:
+        return table
+    if num_dev := len(table.rows("dev")):
+        raise bad_value("data.dev_from_train", fraction, f"the data has {num_dev:,} dev clips of its own; leave it out")
+    rows, groups = table.rows("train"), np.array(table.group_names)
+    labels_R, groups_R = table.labels_N[rows], groups[table.groups_N[rows]]
+    usable_R = ~np.isin(groups_R, groups_R[labels_R == UNLABELLED])  # dev clips need their class
+    by_class = {label: groups_R[usable_R & (labels_R == label)].tolist() for label in np.unique(labels_R)}
+    splits = hold_out(by_class, dev=fraction, test=0.0)
+    moved = rows[[splits.get(group) == "dev" for group in groups_R]]
+    if not len(moved):
+        problem = "no class has three groups of training clips to take one from; give some clips the split dev"
+        raise bad_value("data.dev_from_train", fraction, problem)
+    splits_N = table.splits_N.copy()
+    splits_N[moved] = SPLITS.index("dev")
+    num_groups = len(np.unique(table.groups_N[moved])), len(np.unique(table.groups_N[rows]))
+    log.warning(
+        "data.dev_from_train=%g: %s of %s training clips (%s of %s groups) are the dev split now",
+        fraction, *(f"{n:,}" for n in (len(moved), len(rows), *num_groups)),
+    )  # fmt: skip
+    identity = digest([f"{table.fingerprint}/dev_from_train".encode(), moved.astype("<i8").tobytes()])
+    return replace(table, splits_N=splits_N, fingerprint=identity)
 
 
 def prepared_store(data: DataConfig) -> str | None:
@@ -62,18 +101,15 @@ def prepared_store(data: DataConfig) -> str | None:
 def store_path(module: ManifestModule, manifest: Manifest, data: DataConfig, cache: str | Path) -> Path:
     """Where the features of a manifest are stored."""
     code = Path(str(module.__file__)).read_text()
-    clips = [(asdict(clip), _stamp(clip.source, data), _stamp(clip.video_source, data)) for clip in manifest.clips]
-    identity = [FORMAT_VERSION, manifest.name, manifest.class_names, asdict(data.features), video_identity(data), clips, code]
-    digest = hashlib.blake2b(json.dumps(identity).encode(), digest_size=6).hexdigest()
-    return Path(cache) / f"{manifest.name}-{digest}"
-
-
-def _stamp(source: str, data: DataConfig) -> tuple[int, int] | None:
-    try:
-        stat = os.stat(join(data.root, source))
-    except (OSError, ValueError):  # a source need not be a path
-        return None
-    return stat.st_size, stat.st_mtime_ns
+    stamps = file_stamps((name for clip in manifest.clips for name in (clip.source, clip.video_source)), data)
+    clips = [(asdict(clip), stamps.get(clip.source), stamps.get(clip.video_source)) for clip in manifest.clips]
+    of_features = [FORMAT_VERSION, asdict(data.features), video_identity(data)]
+    identity = [*of_features, manifest.name, manifest.class_names, root_identity(data.root), clips, code]
+    short = hashlib.blake2b(json.dumps(identity).encode(), digest_size=6).hexdigest()
+    place = Path(cache) / f"{manifest.name}-{short}"
+    if data.root and not (stamps and all(stamp.shows_changes for stamp in stamps.values())):
+        log.warning("data.root=%s: changes of its recordings cannot be seen there; after one, remove %s", data.root, place)
+    return place
 
 
 def _rows(module: ManifestModule, manifest: Manifest, data: DataConfig, progress: Progress | None) -> Iterator[Row]:

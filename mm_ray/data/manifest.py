@@ -1,6 +1,7 @@
 """What a data set is: a list of clips, and maybe a way of its own to load one. A data set is one module in `manifests/`."""
 
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -61,11 +62,18 @@ class Manifest:
     """What the listing alone shows to be of no use."""
     notes: tuple[str, ...] = ()
     """What a user should know of the listing, a line each."""
+    warnings: tuple[str, ...] = ()
+    """What is likely to be a mistake, a line each."""
 
     @property
     def num_folds(self) -> int:
         """Number of train/dev/test splits."""
         return len(self.clips[0].splits)
+
+
+def label_name(label: int, class_names: Sequence[str]) -> str:
+    """The name of a clip's class; empty where it is not known."""
+    return "" if label == UNLABELLED else class_names[label]
 
 
 class ManifestModule(Protocol):
@@ -115,12 +123,35 @@ def check_manifest(manifest: Manifest) -> None:
 
     """
     if not manifest.clips:
-        raise UserError(f"{manifest.name}: lists no clips; check data.root")
+        raise UserError(f"{manifest.name}: lists no clips; {_why_none(manifest.rejected)}")
+    if len(set(manifest.class_names)) < len(manifest.class_names):
+        raise UserError(f"{manifest.name}: a class name comes twice; they must differ")
     seen: set[str] = set()
     for clip in manifest.clips:
         if problem := _problem(manifest, clip, seen):
             raise UserError(f"{manifest.name}: clip {clip.id}: {problem}")
         seen.add(clip.id)
+
+
+def _why_none(rejected: tuple[Rejected, ...]) -> str:
+    if not rejected:
+        return "check data.root"
+    return f"all {len(rejected):,} recordings are rejected, the first, {rejected[0].clip_id}, because: {rejected[0].detail}"
+
+
+def warnings_of(manifest: Manifest) -> tuple[str, ...]:
+    """What is likely to be a mistake, a line each: the manifest's own warnings, and what shows in every kind of data set."""
+    alike: dict[str, list[str]] = {}
+    for name in manifest.class_names:
+        alike.setdefault("".join(unicodedata.normalize("NFKC", name).casefold().split()), []).append(name)
+    trained = {clip.label for clip in manifest.clips if "train" in clip.splits}
+    untrained = [name for label, name in enumerate(manifest.class_names) if label not in trained]
+    return (
+        *manifest.warnings,
+        *(f"classes {' and '.join(map(repr, names))} differ by case or blanks only" for names in alike.values() if names[1:]),
+        *([f"{len(untrained)} class(es) have no training clips, such as {untrained[0]!r}"] if untrained else []),
+        *(["there is one class only, so there is nothing to tell apart"] if len(alike) == 1 else []),
+    )
 
 
 def _problem(manifest: Manifest, clip: Clip, seen: set[str]) -> str:

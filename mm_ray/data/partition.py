@@ -13,25 +13,36 @@ from mm_ray.types import ClientData
 
 
 def make_clients(table: FeatureTable, config: PartitionConfig, seed: int) -> tuple[ClientData, ...]:
-    """The clients of the federation: the training clips shared out, and exactly round(q K) clients without video.
+    """The clients of the federation: the training clips shared out, and round(q K) clients without video.
 
-    A client holds video if it is not among these and all its clips have video.
+    A client holds one kind of clips to train on: with video, or audio only. Where some training clips have no video, these are
+    shared out among the clients that lack it (`dirichlet`), or are a second client of their group (`natural`).
 
     Raises:
-        UserError: More clients than the data can fill, or no client left with video.
+        UserError: More clients than the data can fill, no client left with video, or none for the clips without it.
 
     """
-    shares = partition(table.labels_N, table.groups_N, table.rows("train"), config, seed)
+    rows_R = table.rows("train")
+    with_video_R = table.has_video(rows_R)
     if table.video_flat_XD is None:
         raise UserError("data.name: this data has no video, so no client can teach; take data with video")
-    lacks_video = set(video_missing(len(shares), config.video_missing, seed))
+    if not with_video_R.any():
+        raise UserError(f"data.name: none of its {len(rows_R):,} training clips has video, so no client can teach; add some")
+    if config.kind == "natural":
+        shares = _by_group(rows_R, table.groups_N, with_video_R)
+        audio_only = {k for k, rows in enumerate(shares) if not table.has_video(rows).all()}
+        lacks_video = _with_more(audio_only, len(shares), config.video_missing, seed)
+    elif with_video_R.all():
+        shares = partition(table.labels_N, table.groups_N, rows_R, config, seed)
+        lacks_video = set(video_missing(len(shares), config.video_missing, seed))
+    else:
+        lacks_video = set(video_missing(config.num_clients, config.video_missing, seed))
+        shares = _apart(table.labels_N, rows_R, with_video_R, lacks_video, config, seed)
     clients = tuple(
-        ClientData(
-            k, MODALITIES if k not in lacks_video and table.has_video(rows).all() else ("audio",), rows, table.labels_N[rows]
-        )
+        ClientData(k, ("audio",) if k in lacks_video else MODALITIES, rows, table.labels_N[rows])
         for k, rows in enumerate(shares)
     )
-    if not any("video" in client.modalities for client in clients):
+    if len(lacks_video) == len(clients):
         raise _no_teacher(config, len(clients))
     return clients
 
@@ -55,29 +66,97 @@ def partition(
 
     """
     if config.kind == "natural":
-        groups_R = groups_N[rows_R]
-        return tuple(np.sort(rows_R[groups_R == group]) for group in np.unique(groups_R))
-    fit = len(rows_R) // config.min_clips
-    if fit < config.num_clients:
-        problem = f"{len(rows_R)} training clips at partition.min_clips={config.min_clips} fill only {fit} clients"
-        remedy = f"use at most {fit}" if fit else "lower that, or prepare more clips"
-        raise bad_value("partition.num_clients", config.num_clients, f"{problem}; {remedy}")
-    owners_R = _dirichlet_owners(labels_N[rows_R], config, seed)
+        return _by_group(rows_R, groups_N, np.ones(len(rows_R), bool))
+    _check_fit(len(rows_R), config)
+    owners_R = _dirichlet_owners(labels_N[rows_R], config.num_clients, config.alpha, seed, "dirichlet")
     _fill_small(owners_R, config.num_clients, config.min_clips)
     return tuple(np.sort(rows_R[owners_R == k]) for k in range(config.num_clients))
 
 
 def video_missing(num_clients: int, fraction: float, seed: int) -> tuple[int, ...]:
     """Ids of the round(fraction * num_clients) clients that lack video; a larger fraction only adds to them."""
-    order_K = numpy_stream(seed, "partition", "video_missing").permutation(num_clients)
-    return tuple(sorted(int(k) for k in order_K[: round(fraction * num_clients)]))
+    return tuple(sorted(_video_missing_order(num_clients, seed)[: round(fraction * num_clients)]))
 
 
-def _dirichlet_owners(labels_R: np.ndarray, config: PartitionConfig, seed: int) -> np.ndarray:
+def _video_missing_order(num_clients: int, seed: int) -> list[int]:
+    return [int(k) for k in numpy_stream(seed, "partition", "video_missing").permutation(num_clients)]
+
+
+def _by_group(rows_R: np.ndarray, groups_N: np.ndarray, with_video_R: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The rows of each group; a group that holds both kinds of clips is two clients, its clips with video first."""
+    groups_R = groups_N[rows_R]
+    kinds = [(groups_R == group) & (with_video_R == kind) for group in np.unique(groups_R) for kind in (True, False)]
+    return tuple(np.sort(rows_R[kind_R]) for kind_R in kinds if kind_R.any())
+
+
+def _with_more(audio_only: set[int], num_clients: int, fraction: float, seed: int) -> set[int]:
+    """The audio-only clients and, in the order of `video_missing`, as many others as round(fraction * K) needs."""
+    others = [k for k in _video_missing_order(num_clients, seed) if k not in audio_only]
+    return audio_only | set(others[: max(round(fraction * num_clients) - len(audio_only), 0)])
+
+
+def _apart(
+    labels_N: np.ndarray,
+    rows_R: np.ndarray,
+    with_video_R: np.ndarray,
+    lacks_video: set[int],
+    config: PartitionConfig,
+    seed: int,
+) -> tuple[np.ndarray, ...]:
+    """The Dirichlet partition of data in which some clips have no video.
+
+    The clips with video are drawn for all clients, the others for those that lack video, each with the same alpha. Who then has
+    fewer than `min_clips` is given some: first the clients with video, of clips with video.
+    """
+    _check_fit(len(rows_R), config)
+    _check_kinds(int(with_video_R.sum()), len(rows_R), len(lacks_video), config)
+    labels_R, audio_clients = labels_N[rows_R], np.array(sorted(lacks_video))
+    owners_R = np.empty(len(rows_R), np.int64)
+    owners_R[with_video_R] = _dirichlet_owners(labels_R[with_video_R], config.num_clients, config.alpha, seed, "dirichlet")
+    owners = _dirichlet_owners(labels_R[~with_video_R], len(audio_clients), config.alpha, seed, "dirichlet_audio_only")
+    owners_R[~with_video_R] = audio_clients[owners]
+    video_R = np.flatnonzero(with_video_R)
+    kept_K = np.array([0 if k in lacks_video else config.min_clips for k in range(config.num_clients)])
+    while (spare_K := np.bincount(owners_R[video_R], minlength=config.num_clients) - kept_K).min() < 0:
+        given = video_R[np.flatnonzero(owners_R[video_R] == spare_K.argmax())[-1]]
+        owners_R[given] = spare_K.argmin()
+    _fill_small(owners_R, config.num_clients, config.min_clips)
+    return tuple(np.sort(rows_R[owners_R == k]) for k in range(config.num_clients))
+
+
+def _check_fit(num_clips: int, config: PartitionConfig) -> None:
+    fit = num_clips // config.min_clips
+    if fit < config.num_clients:
+        problem = f"{num_clips} training clips at partition.min_clips={config.min_clips} fill only {fit} clients"
+        remedy = f"use at most {fit}" if fit else "lower that, or prepare more clips"
+        raise bad_value("partition.num_clients", config.num_clients, f"{problem}; {remedy}")
+
+
+def _check_kinds(num_with_video: int, num_clips: int, num_lacking: int, config: PartitionConfig) -> None:
+    """Refuse shares in which a kind of clips or of clients comes out empty."""
+    num_clients, missing = config.num_clients, config.video_missing
+    if num_lacking == num_clients:
+        raise _no_teacher(config, num_clients)
+    if not num_lacking:
+        problem = f"{num_clips - num_with_video} of {num_clips} training clips have no video, and no client is audio-only"
+        least = np.ceil(100 / num_clients) / 100
+        remedy = f"use at least {least:g}" if num_clients > 1 else "use more clients"
+        raise bad_value("partition.video_missing", missing, f"{problem}; {remedy}, or leave these clips out")
+    fit = num_with_video // config.min_clips
+    if fit < num_clients - num_lacking:
+        problem = (
+            f"{num_with_video} of {num_clips} training clips have video, at partition.min_clips={config.min_clips} enough for "
+            f"{fit} of the {num_clients - num_lacking} clients with video"
+        )
+        remedy = f"use at least {np.ceil(100 * (num_clients - fit) / num_clients) / 100:g}, or fewer" if fit else "use fewer"
+        raise bad_value("partition.video_missing", missing, f"{problem}; {remedy} partition.num_clients or min_clips")
+
+
+def _dirichlet_owners(labels_R: np.ndarray, num_clients: int, alpha: float, seed: int, stream: str) -> np.ndarray:
     owners_R = np.empty(len(labels_R), np.int64)
     for label in np.unique(labels_R):
-        rng = numpy_stream(seed, "partition", "dirichlet", int(label))
-        shares_K = rng.dirichlet(np.full(config.num_clients, config.alpha))
+        rng = numpy_stream(seed, "partition", stream, int(label))
+        shares_K = rng.dirichlet(np.full(num_clients, alpha))
         members = rng.permutation(np.flatnonzero(labels_R == label))
         cuts = np.rint(np.cumsum(shares_K)[:-1] * len(members)).astype(np.int64)
         for k, piece in enumerate(np.split(members, cuts)):

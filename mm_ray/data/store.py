@@ -5,6 +5,7 @@ Shape suffixes: T audio frames, F audio bins, S video frames, D video features, 
 
 import hashlib
 import json
+import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -16,10 +17,11 @@ import pyarrow.parquet as pq
 
 from mm_ray.config import DataConfig, FeatureConfig, read_features, read_names
 from mm_ray.data.extract import Row
+from mm_ray.data.file_stamps import Origin
 from mm_ray.data.manifest import Manifest, Rejected
 from mm_ray.data.video_features import video_identity
-from mm_ray.errors import UserError
-from mm_ray.storage import join, names_in, remove, write_whole
+from mm_ray.errors import UserError, bad_value, in_one_line
+from mm_ray.storage import join, names_in, remove, write_bytes, write_whole
 
 FORMAT_VERSION = 3
 """Of the schema and of the feature code; a new number makes every store be computed anew."""
@@ -82,13 +84,14 @@ def settings_of(manifest: Manifest, data: DataConfig) -> Settings:
     return Settings(manifest.name, manifest.class_names, manifest.num_folds, data.features, video_identity(data))
 
 
-def write_shard(store: str | Path, settings: Settings, rows: Sequence[Row]) -> str:
+def write_shard(store: str | Path, settings: Settings, rows: Sequence[Row], origin: Origin | None = None) -> str:
     """Write rows as one shard, whole or not at all; returns its name, which is made of the clips' ids.
 
     Args:
         store: The folder, a path or URI; it is made.
         settings: What the store's shards share.
         rows: At least one.
+        origin: The recordings, by which a changed one is found when the store is gone on with.
 
     """
     columns = {
@@ -108,7 +111,7 @@ def write_shard(store: str | Path, settings: Settings, rows: Sequence[Row]) -> s
         "start_s": [row.clip.start_s for row in rows],
         "end_s": [row.clip.end_s for row in rows],
     }
-    described = {**settings.to_json(), "video_features": _width(rows), "fingerprint": fingerprint(rows)}
+    described = {**settings.to_json(), "video_features": _width(rows), "fingerprint": fingerprint(rows), "origin": origin}
     table = pa.table(columns, SCHEMA.with_metadata({"mm_ray": json.dumps(described)}))
     name = _PREFIX + digest(row.clip.id.encode() + b"\0" for row in rows)[:16] + _SUFFIX
     write_table(join(store, name), table)
@@ -125,6 +128,21 @@ def write_rejected(store: str | Path, rejected: Iterable[Rejected]) -> None:
 def reopen(store: str | Path) -> None:
     """Say that a store is being worked on: it is not finished until `write_rejected`."""
     remove(join(store, REJECTED))
+
+
+def check_writable(store: str | Path) -> None:
+    """Refuse a store that cannot be written, before anything is started for it; its folder is made.
+
+    Raises:
+        UserError: The place is a file, has no room, or may not be written.
+
+    """
+    place = join(store, f".{uuid.uuid4().hex}")
+    try:
+        write_bytes(place, b"")
+        remove(place)
+    except OSError as error:
+        raise bad_value("out", store, f"cannot be written ({in_one_line(error)}); give a folder that can be") from error
 
 
 def shards(store: str | Path) -> list[str]:

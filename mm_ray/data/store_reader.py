@@ -16,12 +16,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mm_ray.config import FeatureConfig
+from mm_ray.data.file_stamps import Origin, Stamp
 from mm_ray.data.store import FORMAT_VERSION, OTHER_WIDTHS, REJECTED, SCHEMA, Settings, add_fingerprints, digest, shards
 from mm_ray.data.table import SPLITS, FeatureTable
 from mm_ray.errors import UserError, bad_value, in_one_line
 from mm_ray.storage import is_folder, locate, names_in
 from mm_ray.types import UNLABELLED
 
+_NOT_FINITE = np.uint16(0x7C00)
+"""The exponent bits of a float16 that is infinite or no number; a quicker look than `np.isfinite`."""
 LIGHT = ("row", "clip_id", "label", "group", "splits", "audio_frames", "video_frames")
 """Columns of the table that are not features."""
 
@@ -57,13 +60,16 @@ def read_store(store: str | Path, fold: int) -> FeatureTable:
     header = read_header(places)
     if not 0 <= fold < header.settings.num_folds:
         raise bad_value("data.fold", fold, f"{store} has {header.settings.num_folds} fold(s), counted from 0")
-    light = pa.concat_tables([read_clips(place, LIGHT, header.settings) for place in places])
+    widths = header.settings.features.num_mels, header.video_features
+    parts = [read_clips(place, LIGHT, header.settings) for place in places]
+    for place, clips in zip(places, parts, strict=True):
+        _check_number_of_features(place, clips, widths)
+    light = pa.concat_tables(parts)
     _refuse_twice(store, light)
     order_N = np.lexsort((_strings(light["clip_id"]), light["row"].to_numpy()))
     ordered = light.take(pa.array(order_N))
     audio_offsets_N1, video_offsets_N1 = _offsets(ordered["audio_frames"]), _offsets(ordered["video_frames"])
     place_of_N = np.argsort(order_N)
-    widths = header.settings.features.num_mels, header.video_features
     audio, video = _features(places, place_of_N, (audio_offsets_N1, video_offsets_N1), widths)
     group_names, groups_N = np.unique(_strings(ordered["group"]), return_inverse=True)
     return FeatureTable(
@@ -107,6 +113,21 @@ def read_header(places: Sequence[str]) -> Header:
     return Header(settings, max(widths, default=0), whole)
 
 
+def read_origin(place: str) -> Origin | None:
+    """The recordings that a shard was prepared from, if it says.
+
+    Raises:
+        UserError: Its metadata are damaged.
+
+    """
+    with names_broken(place):
+        if (origin := _metadata(place).get("origin")) is None:
+            return None
+        root, files = origin
+        stamps = {str(name): Stamp(int(size), time_ns, str(text)) for name, (size, time_ns, text) in files.items()}
+        return Origin(str(root), stamps)
+
+
 def read_columns(place: str, columns: Sequence[str]) -> pa.Table:
     """Columns of a shard.
 
@@ -138,6 +159,11 @@ def read_clips(place: str, columns: Sequence[str], settings: Settings) -> pa.Tab
         labels_N, splits = table["label"].to_numpy(), table["splits"].to_pylist()
         if not ((labels_N >= UNLABELLED) & (labels_N < len(settings.class_names))).all():
             raise ValueError(f"a label is none of the {len(settings.class_names)} classes")
+        bounds = {"audio_frames": settings.features.max_frames, "video_frames": settings.features.max_video_frames}
+        for name, most in bounds.items():
+            counts_N = table[name].fill_null(0).to_numpy() if name in columns else np.zeros(1)
+            if counts_N.min(initial=0) < 0 or counts_N.max(initial=0) > most:
+                raise ValueError(f"a clip has {name} outside 0 to {most:,}, which its settings allow")
         if any(len(folds) != settings.num_folds or not set(folds) <= set(SPLITS) for folds in splits):
             raise ValueError(f"a clip's splits are not {settings.num_folds} of {', '.join(SPLITS)}")
     return table
@@ -215,8 +241,25 @@ def _features(
     return flats[0], flats[1]
 
 
+def _check_number_of_features(place: str, clips: pa.Table, widths: tuple[int, int]) -> None:
+    """Refuse a shard that holds more or fewer features than its clips have, before they fill the memory."""
+    filesystem, path = locate(place)
+    with names_broken(place):
+        groups = pq.read_metadata(path, filesystem=filesystem)
+        columns = [groups.row_group(g).column(c) for g in range(groups.num_row_groups) for c in range(groups.num_columns)]
+        for name, width in zip(("audio", "video"), widths, strict=True):
+            frames_N = clips[f"{name}_frames"].fill_null(0).to_numpy()
+            expected = int(frames_N.sum(dtype=np.int64)) * width
+            stored = sum(column.num_values for column in columns if column.path_in_schema.startswith(f"{name}."))
+            stored -= int((frames_N == 0).sum())  # Parquet counts a value for each list without any
+            if stored != expected:
+                raise ValueError(f"{stored:,} {name} features where its clips have {expected:,}")
+
+
 def _scatter(lists: pa.Array, numbers: np.ndarray, flat: np.ndarray, ends: np.ndarray) -> None:
     values = lists.flatten().to_numpy()
+    if ((values.view(np.uint16) & _NOT_FINITE) == _NOT_FINITE).any():
+        raise ValueError("features that are not finite")
     taken = 0
     for number in numbers:
         target = flat[ends[number] : ends[number + 1]]

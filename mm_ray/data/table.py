@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mm_ray.config import FeatureConfig
+from mm_ray.errors import bad_value
 from mm_ray.types import Shapes
 
 SPLITS = ("train", "dev", "test")
@@ -57,9 +58,35 @@ class FeatureTable:
         video_features = 0 if self.video_flat_XD is None else self.video_flat_XD.shape[1]
         return Shapes(self.audio_flat_XF.shape[1], video_features, len(self.class_names))
 
+    def check_splits(self, name: str) -> None:
+        """Refuse data that cannot be trained on, chosen by or tested on; `name` is what the user calls it.
+
+        Raises:
+            UserError: A split is empty, or has no clip with video where the data has any.
+
+        """
+        counts = {split: len(self.rows(split)) for split in SPLITS}
+        listed = ", ".join(f"{count:,} {split}" for split, count in counts.items())
+        if not counts["train"]:
+            raise bad_value("data", name, f"has no clips to train on ({listed}); give some the split train")
+        if not counts["dev"]:
+            way = "take some from train with data.dev_from_train=0.2, or give some clips the split dev"
+            raise bad_value("data", name, f"has no dev clips ({listed}), by which the best round is chosen; {way}")
+        if not counts["test"]:
+            raise bad_value("data", name, f"has no test clips ({listed}), so nothing can be reported; give some the split test")
+        without = [split for split in SPLITS if not len(self.video_rows(split))]
+        if self.video_flat_XD is not None and without:
+            problem = f"no {' and no '.join(without)} clip has video, so the teacher cannot be judged"
+            raise bad_value("data", name, f"{problem}; give the split some clips with video")
+
     def rows(self, split: str) -> np.ndarray:
         """Rows (int64, ascending) of the clips of `train`, `dev` or `test`."""
         return np.flatnonzero(self.splits_N == SPLITS.index(split))
+
+    def video_rows(self, split: str) -> np.ndarray:
+        """Those of the rows of a split that have video."""
+        rows = self.rows(split)
+        return rows[self.has_video(rows)]
 
     def audio_lengths(self, rows: np.ndarray) -> np.ndarray:
         """Audio frames of each of the rows, int64."""

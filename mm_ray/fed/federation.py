@@ -30,13 +30,20 @@ def build_federation(config: ExperimentConfig, table: FeatureTable) -> Federatio
     """Partition the training clips among clients.
 
     Raises:
-        UserError: More clients than the data can fill, or no client left with video.
+        UserError: A split is empty, more clients than the data can fill, or no client left with video.
 
     """
+    table.check_splits(config.data.root if config.data.name == "store" else config.data.name)
     partition = config.partition
     clients = make_clients(table, partition, config.seed)
     clients = with_client_labels(clients, partition, table.shapes.num_classes, config.seed)
-    identity = {"data": table.fingerprint, "partition": _partition_identity(partition, table), "seed": config.seed}
+    identity: dict[str, Any] = {
+        "data": table.fingerprint,
+        "partition": _partition_identity(partition, table),
+        "seed": config.seed,
+    }
+    if not table.has_video(table.rows("train")).all():
+        identity["audio_only_clips"] = "apart"  # shared out otherwise before, under the same settings
     return Federation(clients, table, table.shapes, config.seed, identity)
 
 

@@ -6,7 +6,8 @@ from typing import Any
 from rich.console import Console
 
 from mm_ray.cli import run_main
-from mm_ray.data.store import REJECTED, reopen, write_rejected
+from mm_ray.console import PlainConsole
+from mm_ray.data.store import REJECTED, check_writable, reopen, write_rejected
 from mm_ray.errors import bad_value
 from mm_ray.prepare.estimate import estimate, print_estimate
 from mm_ray.prepare.flags import parse_flags
@@ -24,7 +25,7 @@ Run = Callable[[Tick], Iterator[list[Outcome]]]
 def main(argv: Sequence[str]) -> None:
     """Parse the flags, prepare what is missing, tell what became of it."""
     data, flags = parse_flags(argv)
-    console = Console()
+    console = PlainConsole()
     if flags.inspect:
         inspect(flags.inspect, data.fold, console)
         return
@@ -32,9 +33,10 @@ def main(argv: Sequence[str]) -> None:
     if flags.dry_run:
         print_estimate(plan, estimate(plan, _dry_workers(flags)), console)
         return
+    check_writable(plan.store)
     summary = prepare(plan, _runner(plan, flags), console)
-    print_summary(summary, plan.manifest.notes, console)
-    console.print(f"store: {flags.out}; train on it with --data {_as_data(flags.out)}", highlight=False, soft_wrap=True)
+    print_summary(summary, plan.manifest, console)
+    console.print(f"store: {flags.out}; train on it with --data {_as_data(flags.out)}", soft_wrap=True)
     if summary.rejected_frac > flags.max_rejected:
         problem = f"{summary.rejected_frac:.1%} of the clips were rejected; see {flags.out}/{REJECTED}"
         raise bad_value("max_rejected", flags.max_rejected, problem)
@@ -44,7 +46,7 @@ def inspect(store: str, fold: int, console: Console) -> None:
     """Tell what is in a store, and write a page with some of its clips."""
     contents = read_contents(store)
     print_contents(contents, fold, console)
-    console.print(f"page: {write_page(contents)}", highlight=False, soft_wrap=True)
+    console.print(f"page: {write_page(contents)}", soft_wrap=True)
 
 
 def prepare(plan: Plan, run: Run, console: Console) -> Summary:

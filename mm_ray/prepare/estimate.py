@@ -8,6 +8,7 @@ from rich.table import Table
 
 from mm_ray.data.extract import Row
 from mm_ray.prepare.plan import Plan
+from mm_ray.prepare.summary import print_notes
 from mm_ray.prepare.work import Task, extracted
 
 NUM_TRIED = 12
@@ -54,8 +55,7 @@ def print_estimate(plan: Plan, found: Estimate, console: Console) -> None:
     table.add_row(f"{found.seconds / 60:,.1f}", f"minutes on {found.num_workers} CPUs, by those that were tried")
     table.add_row(f"{found.num_bytes / 1e6:,.1f}", "MB of features")
     console.print(table)
-    for note in plan.manifest.notes:
-        console.print(note, highlight=False)
+    print_notes(plan.manifest, console)
 
 
 def _task(plan: Plan, clips: tuple) -> Task:

@@ -15,7 +15,12 @@ python -m mm_ray.prepare SOURCE ROOT --out STORE; then train with --data STORE. 
 a dotted name of your own module. The same command goes on where it was stopped, and prepares what came since. A recording that
 cannot be used never stops it: it is listed with its reason in STORE/rejected.parquet."""
 
-SHORT = {"classes": "data.classes", "annotations": "data.annotations", "weights": "data.video_weights"}
+SHORT = {
+    "classes": "data.classes",
+    "annotations": "data.annotations",
+    "weights": "data.video_weights",
+    "group_pattern": "data.group_pattern",
+}
 """`--classes X` stands for `--data.classes X`."""
 
 
@@ -54,7 +59,7 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument("--dry_run", action="store_true", help="Count and estimate; write nothing")
     parser.add_argument("--serial", action="store_true", help="Run in this process without Ray: same bits, easy to debug")
-    parser.add_class_arguments(DataConfig, "data", skip={"name", "root"})
+    parser.add_class_arguments(DataConfig, "data", skip={"name", "root", "dev_from_train"})
     return parser
 
 

@@ -15,8 +15,9 @@ from mm_ray.data.reasons import FLAGS, REASONS
 from mm_ray.data.store import REJECTED, Settings, shards
 from mm_ray.data.store_reader import Header, is_finished, names_broken, read_clips, read_header
 from mm_ray.data.table import SPLITS
-from mm_ray.errors import bad_value
+from mm_ray.errors import bad_value, printable
 from mm_ray.storage import join, locate
+from mm_ray.types import UNLABELLED
 
 COLUMNS = ("clip_id", "label", "group", "splits", "seconds", "flags", "source", "audio_frames", "video_frames")
 
@@ -74,12 +75,10 @@ def print_contents(contents: Contents, fold: int, console: Console) -> None:
     if not 0 <= fold < settings.num_folds:
         raise bad_value("data.fold", fold, f"{contents.place} has {settings.num_folds} fold(s), counted from 0")
     state = "" if contents.finished else ", NOT FINISHED: the same prepare command goes on"
-    console.print(
-        f"{contents.place}: {settings.name}, fold {fold} of {settings.num_folds}{state}", highlight=False, soft_wrap=True
-    )
+    console.print(f"{contents.place}: {settings.name}, fold {fold} of {settings.num_folds}{state}", soft_wrap=True)
     console.print(_classes(settings, clips, fold))
     for line in _lines(contents, fold):
-        console.print(line, highlight=False)
+        console.print(line, soft_wrap=True)
 
 
 def _classes(settings: Settings, clips: pa.Table, fold: int) -> Table:
@@ -88,7 +87,9 @@ def _classes(settings: Settings, clips: pa.Table, fold: int) -> Table:
         column.justify = "right"
     rows = clips.to_pylist()
     for label, name in enumerate(settings.class_names):
-        table.add_row(name, *_counts([row for row in rows if row["label"] == label], fold))
+        table.add_row(printable(name), *_counts([row for row in rows if row["label"] == label], fold))
+    if unlabelled := [row for row in rows if row["label"] == UNLABELLED]:
+        table.add_row("no label", *_counts(unlabelled, fold))
     table.add_row("all", *_counts(rows, fold))
     return table
 
@@ -109,6 +110,8 @@ def _lines(contents: Contents, fold: int) -> Iterable[str]:
     homes: dict[str, set[str]] = {}
     for clip in clips:
         homes.setdefault(clip["group"], set()).add(clip["splits"][fold])
+    if empty := [split for split in SPLITS if not any(clip["splits"][fold] == split for clip in clips)]:
+        yield f"WARNING: no {' and no '.join(empty)} clips"
     if crossing := sorted(group for group, splits in homes.items() if len(splits) > 1):
         yield f"WARNING: {len(crossing)} groups lie in more than one split, such as {crossing[0]}"
 

@@ -7,9 +7,10 @@ import pyarrow as pa
 
 from mm_ray.config import DataConfig
 from mm_ray.data.duplicates import duplicates
-from mm_ray.data.manifest import Clip, Manifest, Rejected, read_manifest
+from mm_ray.data.file_stamps import changed
+from mm_ray.data.manifest import Clip, Manifest, Rejected, label_name, read_manifest
 from mm_ray.data.store import Settings, settings_of, shards
-from mm_ray.data.store_reader import read_columns, read_header
+from mm_ray.data.store_reader import read_columns, read_header, read_origin
 from mm_ray.errors import UserError, bad_value
 from mm_ray.storage import names_in
 
@@ -45,6 +46,10 @@ def make_plan(data: DataConfig, store: str) -> Plan:
     known = {clip.id: clip for clip in manifest.clips}
     for clip_id, fields in stored.items():
         _check_same(store, clip_id, fields, known.get(clip_id))
+    origins = filter(None, map(read_origin, shards(store)))
+    if others := sorted(name for origin in origins for name in changed(origin, data)):
+        problem = f"{len(others):,} recordings are not those that it was prepared from, such as {others[0]}"
+        raise UserError(f"{store}: {problem}; prepare a new store, the data set has changed")
     missing = [(number, clip) for number, clip in enumerate(manifest.clips) if clip.id not in stored]
     twice = _duplicates(manifest, stored, data)
     again = [_rejected(manifest, clip, twice[clip.id]) for _, clip in missing if clip.id in twice]
@@ -59,8 +64,9 @@ def _duplicates(manifest: Manifest, stored: Container[str], data: DataConfig) ->
 
 
 def _rejected(manifest: Manifest, clip: Clip, same: Clip) -> Rejected:
-    detail = f"the same bytes as {same.id}, whose class is {manifest.class_names[same.label]}"
-    return Rejected(clip.id, clip.source, manifest.class_names[clip.label], clip.group, "duplicate", detail)
+    label, other = (label_name(one.label, manifest.class_names) for one in (clip, same))
+    detail = f"the same bytes as {same.id}, whose class is {other or 'not known'}"
+    return Rejected(clip.id, clip.source, label, clip.group, "duplicate", detail)
 
 
 def _stored_clips(store: str, settings: Settings) -> dict[str, Mapping[str, object]]:

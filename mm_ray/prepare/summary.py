@@ -1,14 +1,15 @@
 """How a preparation went: counts by flag and by reason, and whether too much was rejected."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.table import Table
 
-from mm_ray.data.manifest import Rejected
+from mm_ray.data.manifest import Manifest, Rejected, warnings_of
 from mm_ray.data.reasons import FLAGS, REASONS, UNCOUNTED
+from mm_ray.data.table import SPLITS
 from mm_ray.prepare.work import Outcome
 
 
@@ -40,7 +41,7 @@ class Summary:
         return num_rejected / total if total else 0.0
 
 
-def print_summary(summary: Summary, notes: Iterable[str], console: Console) -> None:
+def print_summary(summary: Summary, manifest: Manifest, console: Console) -> None:
     """The summary as a table: one line a flag and a reason that occurred."""
     table = Table("clips", "", "", box=None, pad_edge=False)
     table.columns[0].justify = "right"
@@ -52,5 +53,19 @@ def print_summary(summary: Summary, notes: Iterable[str], console: Console) -> N
     for reason, count in sorted(Counter(line.reason for line in summary.rejected).items()):
         table.add_row(f"{count:,}", f"  {reason}", REASONS.get(reason, ""))
     console.print(table)
-    for note in notes:
-        console.print(note, highlight=False)
+    print_notes(manifest, console)
+
+
+def print_notes(manifest: Manifest, console: Console) -> None:
+    """What a user should know of the listing, and what in it is likely to be a mistake."""
+    for note in (*manifest.notes, *(f"WARNING: {warning}" for warning in (*warnings_of(manifest), *_lacking(manifest)))):
+        console.print(note, soft_wrap=True)
+
+
+def _lacking(manifest: Manifest) -> Iterator[str]:
+    """Splits without clips, which training refuses."""
+    for fold in range(manifest.num_folds):
+        given = {clip.splits[fold] for clip in manifest.clips}
+        if missing := [split for split in SPLITS if split not in given]:
+            way = "; train with --data.dev_from_train 0.2 to take some from train" if missing == ["dev"] else ""
+            yield f"no {' and no '.join(missing)} clips in fold {fold}{way}"

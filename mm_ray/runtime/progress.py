@@ -3,9 +3,9 @@
 import math
 from types import TracebackType
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeRemainingColumn
 
+from mm_ray.console import PlainConsole, text_column
 from mm_ray.fed.diagnosis import diagnosis_of
 from mm_ray.fed.experiment import CONTROL_PHASES, Plan
 from mm_ray.fed.phases.teacher_logits import TeacherLogits
@@ -22,12 +22,12 @@ class RunProgress:
     """
 
     def __init__(self, plan: Plan, control: bool) -> None:
-        self._console = Console()
+        self._console = PlainConsole()
         self._rounds = {phase.name: phase.rounds for phase in plan.method.phases}
         if control:
             self._rounds |= dict.fromkeys(CONTROL_PHASES.values(), plan.config.phase2.rounds)
-        columns = [TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
-        self._bars = Progress(*columns, TextColumn("{task.fields[note]}"), console=self._console)
+        columns = [text_column("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
+        self._bars = Progress(*columns, text_column("{task.fields[note]}"), console=self._console)
         self._tasks: dict[str, TaskID] = {}
         self._chance = 1 / plan.federation.shapes.num_classes
         self._reports: list[RoundReport] = []

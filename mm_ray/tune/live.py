@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from mm_ray.console import PlainConsole
 from mm_ray.tune.estimate import duration
 
 SHOWN_ROWS = 20
@@ -24,7 +24,7 @@ class LiveTable:
     """
 
     def __init__(self, num_trials: int, left_s: Callable[[], float | None] = lambda: None) -> None:
-        self._console = Console(width=None)
+        self._console = PlainConsole()
         self._live = Live(console=self._console, refresh_per_second=4, transient=False)
         self._rows: dict[int, dict[str, Any]] = {}
         self._num_trials, self._left_s = num_trials, left_s
@@ -62,7 +62,7 @@ class LiveTable:
         if self._console.is_terminal:
             self._live.update(self._table())
         elif line:
-            self._console.print(line, soft_wrap=True, highlight=False)
+            self._console.print(line, soft_wrap=True)
 
     def title(self) -> str:
         """Trials, best so far, rounds reused, time left."""

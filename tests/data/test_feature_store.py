@@ -1,12 +1,18 @@
+import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from mm_ray.config import DataConfig, FeatureConfig, SyntheticConfig
-from mm_ray.data.extract import Row
+from mm_ray.data.extract import Row, extract
 from mm_ray.data.load import load_data, store_path
 from mm_ray.data.manifest import Clip, Manifest, check_manifest, find_manifest
+from mm_ray.data.media import Media
+from mm_ray.data.reasons import BadMedia
 from mm_ray.data.store import settings_of, write_rejected, write_shard
 from mm_ray.data.store_reader import read_store
 from mm_ray.errors import UserError
@@ -164,3 +170,50 @@ def test_unknown_data():
 def test_a_broken_manifest_is_refused(clips, problem):
     with pytest.raises(UserError, match=problem):
         check_manifest(Manifest("bad", ("only",), clips))
+
+
+def rewritten(store, change, **described):
+    """A store of one shard, whose columns and settings are changed by one who keeps to Parquet."""
+    write_store(store, MANIFEST, FEATURES, *arrays())
+    (shard,) = store.glob("part-*.parquet")
+    table = pq.read_table(shard)
+    settings = json.loads(table.schema.metadata[b"mm_ray"])
+    settings |= described | {"features": settings["features"] | described.get("features", {})}
+    columns = change(table.to_pydict())
+    changed = pa.table({name: pa.array(columns[name], table.schema.field(name).type) for name in table.schema.names})
+    pq.write_table(changed.replace_schema_metadata({"mm_ray": json.dumps(settings)}), shard)
+    return store
+
+
+def with_first(name, value):
+    return lambda columns: columns | {name: [value, *columns[name][1:]]}
+
+
+@pytest.mark.parametrize(
+    ("change", "described", "problem"),
+    [
+        (with_first("audio_frames", 501), {}, "a clip has audio_frames outside 0 to 500"),
+        (with_first("audio_frames", 500_000), {"features": {"max_frames": 400}}, "a clip has audio_frames outside 0 to 400"),
+        (with_first("audio_frames", -1), {}, "a clip has audio_frames outside"),
+        (with_first("video_frames", 11), {}, "a clip has video_frames outside 0 to 10"),
+        (with_first("audio", [0.0] * 1_000_000), {}, "1,000,020 audio features where its clips have 28"),
+        (with_first("video", None), {}, "13 video features where its clips have 20"),
+        (lambda columns: columns, {"video_features": 10**9}, "20 video features where its clips have 5,000,000,000"),
+        (with_first("audio", [1.0] * 7 + [np.inf]), {}, "features that are not finite"),
+        (with_first("video", [1.0] * 7 + [np.nan]), {}, "features that are not finite"),
+    ],
+)
+def test_a_shard_s_claims_are_bounded_by_its_settings(tmp_path, change, described, problem):
+    with pytest.raises(UserError, match=problem):
+        read_store(rewritten(tmp_path / "x", change, **described), 0)
+
+
+def test_the_largest_features_are_finite(tmp_path):
+    table = read_store(rewritten(tmp_path / "x", with_first("audio", [65504.0, -65504.0] * 4)), 0)
+    assert table.audio_flat_XF.max() == 65504
+
+
+def test_features_that_are_not_finite_reject_their_clip():
+    loud = SimpleNamespace(load=lambda clip, data: Media(np.full(800, 1e30, np.float32), 8000))
+    with pytest.raises(BadMedia, match=r"^a.wav: its features are not finite"), np.errstate(all="ignore"):
+        extract(loud, 0, MANIFEST.clips[0], DataConfig())

@@ -91,12 +91,78 @@ def test_clients_hold_training_rows_only_and_exact_counts_lack_video():
     assert sum(client.modalities == ("audio", "video") for client in clients) == 4
 
 
-def test_a_client_with_a_clip_without_video_is_audio_only():
-    table = make_table()
-    offsets = np.minimum(table.video_offsets_N1, 55)
-    clients = make_clients(replace(table, video_offsets_N1=offsets), PartitionConfig(kind="natural", video_missing=0), 0)
-    lacking = {int(table.groups_N[row]) for row in table.rows("train") if row >= 55}
-    assert {client.id for client in clients if client.modalities == ("audio",)} == lacking
+def without_video(table, rows):
+    """The table, in which these rows have no video."""
+    lengths = np.ones(table.num_clips, np.int64)
+    lengths[rows] = 0
+    return replace(table, video_offsets_N1=np.concatenate([[0], np.cumsum(lengths)]))
+
+
+def test_a_group_of_both_kinds_is_two_clients():
+    table = without_video(make_table(), [6, 1, 7, 13, 19, 31, 37, 43, 49])  # one clip of group 0, all of group 1
+    clients = make_clients(table, PartitionConfig(kind="natural", video_missing=0), 0)
+    assert [(c.indices.tolist(), len(c.modalities)) for c in clients[:3]] == [
+        ([12, 18, 24, 36, 42, 48, 54], 2),
+        ([6], 1),
+        ([1, 7, 13, 19, 31, 37, 43, 49], 1),
+    ]
+    assert len(clients) == 7
+    half = make_clients(table, PartitionConfig(kind="natural", video_missing=0.5), 0)
+    assert sum(len(c.modalities) == 1 for c in half) == 4  # round(3.5), the two that never had video among them
+
+
+def test_clips_without_video_are_shared_out_among_the_clients_that_lack_it():
+    table = without_video(make_table(), np.arange(0, 60, 3))
+    for seed in range(20):
+        config = PartitionConfig(num_clients=6, min_clips=3, alpha=0.1, video_missing=0.5)
+        clients = make_clients(table, config, seed)
+        assert sorted(np.concatenate([client.indices for client in clients])) == table.rows("train").tolist()
+        assert min(client.num_clips for client in clients) >= 3
+        assert {c.id for c in clients if c.modalities == ("audio",)} == set(video_missing(6, 0.5, seed))
+        assert all(table.has_video(c.indices).all() for c in clients if c.modalities == ("audio", "video"))
+
+
+def test_one_clip_without_video_moves_no_clip_that_has_it():
+    """Where nobody has too few, the shares of the clips with video are those that they had without the other clip."""
+    table, config = make_table(300), PartitionConfig(num_clients=4, min_clips=1, alpha=100.0)
+    table = replace(table, splits_N=np.zeros(300, np.int8))
+    fewer = make_clients(replace(table, splits_N=np.where(np.arange(300) == 299, 1, 0).astype(np.int8)), config, 0)
+    lacking = video_missing(4, 0.5, 0)
+    for before, after in zip(fewer, make_clients(without_video(table, [299]), config, 0), strict=True):
+        more = set(after.indices.tolist()) - set(before.indices.tolist())
+        assert set(before.indices.tolist()) <= set(after.indices.tolist())
+        assert not more or (more == {299} and after.id in lacking)
+
+
+def test_the_shares_of_data_in_which_every_clip_has_video_are_those_of_the_first_version():
+    clients = make_clients(make_table(), PartitionConfig(num_clients=4, min_clips=2), 3)
+    first_five = [[9, 16, 17, 24, 27], [4, 6, 7, 8, 13], [3, 11, 12, 18, 22], [1, 2, 31, 34, 36]]
+    assert [client.indices[:5].tolist() for client in clients] == first_five
+    assert [len(client.modalities) for client in clients] == [2, 2, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "message"),
+    [
+        (range(60), {}, r"^data.name: none of its 48 training clips has video"),
+        (
+            range(3),
+            {"video_missing": 0.0},
+            r"=0.0: 2 of 48 training clips have no video, and .* at least 0.25, or",
+        ),
+        (range(3), {"video_missing": 1.0}, r"video_missing=1.0: leaves no client with video"),
+        (
+            range(40),
+            {"video_missing": 0.25},
+            r"=0.25: 16 of 48 .* enough for 2 of the 3 .* use at least 0.5, or",
+        ),
+        (range(55), {"video_missing": 0.5}, r"=0.5: 4 of 48 .* enough for 0 of the 2 clients with video; use fewer partition"),
+    ],
+)
+def test_kinds_of_clips_that_do_not_go_round(rows, options, message):
+    config = PartitionConfig(num_clients=4, min_clips=8, **options)
+    with pytest.raises(UserError, match=message):
+        make_clients(without_video(make_table(), list(rows)), config, 0)
 
 
 def test_too_many_clients_are_refused_with_how_many_fit():

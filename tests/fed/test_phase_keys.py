@@ -71,7 +71,11 @@ def test_a_setting_changes_the_keys_of_the_phases_that_it_reaches(field, value, 
 WITHOUT_RESULT = {"phase1.rounds", "phase1.fusion_frac", "phase2.rounds"} | {
     f"clients.num_{what}" for what in ("actors", "cpus", "gpus")
 }
-ELSEWHERE = {"data.name", "data.root", "data.fold", "data.annotations", "data.classes", "data.video_weights", "method"}
+ELSEWHERE = {
+    f"data.{name}"
+    for name in ["name", "root", "fold", "annotations", "classes", "video_weights", "dev_from_train", "group_pattern"]
+}
+ELSEWHERE |= {"method"}
 """Data enters by the fingerprint of what was read (below); methods share phases, so a method's name must not enter."""
 OTHER = {
     **{f"phase{n}.{name}": value for n in (1, 2) for name, value in {"local.prox_mu": 0.1, "server.optimizer": "adam"}.items()},

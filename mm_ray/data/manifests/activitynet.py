@@ -2,21 +2,26 @@
 
 ROOT holds the videos, `v_ID.mp4` or `ID.webm`, in any subfolders, and `activity_net.v1-3.min.json`, the public annotations (or
 `--annotations FILE`). Its validation set is our test set; a fifth of each class's training videos is for dev. The group is the
-video. Videos that were not downloaded are counted, and do not count as rejected.
+video. Videos that were not downloaded are counted, and do not count as rejected. A thumbnail, subtitles or a wav beside a
+video, of its name, do not take its place.
 """
 
 import json
 import math
 from collections import defaultdict
+from collections.abc import Iterable
 from itertools import compress
 from typing import Any
 
 from mm_ray.config import DataConfig
-from mm_ray.data.listing import annotation, files_below, hold_out, stem, wanted_classes
+from mm_ray.data.listing import annotation, by_stem, ending, files_below, hold_out, wanted_classes
 from mm_ray.data.manifest import Clip, Manifest, Rejected
 from mm_ray.errors import UserError
 from mm_ray.storage import read_bytes
 
+VIDEOS = ".mp4 .m4v .mkv .webm .mov .avi .flv .ts .m2ts .mts .mpg .mpeg .vob .wmv .ogv .3gp .divx"
+SOUNDS = ".wav .flac .mp3 .m4a .aac .ogg .oga .opus .wma .aif .aiff .ac3 .mka .weba"
+NO_RECORDINGS = ".webp .jpg .jpeg .png .gif .bmp .avif .heic .svg .part .ytdl .ass .sub .lrc .description"
 Segment = tuple[str, int, dict[str, Any]]
 """A video's id, the position of the annotation in it, and the annotation."""
 
@@ -38,7 +43,7 @@ def read(data: DataConfig) -> Manifest:
     class_names = wanted_classes(data, (a["label"] for _, _, a in segments))
     used = [segment for segment in segments if segment[2]["label"] in class_names]
     splits = _splits(annotated, segments)
-    files = {stem(name): name for name in files_below(data.root)}
+    files = _videos(files_below(data.root))
     here = {video: files.get(f"v_{video}") or files.get(video, "") for video, _, _ in used}
     usable = [bool(here[video]) and -math.inf < a["segment"][0] < a["segment"][1] < math.inf for video, _, a in used]
     good, bad = list(compress(used, usable)), list(compress(used, (not ok for ok in usable)))
@@ -46,6 +51,18 @@ def read(data: DataConfig) -> Manifest:
     rejected = [_rejected(s, here[s[0]]) for s in bad]
     note = f"{sum(map(bool, here.values())):,} of {len(here):,} videos were downloaded: {len(good):,} of {len(used):,} segments"
     return Manifest("activitynet", class_names, tuple(clips), tuple(rejected), (note,))
+
+
+def _videos(names: Iterable[str]) -> dict[str, str]:
+    """By stem the file to take of those that a downloader leaves under one stem: video before other files before sound.
+
+    Pictures (thumbnails) and subtitles are none of them. Among equals the first by name is taken.
+    """
+    return by_stem(sorted((name for name in names if ending(name) not in NO_RECORDINGS.split()), key=_rank))
+
+
+def _rank(name: str) -> int:
+    return 0 if ending(name) in VIDEOS.split() else 2 if ending(name) in SOUNDS.split() else 1
 
 
 def _checked(annotated_segment: dict[str, Any]) -> dict[str, Any]:

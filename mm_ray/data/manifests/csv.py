@@ -1,24 +1,35 @@
 """A table of the user's: `manifest.csv` in ROOT, or the file of `--annotations`; paths in it are relative to ROOT.
 
 Columns: `label`; `path` (sound, or both tracks in one file) or `audio`, and maybe `video` or `image` for the sight; and
-if you like `id`, `group`, `split` (or `split_0`, `split_1`, ... for folds), `start` and `end` in seconds. Without splits a
-fifth of the groups of each class is for test and a fifth for dev.
+if you like `id`, `group` (or `--data.group_pattern`), `split` (or `split_0`, `split_1`, ... for folds), `start` and `end` in
+seconds. Blanks around values do not count. Without splits a fifth of the groups of each class is for test and a fifth for dev.
 """
 
 import csv
 import io
 import math
 from collections import defaultdict
+from typing import Any
 
 from mm_ray.config import DataConfig
-from mm_ray.data.listing import SPLIT_NAMES, annotation, hold_out, wanted_classes
+from mm_ray.data.listing import (
+    SPLIT_NAMES,
+    alone_warnings,
+    annotation,
+    group_finder,
+    hold_out,
+    split_of,
+    splits_of,
+    tidy,
+    wanted_classes,
+)
 from mm_ray.data.manifest import Clip, Manifest, Rejected
 from mm_ray.errors import UserError
 from mm_ray.storage import read_text
 
 Row = dict[str, str]
-SURPLUS = ""
-"""What a row has beyond the columns goes by this name."""
+SURPLUS = "\n"
+"""What a row has beyond the columns goes by this name, which no column has: an unnamed one (pandas' index) is fine."""
 
 
 def read(data: DataConfig) -> Manifest:
@@ -31,7 +42,7 @@ def read(data: DataConfig) -> Manifest:
     place = annotation(data, "manifest.csv")
     reader = csv.DictReader(io.StringIO(read_text(place), newline=""), restval="", restkey=SURPLUS)
     try:
-        rows, columns = list(reader), set(reader.fieldnames or ())
+        rows, columns = [_stripped(row) for row in reader], {name.strip() for name in reader.fieldnames or ()}
     except csv.Error as error:
         raise UserError(f"{place}: line {reader.line_num} is no CSV ({error}); mend it") from error
     if "label" not in columns or not columns & {"path", "audio", "video"}:
@@ -42,10 +53,34 @@ def read(data: DataConfig) -> Manifest:
     good = {line: row for line, row in enumerate(rows, start=2) if line not in wrong}
     class_names = wanted_classes(data, (row["label"] for row in good.values()))
     used = [row for row in good.values() if row["label"] in class_names]
-    splits = [tuple(SPLIT_NAMES[row[fold]] for fold in folds) for row in used] if folds else _held_out(used)
+    num_alone = _name_groups(used, data)
+    warnings = () if folds else alone_warnings(num_alone, len(used), data, "a column group")
+    splits = _given(used, folds) if folds else _held_out(used)
     clips = [_clip(row, class_names, fold_splits) for row, fold_splits in zip(used, splits, strict=True)]
     rejected = [_rejected(rows[line - 2], f"line {line}: {problem}") for line, problem in wrong.items()]
-    return Manifest("csv", class_names, *_unique(clips, class_names, rejected))
+    return Manifest("csv", class_names, *_unique(clips, class_names, rejected), warnings=warnings)
+
+
+def _stripped(row: dict[str, Any]) -> Row:
+    """A row without blanks around its columns and values; those of labels, splits and groups are made alike within too."""
+    surplus = {SURPLUS: row.pop(SURPLUS)} if SURPLUS in row else {}
+    stripped = {name.strip(): value.strip() for name, value in row.items()}
+    return {name: tidy(value) if name in ("label", "group") else value for name, value in stripped.items()} | surplus
+
+
+def _name_groups(rows: list[Row], data: DataConfig) -> int:
+    """Give each row a group: its own, what the pattern finds in its path, or its recording; counts the last."""
+    find, num_alone = group_finder(data), 0
+    for row in rows:
+        named = row.get("group") or (find(_source(row)) if find else "")
+        num_alone += not named
+        row["group"] = named or _source(row)
+    return num_alone
+
+
+def _given(rows: list[Row], folds: list[str]) -> list[tuple[str, ...]]:
+    called = [splits_of({row[fold] for row in rows}) for fold in folds]
+    return [tuple(names[row[fold]] for fold, names in zip(folds, called, strict=True)) for row in rows]
 
 
 def _problem(row: Row, folds: list[str]) -> str:
@@ -53,7 +88,7 @@ def _problem(row: Row, folds: list[str]) -> str:
         return "has more values than there are columns"
     if not row["label"] or not _source(row):
         return "has no label or no recording"
-    if bad := [row[fold] for fold in folds if row[fold] not in SPLIT_NAMES]:
+    if bad := [row[fold] for fold in folds if not split_of(row[fold])]:
         return f"split {bad[0]!r} is none of {', '.join(SPLIT_NAMES)}"
     try:
         start_s, end_s = _seconds(row, "start"), _seconds(row, "end")
@@ -73,16 +108,12 @@ def _seconds(row: Row, name: str) -> float | None:
     return seconds
 
 
-def _group(row: Row) -> str:
-    return row.get("group") or _source(row)
-
-
 def _held_out(rows: list[Row]) -> list[tuple[str, ...]]:
     groups: defaultdict[str, list[str]] = defaultdict(list)
     for row in rows:
-        groups[row["label"]].append(_group(row))
+        groups[row["label"]].append(row["group"])
     splits = hold_out(groups)
-    return [(splits[_group(row)],) for row in rows]
+    return [(splits[row["group"]],) for row in rows]
 
 
 def _clip(row: Row, class_names: tuple[str, ...], splits: tuple[str, ...]) -> Clip:
@@ -91,7 +122,7 @@ def _clip(row: Row, class_names: tuple[str, ...], splits: tuple[str, ...]) -> Cl
     span = "" if start_s is None and end_s is None else f"@{row.get('start') or 0}-{row.get('end') or ''}"
     other = sight if sight != source else ""
     label = class_names.index(row["label"])
-    return Clip(row.get("id") or f"{source}{span}", label, _group(row), splits, source, other, start_s, end_s)
+    return Clip(row.get("id") or f"{source}{span}", label, row["group"], splits, source, other, start_s, end_s)
 
 
 def _rejected(row: Row, detail: str) -> Rejected:

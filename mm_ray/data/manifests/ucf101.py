@@ -19,7 +19,7 @@ from mm_ray.storage import is_folder, join, read_text
 NUM_FOLDS, NUM_CLASSES, CLASSES_WITH_SOUND, CLIPS_WITH_SOUND = 3, 101, 51, 6837
 _LOOKS = 5
 """Files of a class, each of another group, that are opened to see whether the class has sound."""
-_NAME = re.compile(r"(?P<label>\w+)/v_\w+_(?P<group>g\d+)_c\d+\.avi")
+_NAME = re.compile(r"(?P<label>\w+)/v_\w+_(?P<group>g\d+)_c\d+\.avi", re.IGNORECASE)
 
 
 def read(data: DataConfig) -> Manifest:

@@ -1,0 +1,194 @@
+"""What `folder`, `csv`, `activitynet` and `crema_d` make of names; no recording is decoded, so the files are empty."""
+
+import json
+import unicodedata
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from mm_ray.config import DataConfig
+from mm_ray.data.listing import SPLIT_NAMES, split_of, splits_of, tidy
+from mm_ray.data.manifest import Manifest, check_manifest, read_manifest, warnings_of
+from mm_ray.errors import UserError
+
+
+def touch(root, *names):
+    for name in names:
+        Path(root, name).parent.mkdir(parents=True, exist_ok=True)
+        Path(root, name).touch()
+
+
+def listed(root, name="folder", **fields):
+    return read_manifest(DataConfig(name=name, root=str(root), **fields))
+
+
+def table(root, *lines, **fields):
+    (root / "manifest.csv").write_text("\n".join(lines) + "\n")
+    return listed(root, "csv", **fields)
+
+
+def labels(manifest):
+    return Counter((manifest.class_names[clip.label], clip.splits[0]) for clip in manifest.clips)
+
+
+@pytest.mark.parametrize(
+    ("train", "dev", "test"),
+    [
+        ("train", "dev", "test"),
+        ("Train", "Dev", "Test"),
+        ("TRAINING", "Validation", "TESTING"),
+        ("train ", "val", "eval"),
+        ("training", "eval", "test"),
+        ("train", "VALID", "Evaluation"),
+    ],
+)
+@pytest.mark.parametrize("within", [False, True])
+def test_splits_go_by_many_names_and_lie_above_or_within_the_classes(tmp_path, train, dev, test, within):
+    for label in ("cat", "dog"):
+        for split in (train, dev, test):
+            touch(tmp_path, f"{label}/{split}/ann/a.wav" if within else f"{split}/{label}/ann/a.wav")
+    manifest = listed(tmp_path)
+    assert labels(manifest) == {(label, split): 1 for label in ("cat", "dog") for split in ("train", "dev", "test")}
+    assert {clip.group for clip in manifest.clips} == {"ann"}
+    assert f"train from {train}/" in manifest.notes[0]
+
+
+def test_names_of_splits_are_lower_case_and_eval_gives_way():
+    assert all(split_of(name.upper() + " ") == split for name, split in SPLIT_NAMES.items())
+    assert [split_of(name) for name in ("trainer", "", "pretest")] == ["", "", ""]
+    assert splits_of(["train", "val", "eval"])["eval"] == "test"
+    assert splits_of(["train", "Eval", "test"]) == {"train": "train", "Eval": "dev", "test": "test"}
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["train/a/x.wav", "test/a/x.wav", "noise/x.wav"], r"named like splits \(test, train\) beside others \(noise\)"),
+        (["test/a/x.wav", "val/a/x.wav"], r"named like splits \(test, val\) and none for training"),
+        (["a/train/x.wav", "a/test/x.wav", "b/x.wav"], r"a/ has a folder for each split, but recordings of b/ lie in none"),
+        (["a/train/x.wav", "a/test/x.wav", "b/ann/x.wav"], r"a/ has a folder for each split, but recordings of b/ lie in"),
+        (["a/train/x.wav", "a/test/x.wav", "a/x.wav"], r"a/ has a folder for each split, but recordings of a/ lie in none"),
+        (["a/train/x.wav", "a/test/x.wav", "a/ann/x.wav"], r"splits \(a/test, a/train\) beside others \(a/ann\)"),
+    ],
+)
+def test_folders_some_of_which_are_named_like_splits_are_refused(tmp_path, names, message):
+    touch(tmp_path, *names)
+    with pytest.raises(UserError, match=message):
+        listed(tmp_path)
+
+
+def test_a_class_may_be_called_train_and_a_speaker_val(tmp_path):
+    touch(tmp_path, *(f"{label}/{speaker}/x.wav" for label in ("train", "bus") for speaker in ("ann", "bob", "val")))
+    manifest = listed(tmp_path)
+    assert manifest.class_names == ("bus", "train")
+    assert {clip.group for clip in manifest.clips} == {"ann", "bob", "val"}
+
+
+def test_blanks_and_unicode_forms_make_no_class(tmp_path):
+    cafe = [unicodedata.normalize(form, "caf\u00e9") for form in ("NFC", "NFD")]
+    touch(tmp_path, "cat/a.wav", "cat /b.wav", " cat/c.wav", f"{cafe[0]}/a.wav", f"{cafe[1]}/b.wav")
+    manifest = listed(tmp_path)
+    assert manifest.class_names == (cafe[0], "cat")
+    assert sorted(clip.source for clip in manifest.clips if clip.label == 1) == [" cat/c.wav", "cat /b.wav", "cat/a.wav"]
+    assert labels(table(tmp_path, "path, label ", "a.wav, cat", "b.wav,cat ", f"c.wav,{cafe[1]}"))[cafe[0], "train"] == 1
+    assert listed(tmp_path, classes=cafe[1]).class_names == (cafe[0],)
+    assert tidy(" a\u00a0 b\n") == "a b"
+
+
+def test_classes_that_differ_by_case_only_are_two_with_a_warning(tmp_path):
+    touch(tmp_path, *(f"{label}/{speaker}/x.wav" for label in ("Cat", "cat", "dog") for speaker in "abcde"))
+    assert warnings_of(listed(tmp_path)) == ("classes 'Cat' and 'cat' differ by case or blanks only",)
+
+
+def test_a_class_without_training_clips_and_an_empty_folder_are_told(tmp_path):
+    touch(tmp_path, "train/cat/a.wav", "test/Cat/a.wav", ".hidden/x.wav", "train/dog/._b.wav", "train/dog/b.wav")
+    (tmp_path / "dev").mkdir()
+    said = " ".join(warnings_of(listed(tmp_path)))
+    assert "dev/ holds no recordings" in said
+    assert "1 class(es) have no training clips, such as 'Cat'" in said
+    with pytest.raises(UserError, match="a class name comes twice"):
+        check_manifest(Manifest("own", ("a", "a"), listed(tmp_path).clips))
+
+
+def test_links_that_lead_in_circles_are_passed_by(tmp_path):
+    touch(tmp_path / "root", "cat/a.wav", "dog/a.wav")
+    (tmp_path / "root" / "cat" / "again").symlink_to(tmp_path / "root", target_is_directory=True)
+    touch(tmp_path, "outside.wav")
+    (tmp_path / "root" / "dog" / "out.wav").symlink_to(tmp_path / "outside.wav")
+    for root in (tmp_path / "root", f"file://{tmp_path}/root"):
+        manifest = listed(root)
+        assert [clip.source for clip in manifest.clips] == ["cat/a.wav", "cat/again", "dog/a.wav", "dog/out.wav"]
+
+
+def test_files_without_speakers_are_told_and_a_pattern_names_them(tmp_path):
+    names = [
+        f"{label}/{speaker}_{take}.wav" for label in ("cat", "dog") for speaker in ("ann", "bob", "cyd") for take in (0, 1)
+    ]
+    touch(tmp_path, *names)
+    assert warnings_of(listed(tmp_path)) == (
+        "each recording is a group of its own, so takes of one speaker can lie in train and in test; name the groups by "
+        "folders, ROOT/CLASS/SPEAKER/FILE, or by --data.group_pattern REGEX",
+    )
+    for pattern in ("([a-z]+)_", "/(?P<group>[a-z]+)_([0-9])", "(?<=/)[a-z]+(?=_)"):
+        manifest = listed(tmp_path, group_pattern=pattern)
+        assert warnings_of(manifest) == ()
+        assert {clip.group for clip in manifest.clips} == {"ann", "bob", "cyd"}
+        assert len({(clip.group, clip.splits) for clip in manifest.clips}) == 3
+    assert "each of 4 of 12 recordings" in warnings_of(listed(tmp_path, group_pattern="(ann|bob)_"))[0]
+    with pytest.raises(UserError, match=r"^data.group_pattern=\(: is no regular expression"):
+        listed(tmp_path, group_pattern="(")
+
+
+def test_groups_of_a_csv(tmp_path):
+    lines = ["path,label", *(f"{speaker}_{take}.wav,{label}" for speaker in "abc" for take, label in enumerate("xy"))]
+    assert "name the groups by a column group, or by" in table(tmp_path, *lines).warnings[0]
+    manifest = table(tmp_path, *lines, group_pattern="^(.)_")
+    assert (manifest.warnings, {clip.group for clip in manifest.clips}) == ((), {"a", "b", "c"})
+    own = table(tmp_path, "path,label,group", "a.wav,x, ann", "b.wav,x,ann ", group_pattern="^(.)")
+    assert {clip.group for clip in own.clips} == {"ann"}
+    assert table(tmp_path, "path,label,split", "a.wav,x,train", "b.wav,x,test").warnings == ()
+
+
+def test_splits_of_a_csv(tmp_path):
+    rows = ["a.wav,x,Train", "b.wav,x,TEST", "c.wav,x, validation ", "d.wav,x,holdout"]
+    manifest = table(tmp_path, ",path,label,split", *(f"{number},{row}" for number, row in enumerate(rows)))
+    assert [clip.splits for clip in manifest.clips] == [("train",), ("test",), ("dev",)]
+    assert [line.detail for line in manifest.rejected] == [f"line 5: split 'holdout' is none of {', '.join(SPLIT_NAMES)}"]
+    with pytest.raises(
+        UserError, match=r"^csv: lists no clips; all 1 .* rejected, the first, a.wav, because: line 2: split 'all'"
+    ):
+        table(tmp_path, "path,label,split", "a.wav,x,all")
+
+
+def test_a_thumbnail_or_a_wav_does_not_displace_a_video(tmp_path):
+    videos = {"A": "v_A.mp4", "B": "b/v_B.MKV", "C": "v_C.wav", "D": "v_D.mp4", "E": ""}
+    touch(
+        tmp_path,
+        *filter(None, videos.values()),
+        "v_A.webp",
+        "v_A.m4a",
+        "a/v_B.wav",
+        "v_C.jpg",
+        "v_D.webm",
+        "v_E.webp",
+        "E.part",
+    )
+    segments = [{"segment": [0.0, 1.0], "label": "x"}]
+    database = {video: {"subset": "training", "annotations": segments} for video in videos}
+    (tmp_path / "activity_net.v1-3.min.json").write_text(json.dumps({"database": database}))
+    manifest = listed(tmp_path, "activitynet")
+    assert {clip.group: clip.source for clip in manifest.clips} == {video: name for video, name in videos.items() if name}
+    assert [line.reason for line in manifest.rejected] == ["not_downloaded"]
+
+
+def test_crema_d_takes_endings_in_any_case_and_videos_without_a_wav(tmp_path):
+    for actor in range(1001, 1006):
+        touch(
+            tmp_path,
+            f"AudioWAV/{actor}_IEO_SAD_HI.WAV",
+            f"VideoFlash/{actor}_IEO_SAD_HI.FLV",
+            f"VideoFlash/{actor}_IEO_ANG_HI.flv",
+        )
+    clips = listed(tmp_path, "crema_d").clips
+    assert [(clip.source[-3:], clip.video_source[-3:]) for clip in clips] == [("WAV", "FLV")] * 5 + [("flv", "")] * 5
