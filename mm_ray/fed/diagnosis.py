@@ -20,7 +20,7 @@ CLIPS, LABELLED, AGREEING, ENTROPY = "teacher/clips", "teacher/labelled", "teach
 COUNTS = (CLIPS, LABELLED, AGREEING, ENTROPY)
 """The clips of the audiovisual clients, those with a label, those whose label is the teacher's class; the sum of entropies."""
 DEV_ENTROPY = "teacher/dev_entropy"
-MEASURED = ((0.0, 0.0), (0.064, 0.005), (0.13, 0.022), (0.33, 0.060), (0.75, 0.060))
+SHARES, GAINS = (0.0, 0.064, 0.13, 0.33, 0.75), (0.0, 0.005, 0.022, 0.060, 0.060)
 """Pairs of share and gain on `control_all`, measured on the synthetic data (docs/when-it-helps.md)."""
 LEAST_SHARE = 0.02
 """Below it no gain was measured."""
@@ -53,7 +53,7 @@ class Diagnosis:
         """Top-1 over going on with cross-entropy, read off what was measured; 0 where the teacher does not lead on dev."""
         if self.teacher_dev <= self.audio_dev or self.share < LEAST_SHARE:
             return 0.0
-        return float(np.interp(self.share, *zip(*MEASURED, strict=True)))
+        return float(np.interp(self.share, SHARES, GAINS))
 
     def line(self) -> str:
         """For people: one line."""

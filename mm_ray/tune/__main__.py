@@ -43,6 +43,8 @@ def main(argv: Sequence[str]) -> None:
     space, name = load_space(flags.space), default_name(config)
     if flags.seeds < 1:
         raise bad_value("seeds", flags.seeds, "needs at least 1")
+    if flags.test_seeds < 0:
+        raise bad_value("test_seeds", flags.test_seeds, "must be 0 (the trial's own seeds) or above")
     search = SearchSettings(flags.searcher, scheduler_of(flags), flags.storage, experiment=name.rpartition("-")[2])
     limits = Limits(seconds_of(flags.time), flags.rounds, flags.patience)
     check_study(space, search, flags.seeds)
@@ -54,7 +56,7 @@ def main(argv: Sequence[str]) -> None:
     folder = open_folder(flags.runs, flags.resume or flags.name or f"study-{Path(space.name).stem}-{name}", config)
     keep_flags(folder, flags)
     cluster = connect(flags.address)
-    study = Study(config, space, folder, phases, flags.trials, flags.host, search, limits, flags.seeds)
+    study = Study(config, space, folder, phases, flags.trials, flags.host, search, limits, flags.seeds, flags.test_seeds)
     print(f"study {folder}: {study.trials} trials of the space {space.name} on {cluster.name} ({cluster.num_cpus:g} CPUs)")
     with names_full_disk(folder):
         _run(Runner(study, table, cluster), flags.runs, flags.export)
@@ -84,13 +86,16 @@ def _print_best(study: Study, found: Conclusion) -> None:
     best = found.row
     print(f"\nbest of {found.num_trials} trials: number {best['number']}, dev audio top-1 {best['score']:.3f}")
     print(f"  {describe(best['params'])}")
-    print("audio accuracy on the test set" + (f", {study.num_seeds} seeds" if study.num_seeds > 1 else ""))
+    seeds = study.test_seeds
+    print("audio accuracy on the test set" + (f", {len(seeds)} seeds" if len(seeds) > 1 else ""))
     for role, label in ROLE_LABELS.items():
         if role in found.test:
             values = found.test[role]
             score = spread_text(values) if len(values) > 1 else f"{values[0]:.3f}"
             chance = f"  not better than guessing, {found.guessing:.2f}" if role in found.at_chance else ""
             print(f"  {label:<26} {score}{chance}")
+    for line in found.verdict:
+        print(line)
     if diagnosis := found.tested.result.get("diagnosis"):
         print(diagnosis["text"])
     for line in found.tested.result.get("refused", []):

@@ -28,6 +28,7 @@ from mm_ray.tune.report import write_report
 from mm_ray.tune.search import StudySearch
 from mm_ray.tune.stored import NotStored, StoredOnly, is_stored
 from mm_ray.tune.study import Runner, Study
+from mm_ray.tune.verdict import verdict
 
 TOP1 = "dev/audio_top1"
 
@@ -47,6 +48,8 @@ class Conclusion:
     """Accuracy on the test set of always naming the most common class."""
     at_chance: Sequence[str]
     """Roles whose mean on the test set is no better than that."""
+    verdict: Sequence[str]
+    """What may be claimed, a line each."""
 
 
 def conclude(runner: Runner, search: StudySearch, finals: Finals | None) -> Conclusion:
@@ -63,14 +66,15 @@ def conclude(runner: Runner, search: StudySearch, finals: Finals | None) -> Conc
     row = _chosen_row(study, search, finals, rows)
     config = with_overrides(study.base, row["overrides"])
     write_text(study.folder / "best.yaml", config_yaml(config))
-    plans = [plan_experiment(replace(config, seed=seed), table) for seed in study.seeds]
+    plans = [plan_experiment(replace(config, seed=seed), table) for seed in study.test_seeds]
     _compute_missing(runner, search, row, plans)
     tested = _test_all(study, plans)
     _write(study, rows, tested, table)
     counts_C = np.bincount(table.labels_N[table.rows("test")], minlength=len(table.class_names)).tolist()
     test = {role: [one.result["test"][role]["top1"] for one in tested] for role in tested[0].result["test"]}
     at_chance = [role for role, values in test.items() if not beats_guessing(float(np.mean(values)), counts_C)]
-    found = Conclusion(row, len(rows), tested[0], test, guessing(counts_C), at_chance)
+    claims = verdict(test, guessing(counts_C), sum(counts_C))
+    found = Conclusion(row, len(rows), tested[0], test, guessing(counts_C), at_chance, claims)
     if "student" in tested[0].confusions:
         write_images(study.folder / "tensorboard" / "chosen", tested[0].confusions["student"], table)
     write_report(study.folder / "report.html", search.study, rows, _headline(study, found, plans, finals))
@@ -102,8 +106,9 @@ def _compute_missing(runner: Runner, search: StudySearch, row: dict[str, Any], p
     missing = [(plan, overrides) for plan, overrides in wanted if not is_stored(plan, store, study.device)]
     jobs = [{"number": row["number"], "overrides": overrides, "seeds": [plan.config.seed]} for plan, overrides in missing]
     if jobs:
-        print(f"the controls, with {len(plans)} seed{'s' * (len(plans) > 1)}", flush=True)
-        grid = runner.compute(search, jobs)
+        what = "the chosen configuration and both controls" if study.num_test_seeds else "both controls"
+        seeds = f"{len(plans)} {'fresh ' * bool(study.num_test_seeds)}seed{'s' * (len(plans) > 1)}"
+        grid = runner.compute(search, f"{what}, {seeds}", jobs)
         errors = [grid[index].error for index in range(len(grid)) if grid[index].error]
         if errors:
             reason = str(errors[0]).strip().splitlines()[-1]
@@ -146,7 +151,7 @@ def _write(study: Study, rows: Sequence[dict[str, Any]], tested: Sequence[Tested
 def _headline(study: Study, found: Conclusion, plans: Sequence[Plan], finals: Finals | None) -> dict[str, Any]:
     row, metric = found.row, next(iter(study.space.objectives))
     scores = [_scores(study, plan, metric) for plan in plans]
-    controls = [_scores(study, _control(plan, "control"), metric)[1] for plan in plans]
+    controls = [_scores(study, _control(plan, "control_all"), metric)[1] for plan in plans]
     return {
         "number": row["number"],
         "params": row["params"],
@@ -157,6 +162,7 @@ def _headline(study: Study, found: Conclusion, plans: Sequence[Plan], finals: Fi
         "test": found.test,
         "guessing": found.guessing,
         "at_chance": found.at_chance,
+        "verdict": found.verdict,
         "refused": found.tested.result.get("refused", []),
         "finals": finals.words() if finals else [],
         "classes": found.tested.finished.plan.federation.table.class_names,

@@ -81,14 +81,16 @@ class Estimate:
 
 
 def estimate(
-    plan: Plan, space: Space, measured: Measured, trials: int, num_seeds: int, at_once: int, num_actors: int
+    plan: Plan, space: Space, measured: Measured, trials: int, seeds: tuple[int, int], at_once: int, num_actors: int
 ) -> Estimate:
     """Scale a measured round.
 
     A phase's round costs as much more as its clients train more clips times more parameters. Trials are what the space gives
     for choices drawn evenly, its enqueued ones first; a phase that several of them share counts once. The finals run the base
-    config with fresh seeds; a control is as long as its last phase. The trials' actors start once more after the measurement.
+    config with fresh seeds, and so does the test, if it has seeds of its own (the second of `seeds`, after those of a trial); a
+    control is as long as its last phase. The trials' actors start once more after the measurement.
     """
+    num_seeds, num_test_seeds = seeds
     unit_s = measured.round_s / max(_work(plan.method.phases[0], plan.federation), 1)
     asked, longest = 0, dict[str, tuple[int, float]]()
     for config in _configs(plan.config, space, trials):
@@ -99,7 +101,7 @@ def estimate(
     computed = sum(rounds for rounds, _ in longest.values()) * num_seeds
     alone_s = sum(unit_s * phase.rounds * _work(phase, plan.federation) for phase in plan.method.phases) * num_seeds
     together_s = max(sum(seconds for _, seconds in longest.values()) * num_seeds - alone_s, 0)
-    after = _after(plan, trials, num_seeds)
+    after = _after(plan, trials, num_seeds, num_test_seeds)
     after_s = sum(unit_s * rounds * _work(phase, plan.federation) for phase, rounds in after)
     rounds_after = sum(rounds for _, rounds in after)
     seconds = 2 * measured.start_s + alone_s + (together_s + after_s) / at_once
@@ -108,14 +110,16 @@ def estimate(
     return Estimate(asked * num_seeds, computed, rounds_after, seconds, memory * (1 + num_actors), disk, measured)
 
 
-def _after(plan: Plan, trials: int, num_seeds: int) -> list[tuple[Phase, int]]:
-    """Phases that are computed after the trials, with how many rounds of each: the controls' own, the finals'."""
+def _after(plan: Plan, trials: int, num_seeds: int, num_test_seeds: int) -> list[tuple[Phase, int]]:
+    """Phases that are computed after the trials, with how many rounds of each: the controls' own, the finals', the test's."""
     controls = [find_method(with_overrides(plan.config, {"method": name})) for name in CONTROL_PHASES]
     own = [phase for control in controls for phase in control.phases if phase.name == control.main.phase]
     finals = list(plan.method.phases) if num_seeds > 1 else []
     shared, last = finals[:-1], finals[-1:]
     return [
-        *((phase, phase.rounds * num_seeds) for phase in [*own, *shared]),
+        *((phase, phase.rounds * (num_test_seeds or num_seeds)) for phase in own),
+        *((phase, phase.rounds * num_test_seeds) for phase in plan.method.phases if num_test_seeds),
+        *((phase, phase.rounds * num_seeds) for phase in shared),
         *((phase, phase.rounds * num_seeds * min(NUM_FINALISTS, trials)) for phase in last),
     ]
 

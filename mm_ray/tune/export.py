@@ -17,7 +17,8 @@ from mm_ray.tune import numpy_features
 
 ROLE_LABELS = {
     "student": "distilled student",
-    "control": "control (cross-entropy)",
+    "control_all": "control_all (cross-entropy)",
+    "control": "control (AV clients only)",
     "phase1_audio": "phase 1, un-distilled",
     "teacher": "audiovisual teacher",
 }

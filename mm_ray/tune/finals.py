@@ -83,8 +83,7 @@ def run_finals(runner: Runner, search: StudySearch) -> Finals | None:
     rows = {row["number"]: row for row in runner.rows(search)}
     picked = [rows[trial.number] for trial in ranking(search.study)[:NUM_FINALISTS]]
     jobs = [{"number": row["number"], "overrides": row["overrides"], "seeds": [seed]} for row in picked for seed in seeds]
-    print(f"finals: {len(picked)} configurations with {len(seeds)} fresh seeds each", flush=True)
-    grid = runner.compute(search, jobs)
+    grid = runner.compute(search, f"finals: {len(picked)} configurations, {len(seeds)} fresh seeds each", jobs)
     scores = {}
     for ended in (grid[index] for index in range(len(grid))):
         if not ended.error and ended.config and ended.metrics:

@@ -10,7 +10,7 @@ from mm_ray.storage import read_object, write_text
 from mm_ray.tune.schedulers import SCHEDULERS
 from mm_ray.tune.searchers import SEARCHERS
 
-KEPT = ("space", "trials", "rounds", "patience", "seeds", "searcher", "scheduler", "storage", "host")
+KEPT = ("space", "trials", "rounds", "patience", "seeds", "test_seeds", "searcher", "scheduler", "storage", "host")
 """Flags that `--resume` gives again, unless the command line does."""
 HOSTS = ("actor", "train")
 AUTO = "auto"
@@ -27,8 +27,14 @@ def add_study_flags(parser: ArgumentParser) -> None:
     """What is searched, by whom, and for how long."""
     add = parser.add_argument
     add("--space", type=str, default="distill", help="A space of tune_spaces/, a .py file, or a dotted name")
-    add("--trials", type=int, default=12, help="Trials in all (default: 12)")
+    add("--trials", type=int, default=8, help="Number of trials")
     add("--seeds", type=int, default=1, help="Seeds of each trial; with more than one the best run again with fresh ones")
+    add(
+        "--test_seeds",
+        type=int,
+        default=5,
+        help="Fresh seeds with which the chosen configuration and both controls run for the test; 0: the trial's own seeds",
+    )
     add("--time", type=str, default="", help="Stop after this time, such as 90s, 30m or 1h30m; begins anew with --resume")
     add("--rounds", type=int, default=0, help="Stop when so many rounds are computed in all trials (default: no limit)")
     add("--patience", type=int, default=0, help="Stop when so many trials in a row were no better (default: no limit)")

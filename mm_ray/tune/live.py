@@ -5,13 +5,55 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
+from ray.tune import Callback
 from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
-from mm_ray.console import PlainConsole
+from mm_ray.console import PlainConsole, text_column
 from mm_ray.tune.estimate import duration
 
 SHOWN_ROWS = 20
+
+
+class JobProgress(Callback):
+    """A bar of the configurations that run after the trials; elsewhere than on a terminal a line when one ends.
+
+    Args:
+        what: What they are for.
+        num_jobs: How many there are.
+
+    """
+
+    def __init__(self, what: str, num_jobs: int) -> None:
+        self._what, self._num_jobs, self._ended, self._rounds = what, num_jobs, 0, dict[str, int]()
+        self._console = PlainConsole()
+        columns = text_column("{task.description}"), BarColumn(), MofNCompleteColumn(), text_column("{task.fields[note]}")
+        self._bars = Progress(*columns, TimeRemainingColumn(), console=self._console)
+        self._task = self._bars.add_task(what, total=num_jobs, note="")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles its callbacks for a restore that we do not use
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
+        """One of them reports."""
+        self._rounds[trial.trial_id] = result["round"]
+        self._bars.update(self._task, note=f"{sum(self._rounds.values()):,} rounds")
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """One of them ended."""
+        self._ended += 1
+        self._bars.update(self._task, completed=self._ended)
+        if not self._console.is_terminal:
+            self._console.print(f"{self._what}: {self._ended} of {self._num_jobs} runs")
+
+    def __enter__(self) -> "JobProgress":
+        if self._console.is_terminal:
+            self._bars.start()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._bars.stop()
 
 
 class LiveTable:

@@ -79,13 +79,14 @@ def _headline(path: Path, study: optuna.Study, trials: Sequence[Row], best: Row,
     guess = f"on the test set not better than guessing, {best.get('guessing', 0.0):.2f}"
     figures: list[tuple[Any, ...]] = [
         (f"best trial ({best['number']})", best.get("score"), guess if "student" in best.get("at_chance", ()) else ""),
-        ("control: cross-entropy only", best.get("control", control.get("score"))),
+        ("control: cross-entropy on all clients", best.get("control", control.get("score"))),
         ("phase 1 audio model", best.get("phase1", _phase1(trials, best["number"], metric, _sign(study)))),
     ]
     command = best.get(
         "command", f"python -m mm_ray.train --config {path.parent / 'best.yaml'} --name {path.resolve().parent.name}-best"
     )
     return (
+        f"{_verdict(best.get('verdict', ()))}"
         f"<p>{_counts(trials)} Scores are <code>{_text(metric)}</code> at each trial's best round.</p>"
         f'<div class="cards">{"".join(_card(*figure) for figure in figures)}</div>'
         f"{_test(best.get('test', {}), best.get('guessing', 0.0), best.get('at_chance', ()))}"
@@ -93,6 +94,11 @@ def _headline(path: Path, study: optuna.Study, trials: Sequence[Row], best: Row,
         f"{_finals(best.get('finals', []))}"
         f"<h2>Best configuration</h2>{_params(best['params'])}<h3>Retrain it</h3><pre>{_text(command)}</pre>"
     )
+
+
+def _verdict(lines: Sequence[str]) -> str:
+    first, *others = lines or ("",)
+    return f"<h2>{_text(first)}</h2>" + "".join(f"<p>{_text(line)}</p>" for line in others) if first else ""
 
 
 TEST_LABELS = {

@@ -21,7 +21,7 @@ from mm_ray.tune.budget import Budget, Interrupted, Limits, stops_on_signals
 from mm_ray.tune.estimate import estimate, measure
 from mm_ray.tune.hosts import LOGGERS, SIGINT_HANDLER, Hosted, trainable, tune_without
 from mm_ray.tune.hparams import write_experiment
-from mm_ray.tune.live import LiveTable
+from mm_ray.tune.live import JobProgress, LiveTable
 from mm_ray.tune.schedulers import StudyScheduler, check_scheduler
 from mm_ray.tune.search import SearchSettings, StudySearch, Watch
 from mm_ray.tune.search_journal import check_storage
@@ -48,6 +48,7 @@ class Study:
     search: SearchSettings = field(default_factory=SearchSettings)
     limits: Limits = field(default_factory=Limits)
     num_seeds: int = 1
+    num_test_seeds: int = 0
 
     @property
     def device(self) -> str:
@@ -58,6 +59,12 @@ class Study:
     def seeds(self) -> range:
         """The seeds of each trial."""
         return range(self.base.seed, self.base.seed + self.num_seeds)
+
+    @property
+    def test_seeds(self) -> range:
+        """The seeds of the test at the end: fresh ones, which neither trials nor finals saw; or those of the trials."""
+        first = self.base.seed + 2 * self.num_seeds
+        return range(first, first + self.num_test_seeds) if self.num_test_seeds else self.seeds
 
     @property
     def trial_settings(self) -> TrialSettings:
@@ -134,14 +141,16 @@ class Runner:
         plan, store = plan_experiment(study.base, self.table), PhaseStore(study.phases)
         at_once = most_trials(placement, study.base.clients, self.cluster)
         measured = measure(plan, store, study.device, lambda: RayExecutor(ray.put(self.table), placement))
-        guess = estimate(plan, study.space, measured, study.trials, study.num_seeds, at_once, placement.num_actors)
+        seeds = study.num_seeds, study.num_test_seeds
+        guess = estimate(plan, study.space, measured, study.trials, seeds, at_once, placement.num_actors)
         print(guess.line(at_once), flush=True)
 
-    def compute(self, search: StudySearch, jobs: Sequence[dict[str, Any]]) -> tune.ResultGrid:
+    def compute(self, search: StudySearch, what: str, jobs: Sequence[dict[str, Any]]) -> tune.ResultGrid:
         """Run a list of configurations, beside the search.
 
         Args:
             search: The study's search.
+            what: What they are for; it is shown with their progress.
             jobs: Each with a `number`, the `overrides` of the base config and its `seeds`.
 
         Raises:
@@ -149,8 +158,8 @@ class Runner:
 
         """
         budget = Budget(search, Limits())
-        with stops_on_signals(budget):
-            grid = self.fit(FixedListSearcher(jobs), len(jobs), budget)
+        with JobProgress(what, len(jobs)) as progress, stops_on_signals(budget):
+            grid = self.fit(FixedListSearcher(jobs), len(jobs), budget, [progress])
         if budget.interrupted:
             raise Interrupted
         return grid

@@ -6,8 +6,9 @@ import pytest
 from mm_ray.config import DataConfig, SyntheticConfig
 from mm_ray.data.manifests import synthetic
 from mm_ray.errors import UserError
+from mm_ray.types import UNLABELLED
 
-DIALS = SyntheticConfig(num_classes=4, num_groups=10, clips_per_class=20)
+DIALS = SyntheticConfig(num_classes=4, num_groups=10, clips_per_class=20, labelled=1.0)
 
 
 def read(**dials):
@@ -23,9 +24,18 @@ def test_groups_never_cross_a_split_and_every_class_is_in_each(dials):
         assert len({clip.label for clip in manifest.clips if clip.splits == (split,)}) == len(manifest.class_names)
 
 
-def test_about_60_20_20():
+def test_of_ten_groups_five_train_and_four_test():
     splits = [clip.splits[0] for clip in read().clips]
-    assert [splits.count(split) for split in ("train", "dev", "test")] == [48, 16, 16]
+    assert [splits.count(split) for split in ("train", "dev", "test")] == [40, 8, 32]
+
+
+def test_labels_of_training_clips_are_hidden_and_nested():
+    few, more, whole = (read(labelled=share, label_noise=0.3).clips for share in (0.25, 0.5, 1.0))
+    known_few, known_more = ({clip.id: clip.label for clip in clips if clip.label != UNLABELLED} for clips in (few, more))
+    assert known_few.items() < known_more.items() < {clip.id: clip.label for clip in whole}.items()
+    hidden = [clip for clip in few if clip.label == UNLABELLED]
+    assert {clip.splits for clip in hidden} == {("train",)}
+    assert 0.5 < len(hidden) / 40 < 0.95
 
 
 def test_label_noise_flips_training_labels_only_and_is_nested():
@@ -35,7 +45,7 @@ def test_label_noise_flips_training_labels_only_and_is_nested():
     )
     assert {clip.splits for clip in some if clip.id in flipped_some} == {("train",)}
     assert flipped_some < flipped_more
-    assert 0.1 < len(flipped_some) / 48 < 0.5
+    assert 0.1 < len(flipped_some) / 40 < 0.5
     assert [clip.source for clip in some] == [clip.source for clip in clean]
 
 

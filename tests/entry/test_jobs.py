@@ -47,7 +47,7 @@ def test_a_train_job_ends_in_the_student_of_the_serial_run(tmp_path):
 
 def test_a_study_computes_phase_1_once_and_leaves_the_best(tmp_path):
     flags = ["--space", "smoke", "--trials", 3, "--export", *tiny_flags({"clients.num_cpus": 0.5}), "--name", "study"]
-    done = python_m("mm_ray.tune", flags, tmp_path)
+    done = python_m("mm_ray.tune", [*flags, "--test_seeds=0"], tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     folder = tmp_path / "runs" / "study"
     names = {path.name for path in folder.iterdir()}
@@ -70,7 +70,7 @@ def test_a_study_computes_phase_1_once_and_leaves_the_best(tmp_path):
     best = max(rows, key=lambda row: (row["score"], -row["number"]))
     stored = flatten(yaml.safe_load((folder / "best.yaml").read_text()))
     assert {key: stored[key] for key in best["overrides"]} == best["overrides"]
-    assert set(read(folder / "result.json")["test"]) == {"student", "teacher", "phase1_audio", "control"}
+    assert set(read(folder / "result.json")["test"]) == {"student", "teacher", "phase1_audio", "control", "control_all"}
     assert "best of 3 trials" in done.stdout
     assert {path.name for path in (folder / "export").iterdir()} == {
         "README.md", "student.json", "student.onnx", "student.safetensors",
@@ -89,6 +89,9 @@ def test_a_study_computes_phase_1_once_and_leaves_the_best(tmp_path):
     assert retrained["dev"]["student"]["top1"] == best["score"]
     assert retrained["rounds_reused"] == 0
 
-    more = run("mm_ray.tune", ["--resume", "study"], tmp_path)
+    more = run("mm_ray.tune", ["--resume", "study", "--test_seeds", "2"], tmp_path)
     assert (more.code, more.err) == (0, "")
+    assert "the chosen configuration and both controls, 2 fresh seeds: 6 of 6 runs" in more.out
+    assert [one["seed"] for one in read(folder / "result.json")["seeds"]] == [3, 4]
+    assert "student - control_all: " in more.out
     assert len((folder / "trials.jsonl").read_text().splitlines()) == 3

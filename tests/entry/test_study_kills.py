@@ -37,7 +37,15 @@ def space(trial):
 
 def flags(address, trials):
     tiny = tiny_flags({"clients.num_actors": 1, "clients.num_cpus": 2})  # all of the CPUs: one trial at a time
-    return [*tiny, "--space=mine.py", "--scheduler=asha", f"--trials={trials}", "--name=study", f"--address={address}"]
+    return [
+        *tiny,
+        "--space=mine.py",
+        "--scheduler=asha",
+        "--test_seeds=0",
+        f"--trials={trials}",
+        "--name=study",
+        f"--address={address}",
+    ]
 
 
 def processes(kind):
