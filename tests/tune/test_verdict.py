@@ -10,7 +10,7 @@ def test_a_gain_beyond_chance():
     assert first.startswith(
         "Distillation helped: student 0.720 ± 0.020 (n=3), cross-entropy on all clients (control_all) 0.633"
     )
-    assert "720 test clips; chance 0.10; 32% of the gap to the teacher" in first
+    assert "720 test clips; chance 0.10; 33% of the gap to the teacher" in first
     assert all_clients == "student - control_all: +0.087 [+0.035, +0.138], better in 3 of 3 seeds, p 0.019"
     assert audiovisual.startswith("student - control: +0.100 [")
 
