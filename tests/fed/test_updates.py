@@ -55,7 +55,7 @@ def test_the_sum_is_associative_for_values_without_rounding(cut):
 
 
 def test_the_server_moves_each_part_by_the_mean_of_its_holders_changes():
-    phase = tiny_plan().method.phases[0]
+    phase = tiny_plan({"phase1.server.optimizer": "fedavg", "phase1.server.average": 0.0}).method.phases[0]
     state = ServerState({"a": np.array([10, 20, 30], np.float32), "b": np.array([1], np.float32)}, meta={"kept": 1})
     after = phase.server_update(state, update(1.0, 1, 2, 3) + update(3.0, 5, 2, -1))
     assert {part: array.tolist() for part, array in after.params.items()} == {"a": [14, 22, 30], "b": [1]}

@@ -11,6 +11,8 @@ from mm_ray.types import RoundContext
 
 # Everybody takes part in every round; each client is a chunk of its own.
 TWO = {"partition.num_clients": 2, "clients.sample_frac": 1.0, "clients.chunk_size": 1, "phase1.rounds": 2, "phase2.rounds": 1}
+# The server takes the mean as it is, so that a round can be worked out from its own updates.
+TWO |= {f"phase{n}.server.{name}": value for n in (1, 2) for name, value in (("optimizer", "fedavg"), ("average", 0.0))}
 ONE_AUDIO_ONLY, BOTH_AUDIOVISUAL = {"partition.video_missing": 0.5}, {"partition.video_missing": 0.0}
 
 
