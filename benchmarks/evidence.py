@@ -114,6 +114,7 @@ def run_cell(job: Job) -> Iterator[dict[str, Any]]:
                 "test": {role: scores["top1"] for role, scores in result["test"].items()},
                 "dev": {role: scores["top1"] for role, scores in result["dev"].items()},
                 "test_clips": len(table.rows("test")),
+                "train_clips": len(table.rows("train")),
                 "classes": table.shapes.num_classes,
                 "best_round": result["best_round"],
                 "share": diagnosis.share if diagnosis else None,
