@@ -1,6 +1,7 @@
 """How many client actors run, and whether they fit."""
 
 import math
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -62,9 +63,9 @@ def _by_cpu(clients: ClientsConfig, node: Node) -> int:
     return math.floor(node.num_cpus / clients.num_cpus + ROUNDING)
 
 
-def _by_gpu(clients: ClientsConfig, node: Node) -> float:
+def _by_gpu(clients: ClientsConfig, node: Node) -> int:
     if not clients.num_gpus:
-        return math.inf
+        return sys.maxsize
     if clients.num_gpus >= 1:
         return math.floor(node.num_gpus / clients.num_gpus)
     return int(node.num_gpus) * math.floor(1 / clients.num_gpus + ROUNDING)

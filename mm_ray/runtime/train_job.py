@@ -81,9 +81,8 @@ def _on_this_node() -> train.ScalingConfig:
     (resources,) = (node["Resources"] for node in ray.nodes() if node["NodeID"] == node_id)
     (name,) = (name for name in resources if name.startswith("node:") and name != "node:__internal_head__")
     # Nodes that share an address, as in tests, share the name too; the label is the node's alone.
-    return train.ScalingConfig(
-        num_workers=1, resources_per_worker={name: SHARE_OF_NODE}, label_selector={"ray.io/node-id": node_id}
-    )
+    here = {"ray.io/node-id": node_id}
+    return train.ScalingConfig(num_workers=1, resources_per_worker={name: SHARE_OF_NODE}, label_selector=here)  # type: ignore[call-arg]
 
 
 class _Trainer(DataParallelTrainer):

@@ -22,7 +22,7 @@ def any_length(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def no_wishes(monkeypatch):
-    for name in ("RAY_TMPDIR", "TMPDIR"):
+    for name in ("RAY_TMPDIR", "TMPDIR", "RAY_ADDRESS"):  # the last one is put back for the tests that share a Ray
         monkeypatch.delenv(name, raising=False)
 
 
@@ -123,6 +123,13 @@ def test_a_long_wait_is_said(monkeypatch, tmp_path, any_length, capsys):
     monkeypatch.setattr(ray, "init", lambda **_: time.sleep(0.3))
     start_local_ray(0)
     assert capsys.readouterr().err.startswith(f"still waiting for Ray to start, after 0 s; its log: {tmp_path}/mm_ray-")
+
+
+def test_an_address_of_another_cluster_is_not_passed_on_to_its_processes(monkeypatch, tmp_path, any_length):
+    failing(monkeypatch, tmp_path)
+    monkeypatch.setenv("RAY_ADDRESS", "10.1.2.3:6379")
+    start_local_ray(0)
+    assert "RAY_ADDRESS" not in os.environ
 
 
 def test_ray_gets_the_cpus_that_this_process_may_use(monkeypatch, tmp_path, any_length):
