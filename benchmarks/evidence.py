@@ -51,6 +51,16 @@ def synthetic(labelled: float = 1.0, label_noise: float = 0.0, video_missing: fl
     return Regime({**dials, "partition.video_missing": video_missing, **more})
 
 
+def recorded(data: str, folds: int, methods: tuple[str, ...] = METHODS, **more: Any) -> Regime:
+    """A data set of recordings in the folder that holds them all (`--root`)."""
+    return Regime({"data.name": data, **more}, folds=tuple(range(folds)), first_seed=60, methods=methods)
+
+
+HALF_WIDTH = {"model.conv_channels": (16, 32, 64), "model.hidden": 64}
+AV_DIGITS = {"partition.alpha": 1.0, "phase1.rounds": 40, "phase2.rounds": 16, **HALF_WIDTH}
+KNOWN = {"data.folds": "known", "phase1.local.steps": 9, "phase2.local.steps": 9, **HALF_WIDTH}
+RAVDESS = {"partition.kind": "natural", "data.features.normalize": "group"}
+
 REGIMES = {
     "headline": synthetic(0.25, 0.2),
     "quarter-clean": synthetic(0.25, 0.0),
@@ -63,7 +73,14 @@ REGIMES = {
     "wrong-20-q.2": synthetic(1.0, 0.2, 0.2),
     "wrong-20-q.8": synthetic(1.0, 0.2, 0.8),
     "clean-q.8": synthetic(1.0, 0.0, 0.8),
+    "avdigits-known-tenth": recorded("avdigits", 5, **KNOWN, **{"partition.labelled": 0.1}),
+    "avdigits-known-clean": recorded("avdigits", 5, **KNOWN),
+    "avdigits-clean": recorded("avdigits", 6, **AV_DIGITS),
+    "ravdess": recorded("ravdess", 6, **RAVDESS),
+    "ravdess-quarter": recorded("ravdess", 6, **RAVDESS, **{"partition.labelled": 0.25}),
 }
+ROOTS = {"avdigits": "", "ravdess": "ravdess"}
+"""Where each data set of recordings lies below `--root`."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +91,7 @@ class Job:
     cell: int
     overrides: Mapping[str, Any]
     methods: tuple[str, ...]
+    root: str = ""
     tuned: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
@@ -90,7 +108,9 @@ def run_cell(job: Job) -> Iterator[dict[str, Any]]:
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="evidence-") as work:
-        base = with_overrides(ExperimentConfig(), job.overrides)
+        name = job.overrides.get("data.name", "")
+        root = {"data.root": str(Path(job.root) / ROOTS[name])} if name in ROOTS else {}
+        base = with_overrides(ExperimentConfig(), {**job.overrides, **root})
         table = load_data(base.data, Path(work) / "features")
         for method in job.methods:
             config = with_overrides(base, {**job.tuned.get(method, {}), "method": method})
@@ -136,11 +156,11 @@ def rows_of(regime: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def jobs_of(name: str, cells: int, methods: tuple[str, ...]) -> list[Job]:
+def jobs_of(name: str, cells: int, methods: tuple[str, ...], root: str) -> list[Job]:
     """A job for each cell that lacks a result."""
     regime, done = REGIMES[name], {(row["cell"], row["method"]) for row in rows_of(name)}
     missing = {cell: tuple(m for m in methods if m in regime.methods and (cell, m) not in done) for cell in range(cells)}
-    return [Job(name, cell, regime.cell(cell), these, TUNED) for cell, these in missing.items() if these]
+    return [Job(name, cell, regime.cell(cell), these, root, TUNED) for cell, these in missing.items() if these]
 
 
 def main() -> None:
@@ -152,6 +172,7 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=12, help="cells of each regime")
     parser.add_argument("--methods", default=",".join(METHODS), help="with commas between them")
     parser.add_argument("--workers", type=int, default=1, help="processes, of one thread each")
+    parser.add_argument("--root", default="../shared/data", help="folder of the recordings (benchmarks/results/evidence)")
     parser.add_argument("--list", action="store_true", help="only say what is stored")
     flags = parser.parse_args()
     RESULTS.mkdir(parents=True, exist_ok=True)
@@ -159,7 +180,7 @@ def main() -> None:
         for name in REGIMES:
             print(f"{name:<16}{len(rows_of(name)):>5} runs")
         return
-    jobs = [job for name in flags.regimes for job in jobs_of(name, flags.cells, tuple(flags.methods.split(",")))]
+    jobs = [job for name in flags.regimes for job in jobs_of(name, flags.cells, tuple(flags.methods.split(",")), flags.root)]
     with ProcessPoolExecutor(flags.workers, mp_context=get_context("spawn")) as pool:
         for number, ended in enumerate(as_completed([pool.submit(run_job, job) for job in jobs]), 1):
             ended.result()
