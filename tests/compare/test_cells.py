@@ -30,7 +30,7 @@ def test_a_cell_is_a_config():
     "change",
     [
         {"method": "unifl"}, {"setting": Setting(0.2, 1.0)}, {"seed": 1}, {"fold": 1},
-        {"tuned": {"phase1.local.lr": 0.05}}, {"on_test": False},
+        {"tuned": {"phase1.local.lr": 0.07}}, {"on_test": False},
     ],
 )  # fmt: skip
 def test_a_result_s_name_depends_on_all_that_it_depends_on(change):
