@@ -1,6 +1,7 @@
 """`python -m mm_ray.predict STUDENT.safetensors a.wav b.flac ...`: what a student hears in recordings."""
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from jsonargparse import ArgumentParser
 
 from mm_ray.cli import parse_flags, run_main
-from mm_ray.data.features import audio_features
+from mm_ray.data.features import finite_features
 from mm_ray.data.media import read_audio
 from mm_ray.errors import UserError, printable
 from mm_ray.models.student import Student, load_student
@@ -30,7 +31,11 @@ def main(argv: Sequence[str]) -> None:
     flags = parse_flags(parser, argv)
     student = load_student(Path(flags.student))
     torch.set_num_threads(1)
-    failed = [file for file in flags.files if not _told(student, file, flags.json)]
+    try:
+        failed = [file for file in flags.files if not _told(student, file, flags.json)]
+    except BrokenPipeError:  # `| head` has read enough; what is still buffered goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return
     if failed:
         sys.exit(2)
 
@@ -50,15 +55,17 @@ def predict(student: Student, file: str) -> dict[str, Any]:
     """The student's word on one recording: `file`, `label`, `probability`, and `probabilities` by label.
 
     Raises:
-        UserError: The file is no recording.
+        UserError: The file is no recording, or the student's weights are damaged.
 
     """
-    waveform_N, sample_rate = read_audio(file)
-    audio_TF = audio_features(waveform_N, sample_rate, student.features).astype(np.float32)
+    waveform_N, sample_rate = read_audio(file, student.features.audio_s)
+    audio_TF = finite_features(waveform_N, sample_rate, student.features, file).astype(np.float32)
     length_B = torch.tensor([len(audio_TF)])
     batch = Batch(torch.from_numpy(audio_TF)[None], length_B, None, None, torch.zeros(1, dtype=torch.long), np.zeros(1, int))
     with torch.inference_mode():
         probabilities_C = student.network(batch).logits_BC[0].softmax(0).tolist()
+    if not np.isfinite(probabilities_C).all():
+        raise UserError(f"{file}: the student's prediction is not finite; train it anew, its weights are damaged")
     best = int(np.argmax(probabilities_C))
     return {
         "file": file,

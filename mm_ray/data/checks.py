@@ -1,63 +1,71 @@
 """Does a file hold what its container promises, and what is odd about it?"""
 
 import posixpath
-import struct
 from pathlib import Path
 
 from av.container import InputContainer
 
+from mm_ray.data.claims import Claim, claim_of, is_whole
+from mm_ray.data.container import first_bytes
 from mm_ray.data.reasons import BadMedia
 from mm_ray.data.sight import Sight, varies
-from mm_ray.data.sound import Sound
-from mm_ray.data.span import Span, own_end
-from mm_ray.errors import in_one_line
-from mm_ray.storage import open_binary, size_of
+from mm_ray.data.sound import MAX_SAMPLE, Sound
+from mm_ray.data.span import Span, container_end, own_end, tracks_of
 
 SLACK_S = 0.5
 """Tracks end by so much before their container says, in sound files too."""
 _MOST_BAD = 0.1
 """Fraction of broken packets above which a track is given up."""
 _LOWEST_HZ, _HIGHEST_HZ = 1_000, 1_000_000
-_OPEN_ENDED = (0, 0x7FFFFFFF, 0xFFFFFFFF)
-"""Sizes in a RIFF header that mean: written as it came, the end was not known."""
-_FORMATS = {"opus": "ogg", "oga": "ogg", "ogv": "ogg", "jpg": "jpeg_pipe", "webp": "webp_pipe"}
-"""FFmpeg's name of the format for names that the format itself does not list."""
-
-
-def check_file(place: str | Path) -> None:
-    """Refuse what is no file, and a RIFF file (wav, avi) shorter than its header says: FFmpeg takes that without a word.
-
-    Raises:
-        BadMedia: `missing`, `unreadable` or `truncated`.
-
-    """
-    try:
-        size = size_of(place)
-    except OSError as error:
-        raise BadMedia("unreadable", place, f"cannot be looked at ({in_one_line(error)}); check its place") from error
-    if size is None:
-        raise BadMedia("missing", place, "no such file; check the path")
-    if size == 0:
-        raise BadMedia("truncated", place, "cannot be decoded: the file is empty; give a media file")
-    head = first_bytes(place)
-    promised = struct.unpack("<I", head[4:8])[0] if head[:4] == b"RIFF" and len(head) >= 8 else 0
-    if promised not in _OPEN_ENDED and promised + 8 > size:
-        raise BadMedia("truncated", place, f"ends after {size:,} of {promised + 8:,} bytes; give the whole file")
-
-
-def first_bytes(place: str | Path, count: int = 12) -> bytes:
-    """The first bytes of a file."""
-    try:
-        with open_binary(place) as file:
-            return file.read(count)
-    except OSError as error:
-        raise BadMedia("unreadable", place, f"cannot be read ({error.strerror or error}); check its permissions") from error
+_ENDINGS = {
+    "mov": "mp4 m4a m4v m4b m4r mov qt 3gp 3g2 3gpp f4v f4a mj2 ismv isma",
+    "matroska": "mkv mka mks mk3d webm weba",
+    "mpegts": "ts mts m2ts m2t tp trp mpg mpeg tsv tsa",
+    "mpeg": "mpg mpeg mpe vob m2p ps dat mod tod vro evo",
+    "mpegvideo": "mpg mpeg m1v m2v mpv",
+    "asf": "asf wma wmv wm",
+    "avi": "avi divx xvid",
+    "aiff": "aif aiff aifc",
+    "ogg": "ogg oga ogv ogx opus spx",
+    "mp3": "mp3 mp2 mp1 mpa mpga m2a",
+    "wav": "wav wave bwf amb rf64 w64",
+    "w64": "w64 wav",
+    "nistsphere": "nist sph wav",
+    "flac": "flac fla",
+    "aac": "aac adts",
+    "eac3": "eac3 ec3 ac3",
+    "au": "au snd",
+    "caf": "caf caff",
+    "flv": "flv f4v",
+    "rm": "rm ra ram rmvb",
+    "amr": "amr awb 3ga",
+    "dts": "dts dtshd",
+    "h264": "h264 264 avc",
+    "hevc": "hevc h265 265",
+    "dv": "dv dif",
+    "jpeg_pipe": "jpg jpeg jpe jfif",
+    "tiff_pipe": "tif tiff",
+    "bmp_pipe": "bmp dib",
+    "png_pipe": "png",
+    "webp_pipe": "webp",
+    "gif": "gif",
+    "ac3": "ac3",
+    "nut": "nut",
+    "mxf": "mxf",
+    "voc": "voc",
+    "tta": "tta",
+    "wv": "wv",
+    "ape": "ape mac",
+}
+"""By FFmpeg's name of a format, the endings that its files have: FFmpeg lists few of them, and none for some formats."""
+_KNOWN_ENDINGS = frozenset(ending for endings in _ENDINGS.values() for ending in endings.split())
+"""A name with another ending, or none, says nothing of the content."""
 
 
 def check_tracks(
     container: InputContainer, place: str | Path, span: Span, sound: Sound | None, sight: Sight | None, ended: bool
 ) -> None:
-    """Refuse tracks that are broken, empty, or end before their container says.
+    """Refuse tracks that are broken, empty, or lack data.
 
     Args:
         container: The file, after its packets.
@@ -74,17 +82,49 @@ def check_tracks(
     for track in (sound, sight):
         if track is not None and track.bad_packets > _MOST_BAD * max(track.num_packets, 1):
             raise BadMedia("damaged", place, f"{track.bad_packets} of {track.num_packets} {track.kind} packets are broken")
-    if sound is not None and not sound.seconds:
+    if sound is not None:
+        _check_sound(sound, place)
+    if ended and claim_of(container, place) is Claim.HEADER and not is_whole(place):
+        _check_ends(container, place, span, [track for track in (sound, sight) if track is not None])
+
+
+def check_riff(place: str | Path) -> None:
+    """Refuse a wav or avi file that is shorter than its data: FFmpeg takes it without a word.
+
+    Raises:
+        BadMedia: `truncated`.
+
+    """
+    if first_bytes(place)[:4].upper() in (b"RIFF", b"RIFX", b"RF64", b"BW64") and is_whole(place) is False:
+        raise BadMedia("truncated", place, "lacks data that its header announces; give the whole file")
+
+
+def _check_sound(sound: Sound, place: str | Path) -> None:
+    if not sound.seconds:
         raise BadMedia("empty_audio", place, "its audio track is empty; give a file with at least one sample")
-    if sound is not None and not _LOWEST_HZ <= sound.sample_rate <= _HIGHEST_HZ:
-        raise BadMedia("damaged", place, f"claims {sound.sample_rate} samples per second; convert it")
-    reached = {t.index: t.reached_s for t in (sound, sight) if t is not None}
-    if not ended or not reached:
-        return
-    promised = {index: own_end(container.streams[index]) for index in reached}
+    if bad := [rate for rate in sound.sample_rates if not _LOWEST_HZ <= rate <= _HIGHEST_HZ]:
+        raise BadMedia("damaged", place, f"claims {bad[0]} samples per second; convert it")
+
+
+def check_samples(sound: Sound, place: str | Path) -> None:
+    """Refuse sound with samples that are no numbers, or of a size that no recorder writes.
+
+    Raises:
+        BadMedia: `damaged`.
+
+    """
+    if sound.bad_samples:
+        detail = f"{sound.bad_samples:,} samples are not finite, or beyond {MAX_SAMPLE:.0e}; write it anew"
+        raise BadMedia("damaged", place, detail)
+
+
+def _check_ends(container: InputContainer, place: str | Path, span: Span, tracks: list[Sound | Sight]) -> None:
+    reached = {track.index: track.reached_s for track in tracks}
+    promised = {index: own_end(container.streams[index], span.origin_s) for index in reached}
     ends = {index: min(end, span.end_s) for index, end in promised.items() if end is not None}
-    if not ends and len(reached) == len(container.streams.audio) + len(container.streams.video):
-        ends = {max(reached, key=lambda index: reached[index]): span.end_s}
+    if not ends and len(reached) == len(tracks_of(container)):
+        claimed_s = min(span.end_s, container_end(container, span.origin_s) or 0.0)
+        ends = {max(reached, key=lambda index: reached[index]): claimed_s}
     for index, end_s in ends.items():
         if reached[index] < end_s - SLACK_S:
             raise BadMedia(
@@ -103,12 +143,16 @@ def flags_of(
         "rotated": sight is not None and sight.rotated,
         "wrong_extension": not _named_rightly(container, place),
         "broken_packets": any(track is not None and track.bad_packets > 0 for track in (sound, sight)),
+        "audio_gap": sound is not None and sound.has_gap,
+        "rate_changes": sound is not None and len(sound.sample_rates) > 1,
         "span_cut": span.cut,
     }
     return tuple(name for name, present in found.items() if present)
 
 
 def _named_rightly(container: InputContainer, place: str | Path) -> bool:
-    suffix = posixpath.splitext(str(place))[1][1:].lower()
-    known = {*container.format.name.split(","), *container.format.extensions}
-    return bool({suffix, f"{suffix}_pipe", _FORMATS.get(suffix)} & known)
+    """Whether the name's ending is one of the format, or of no format at all."""
+    ending = posixpath.splitext(str(place))[1][1:].lower()
+    names = container.format.name.split(",")
+    known = {*names, *container.format.extensions, *(more for name in names for more in _ENDINGS.get(name, "").split())}
+    return bool({ending, f"{ending}_pipe"} & known) or ending not in _KNOWN_ENDINGS

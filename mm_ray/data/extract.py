@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from mm_ray.config import DataConfig
-from mm_ray.data.features import audio_features
+from mm_ray.data.features import finite_features
 from mm_ray.data.manifest import Clip, ManifestModule, Rejected, label_name, own_load
 from mm_ray.data.media import Media, Wanted, read_media
 from mm_ray.data.reasons import BadMedia
@@ -45,7 +45,7 @@ def extract(module: ManifestModule, number: int, clip: Clip, data: DataConfig) -
     """
     load = own_load(module)
     media = read_clip(clip, data) if load is None else load(clip, data)
-    audio_TF = audio_features(media.waveform_N, media.sample_rate, data.features)
+    audio_TF = finite_features(media.waveform_N, media.sample_rate, data.features, clip.source)
     video_SD = None if media.frames is None else video_features(media.frames, data)
     for features in (audio_TF, video_SD):
         if features is not None and not np.isfinite(features).all():

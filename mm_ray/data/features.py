@@ -13,6 +13,7 @@ from torchaudio.compliance.kaldi import fbank
 from torchaudio.transforms import Resample
 
 from mm_ray.config import FeatureConfig
+from mm_ray.data.reasons import BadMedia
 
 _EPSILON = 1e-5
 _MOST_TAPS = 20_000_000
@@ -34,11 +35,26 @@ def audio_features(waveform_N: np.ndarray, sample_rate: int, features: FeatureCo
     return ((mel_TF - mel_TF.mean(axis=0)) / deviation_F).astype(np.float16)
 
 
+def finite_features(waveform_N: np.ndarray, sample_rate: int, features: FeatureConfig, place: str) -> np.ndarray:
+    """The `audio_features` of a recording, or an error if a network could learn nothing from them.
+
+    Raises:
+        BadMedia: `too_short` for two frames, so that nothing is left after each bin's mean is taken off, or `damaged`, with
+            samples that are no numbers.
+
+    """
+    audio_TF = audio_features(waveform_N, sample_rate, features)
+    if len(audio_TF) < min(2, features.max_frames):
+        lasts_ms, least_ms = 1000 * len(waveform_N) / max(sample_rate, 1), features.frame_ms + features.hop_ms
+        raise BadMedia("too_short", place, f"lasts {lasts_ms:.0f} ms; give a recording or span of {least_ms} ms or more")
+    if not np.isfinite(audio_TF).all():
+        raise BadMedia("damaged", place, "has samples that are no finite numbers; write it anew")
+    return audio_TF
+
+
 def log_mel(waveform_N: np.ndarray, sample_rate: int, features: FeatureConfig) -> np.ndarray:
     """The same before normalisation, (T, F) float32 of natural log energies, in Kaldi's definition without dither."""
-    waveform = torch.from_numpy(np.ascontiguousarray(waveform_N, np.float32))
-    if sample_rate != features.sample_rate:
-        waveform = _resampler(_handy(sample_rate, features.sample_rate), features.sample_rate)(waveform)
+    waveform = torch.from_numpy(resampled(np.ascontiguousarray(waveform_N, np.float32), sample_rate, features.sample_rate))
     window, hop = (features.sample_rate * ms // 1000 for ms in (features.frame_ms, features.hop_ms))
     waveform = functional.pad(waveform, (0, max(window - len(waveform), 0)))
     waveform = waveform[: window + hop * (features.max_frames - 1)]
@@ -51,6 +67,13 @@ def log_mel(waveform_N: np.ndarray, sample_rate: int, features: FeatureConfig) -
         window_type="hamming",
         dither=0.0,
     ).numpy()
+
+
+def resampled(waveform_N: np.ndarray, source: int, target: int) -> np.ndarray:
+    """A float32 waveform of `source` Hz at `target` Hz; itself where they are the same."""
+    if source == target or not len(waveform_N):
+        return waveform_N
+    return _resampler(_handy(source, target), target)(torch.from_numpy(waveform_N)).numpy()
 
 
 def _handy(source: int, target: int) -> int:

@@ -14,8 +14,9 @@ from mm_ray.config import DataConfig
 from mm_ray.errors import bad_value, in_one_line, unknown_name
 from mm_ray.storage import exists, local_path, locate, read_text, size_of
 
-_TEXTS = ".txt .md .rst .pdf .log .csv .tsv .json .jsonl .xml .html .yaml .yml .ini .srt .vtt"
-_OTHERS = ".npy .npz .parquet .zip .gz .py .sh"
+_TEXTS = ".txt .md .rst .pdf .log .csv .tsv .json .jsonl .xml .html .yaml .yml .ini .srt .vtt .ass .lrc .m3u .m3u8 .md5 .sha256"
+_TRANSCRIPTS = ".textgrid .lab .phn .wrd .trn .stm .ctm .eaf .trs .cha .mlf .pitch"
+_OTHERS = ".db .lnk .url .doc .docx .xls .xlsx .npy .npz .parquet .zip .gz .py .sh"
 _EVALS = ("eval", "evaluation")
 SPLIT_NAMES = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -23,7 +24,7 @@ SPLIT_NAMES = {
     **dict.fromkeys(("test", "testing", *_EVALS), "test"),
 }
 """What splits are called, in lower case, and what we call them; see `split_of`."""
-NO_MEDIA = frozenset(f"{_TEXTS} {_OTHERS}".split())
+NO_MEDIA = frozenset(f"{_TEXTS} {_TRANSCRIPTS} {_OTHERS}".split())
 """Files of these names lie beside recordings and are passed over."""
 
 

@@ -24,15 +24,17 @@ class Sight:
 
     Args:
         stream: The track.
-        times_S: Wanted times on the container's clock, seconds, ascending.
+        times_S: Wanted times, seconds since the recording's start, ascending.
         size: Width and height of the kept frames, from those of the upright video.
+        origin_s: Where the recording begins on the container's clock.
 
     """
 
-    def __init__(self, stream: VideoStream, times_S: Sequence[float], size: Size) -> None:
+    def __init__(self, stream: VideoStream, times_S: Sequence[float], size: Size, origin_s: float = 0.0) -> None:
         self.index, self._codec, self._size = stream.index, stream.codec_context, size
         self._codec.thread_count = 1
         self._unit_s = float(stream.time_base or 0)  # a float once: a fraction for each packet takes as long as its decoding
+        self._origin_s = origin_s
         self._times_S = list(times_S)
         self.frames: list[np.ndarray] = []
         self.num_packets = self.bad_packets = self.num_decoded = 0
@@ -59,7 +61,7 @@ class Sight:
 
     @property
     def reached_s(self) -> float:
-        """Where the track ended on the container's clock; infinity if it had all frames before that."""
+        """Where the track ended, seconds since the recording's start; infinity if it had all frames before that."""
         return self.last_s if self._ended else float("inf")
 
     @property
@@ -68,11 +70,11 @@ class Sight:
         return [time_s for time_s in self._packet_times if time_s <= self._decoding_s]
 
     def feed(self, packet: Packet) -> None:
-        """Take one packet of the track; it is decoded at once, later or never. The empty packet at the end ends the track."""
+        """Take one packet of the track; it is decoded at once, later or never. An empty one (the last frame stays) is not."""
         if self.done:
             return
         if packet.size == 0:
-            self._end()
+            self._remember(packet, self._time_of(packet))
             return
         self.num_packets += 1
         time_s = self._time_of(packet)
@@ -132,7 +134,7 @@ class Sight:
             self._skips = skip
 
     def _show(self, frame: av.VideoFrame) -> None:
-        begins_s = float("-inf") if frame.time is None else frame.time
+        begins_s = float("-inf") if frame.time is None else frame.time - self._origin_s
         while not self.done and self._passed(begins_s):
             self._pick(frame)
         self._last = (frame, None)
@@ -147,7 +149,10 @@ class Sight:
         self._last = (frame, array) if self._last else None
         self.frames.append(array)
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Take what the decoder still holds, after the last packet; the last frame stays for the times that are left."""
+        if self.done:
+            return
         self._ended = True
         if not self._decoding:
             self._catch_up()
@@ -157,13 +162,13 @@ class Sight:
 
     def _time_of(self, packet: Packet) -> float:
         stamp = packet.dts if packet.pts is None else packet.pts
-        return float("-inf") if stamp is None else stamp * self._unit_s
+        return float("-inf") if stamp is None else stamp * self._unit_s - self._origin_s
 
     def _remember(self, packet: Packet, time_s: float) -> None:
         self.last_s = max(self.last_s, time_s + (packet.duration or 0) * self._unit_s)
         if len(self._packet_times) < _MOST_STEPS:
             self._packet_times.append(time_s)
-            self._decoding_s = float("inf") if packet.dts is None else packet.dts * self._unit_s
+            self._decoding_s = float("inf") if packet.dts is None else packet.dts * self._unit_s - self._origin_s
 
 
 def upright(frame: av.VideoFrame, size: Size) -> np.ndarray:
@@ -193,8 +198,8 @@ def evenly_spaced(start_s: float, end_s: float, fps: float, at_most: int) -> lis
 
 def varies(times: Sequence[float]) -> bool:
     """Whether packets come at unequal times: their steps differ by more than a fifth, and by more than 2 ms (clocks round)."""
-    steps = np.diff(np.sort(np.asarray(times, np.float64)))
-    steps = steps[np.isfinite(steps)][1:-1]  # the ends are unsettled in many files
+    stamps = np.asarray(times, np.float64)
+    steps = np.diff(np.sort(stamps[np.isfinite(stamps)]))[1:-1]  # the ends are unsettled in many files
     if len(steps) < 3:
         return False
     middle = float(np.median(steps))

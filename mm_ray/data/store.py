@@ -23,7 +23,7 @@ from mm_ray.data.video_features import video_identity
 from mm_ray.errors import UserError, bad_value, in_one_line
 from mm_ray.storage import join, names_in, remove, write_bytes, write_whole
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """Of the schema and of the feature code; a new number makes every store be computed anew."""
 REJECTED = "rejected.parquet"
 """Written last: a store without it is not finished."""

@@ -62,6 +62,7 @@ def num_decoded(path, times):
         sight = Sight(container.streams.video[0], times, lambda width, height: (8, 8))
         for packet in container.demux(container.streams.video[0]):
             sight.feed(packet)
+        sight.end()
         return sight.num_decoded
 
 

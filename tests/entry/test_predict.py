@@ -5,11 +5,13 @@ import wave
 
 import numpy as np
 import pytest
+import torch
 from entry.process import run
 from fed.tiny import Run, table_of
 
 from mm_ray.data.batch import gather
 from mm_ray.data.manifest import find_manifest
+from mm_ray.errors import UserError
 from mm_ray.evaluate.predictions import logits_of
 from mm_ray.models.student import load_student
 from mm_ray.predict import predict
@@ -42,11 +44,12 @@ def folder(tmp_path_factory):
     write_wav(folder / "stereo.wav", tone(44_100), 44_100, channels=2)
     write_wav(folder / "phone.wav", tone(8_000), 8_000)
     write_wav(folder / "click.wav", np.array([0.5]), 16_000)
+    write_wav(folder / "word.wav", tone(16_000, 0.08), 16_000)
     (folder / "notes.wav").write_text("no sound here")
     return folder
 
 
-FILES = ("stereo.wav", "phone.wav", "click.wav")
+FILES = ("stereo.wav", "phone.wav", "word.wav")
 
 
 def test_plain_lines_are_label_probability_and_file(folder):
@@ -77,6 +80,29 @@ def test_what_is_no_recording_is_told_and_the_others_are_predicted(folder):
     assert len(lines) == 2
     assert lines[0].startswith("error: notes.wav: cannot be decoded")
     assert lines[1] == "error: nowhere.wav: no such file; check the path"
+
+
+def test_a_click_has_no_answer(folder):
+    done = run(PREDICT, ["student.safetensors", "click.wav"], folder)
+    assert (done.code, done.out) == (2, "")
+    assert done.err == "error: click.wav: lasts 0 ms; give a recording or span of 80 ms or more\n"
+
+
+def test_names_that_a_shell_or_a_terminal_would_take_for_something_else(folder):
+    for name in ("~.wav", "new\nline.wav"):
+        write_wav(folder / name, tone(8_000), 8_000)
+    done = run(PREDICT, ["student.safetensors", "~.wav", "new\nline.wav"], folder)
+    assert (done.code, done.err) == (0, "")
+    assert [line.split("\t")[2] for line in done.out.splitlines()] == ["~.wav", "new\\nline.wav"]
+
+
+def test_weights_that_are_damaged_give_no_label(folder):
+    student = load_student(folder / "student.safetensors")
+    with torch.no_grad():
+        for parameter in student.network.parameters():
+            parameter.fill_(float("nan"))
+    with pytest.raises(UserError, match="not finite"):
+        predict(student, str(folder / "word.wav"))
 
 
 def test_one_bad_file_is_one_line(folder):

@@ -9,9 +9,9 @@ import re
 from collections import defaultdict
 
 from mm_ray.config import DataConfig
+from mm_ray.data.container import open_media
 from mm_ray.data.listing import annotation, hold_out, wanted_classes
 from mm_ray.data.manifest import Clip, Manifest
-from mm_ray.data.media import open_media
 from mm_ray.data.reasons import BadMedia
 from mm_ray.errors import bad_value
 from mm_ray.storage import is_folder, join, read_text
