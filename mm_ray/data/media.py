@@ -18,7 +18,7 @@ from mm_ray.data.container import open_media
 from mm_ray.data.reasons import BadMedia
 from mm_ray.data.sight import Sight, Size, evenly_spaced
 from mm_ray.data.sound import PREROLL_S, Sound
-from mm_ray.data.span import Span, find_span, tracks_of
+from mm_ray.data.span import Span, films_of, find_span
 
 JUMP_S = 5.0
 """Where the next wanted frame is further away, the file is sought, not read through."""
@@ -143,7 +143,7 @@ def _check_decoder(stream: Stream, place: str | Path) -> None:
 
 
 def _sight(container: InputContainer, place: str | Path, span: Span, wanted: Wanted) -> Sight | None:
-    streams = [stream for stream in tracks_of(container) if stream.type == "video"]
+    streams = films_of(container)
     if not streams:
         return None
     stream = streams[0]

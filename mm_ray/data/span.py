@@ -11,6 +11,7 @@ from pathlib import Path
 import av
 from av.container import InputContainer
 from av.stream import Disposition, Stream
+from av.video.stream import VideoStream
 
 from mm_ray.data.claims import Claim, claim_of
 from mm_ray.data.container import open_media
@@ -103,9 +104,13 @@ def find_origin(container: InputContainer) -> float:
 
 
 def tracks_of(container: InputContainer) -> list[Stream]:
-    """The tracks of sound and of video; a cover is no video."""
-    films = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
-    return [*container.streams.audio, *films]
+    """The tracks of sound and of video."""
+    return [*container.streams.audio, *films_of(container)]
+
+
+def films_of(container: InputContainer) -> list[VideoStream]:
+    """The tracks of video; a cover is none."""
+    return [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
 
 
 def own_end(stream: Stream, origin_s: float) -> float | None:
@@ -140,10 +145,10 @@ def container_end(container: InputContainer, origin_s: float) -> float | None:
 
 def _measured_end(place: str | Path, origin_s: float) -> float:
     """Where the last packet ends; the file is opened again and read through, undecoded."""
+    end_s = origin_s
     with open_media(place) as container:
-        ends = [
-            float(((packet.dts if packet.pts is None else packet.pts) + (packet.duration or 0)) * packet.time_base)
-            for packet in container.demux(tracks_of(container))
-            if packet.time_base is not None and not (packet.pts is None and packet.dts is None)
-        ]
-    return max(ends, default=origin_s) - origin_s
+        for packet in container.demux(tracks_of(container)):
+            stamp = packet.dts if packet.pts is None else packet.pts
+            if stamp is not None and packet.time_base is not None:
+                end_s = max(end_s, float((stamp + (packet.duration or 0)) * packet.time_base))
+    return end_s - origin_s
