@@ -4,12 +4,14 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
-from mm_ray.config import DataConfig
+from mm_ray.config import DataConfig, FeatureConfig
 from mm_ray.data.extract import Row, extract, one_torch_thread
-from mm_ray.data.manifest import PACKAGE, Manifest, ManifestModule, check_manifest, find_manifest
+from mm_ray.data.manifest import PACKAGE, Manifest, ManifestModule, find_manifest, read_manifest
+from mm_ray.data.normalize import by_group
+from mm_ray.data.precomputed import array_file, with_precomputed
 from mm_ray.data.store import FORMAT_VERSION, settings_of, write_rejected, write_shard
 from mm_ray.data.store_reader import is_finished, read_store, refuse_other_features
 from mm_ray.data.table import FeatureTable
@@ -37,18 +39,27 @@ def load_data(data: DataConfig, cache: str | Path, progress: Progress | None = N
     """
     if (prepared := prepared_store(data)) is not None:
         table = read_store(prepared, data.fold)
-        refuse_other_features(prepared, table.features, data.features)
-        return table
-    module = find_manifest(data.name)
-    manifest = module.read(data)
-    check_manifest(manifest)
+        refuse_other_features(prepared, table.features, as_stored(data.features))
+        return _normalised(table, data.features)
+    asked, module = data.features, find_manifest(data.name)
+    stored = replace(data, features=as_stored(asked))
+    manifest, data = with_precomputed(module, read_manifest(stored), stored)
     if not 0 <= data.fold < manifest.num_folds:
         raise bad_value("data.fold", data.fold, f"{data.name} has {manifest.num_folds} fold(s), counted from 0")
     store = store_path(module, manifest, data, cache)
     if not is_finished(store):
         write_shard(store, settings_of(manifest, data), list(_rows(module, manifest, data, progress)))
         write_rejected(store, [])
-    return read_store(store, data.fold)
+    return _normalised(read_store(store, data.fold), asked)
+
+
+def as_stored(features: FeatureConfig) -> FeatureConfig:
+    """The settings that a store has: it is normalised over groups when it is read."""
+    return replace(features, normalize="none")
+
+
+def _normalised(table: FeatureTable, asked: FeatureConfig) -> FeatureTable:
+    return by_group(table) if asked.normalize == "group" else table
 
 
 def prepared_store(data: DataConfig) -> str | None:
@@ -70,7 +81,7 @@ def store_path(module: ManifestModule, manifest: Manifest, data: DataConfig, cac
 
 def _stamp(source: str, data: DataConfig) -> tuple[int, int] | None:
     try:
-        stat = os.stat(join(data.root, source))
+        stat = os.stat(join(data.root, array_file(source)))
     except (OSError, ValueError):  # a source need not be a path
         return None
     return stat.st_size, stat.st_mtime_ns

@@ -6,6 +6,7 @@ Shape suffixes: N clips of the table, R rows to share out, K clients.
 import numpy as np
 
 from mm_ray.config import MODALITIES, PartitionConfig
+from mm_ray.data import fedmultimodal
 from mm_ray.data.table import FeatureTable
 from mm_ray.errors import UserError, bad_value
 from mm_ray.seeding import numpy_stream
@@ -21,7 +22,10 @@ def make_clients(table: FeatureTable, config: PartitionConfig, seed: int) -> tup
         UserError: More clients than the data can fill, or no client left with video.
 
     """
-    shares = partition(table.labels_N, table.groups_N, table.rows("train"), config, seed)
+    if config.kind == "fedmultimodal":
+        shares = fedmultimodal.partition(table, config)
+    else:
+        shares = partition(table.labels_N, table.groups_N, table.rows("train"), config, seed)
     if table.video_flat_XD is None:
         raise UserError("data.name: this data has no video, so no client can teach; take data with video")
     lacks_video = set(video_missing(len(shares), config.video_missing, seed))

@@ -7,7 +7,8 @@ import pyarrow as pa
 
 from mm_ray.config import DataConfig
 from mm_ray.data.duplicates import duplicates
-from mm_ray.data.manifest import Clip, Manifest, Rejected, read_manifest
+from mm_ray.data.manifest import Clip, Manifest, Rejected, find_manifest, read_manifest
+from mm_ray.data.precomputed import with_precomputed
 from mm_ray.data.store import Settings, settings_of, shards
 from mm_ray.data.store_reader import read_columns, read_header
 from mm_ray.errors import UserError, bad_value
@@ -39,7 +40,10 @@ def make_plan(data: DataConfig, store: str) -> Plan:
         UserError: The data set is not there, the store holds another data set or other settings, or `store` is no store.
 
     """
-    manifest = read_manifest(data)
+    if data.features.normalize != "none":
+        remedy = "is done when a store is read; leave it out here and give it to mm_ray.train"
+        raise bad_value("data.features.normalize", data.features.normalize, remedy)
+    manifest, data = with_precomputed(find_manifest(data.name), read_manifest(data), data)
     settings = settings_of(manifest, data)
     stored = _stored_clips(store, settings)
     known = {clip.id: clip for clip in manifest.clips}

@@ -2,7 +2,8 @@
 
 Columns: `label`; `path` (sound, or both tracks in one file) or `audio`, and maybe `video` or `image` for the sight; and
 if you like `id`, `group`, `split` (or `split_0`, `split_1`, ... for folds), `start` and `end` in seconds. Without splits a
-fifth of the groups of each class is for test and a fifth for dev.
+fifth of the groups of each class is for test and a fifth for dev. Instead of recordings they may name arrays of precomputed
+features, `a.npy`, `all.npz#KEY` or `all.npy#ROW` (docs/data.md).
 """
 
 import csv
@@ -13,6 +14,7 @@ from collections import defaultdict
 from mm_ray.config import DataConfig
 from mm_ray.data.listing import SPLIT_NAMES, annotation, hold_out, wanted_classes
 from mm_ray.data.manifest import Clip, Manifest, Rejected
+from mm_ray.data.precomputed import is_array
 from mm_ray.errors import UserError
 from mm_ray.storage import read_text
 
@@ -59,11 +61,14 @@ def _problem(row: Row, folds: list[str]) -> str:
         start_s, end_s = _seconds(row, "start"), _seconds(row, "end")
     except ValueError:
         return "start or end is no number of seconds"
+    if is_array(_source(row)) and (start_s, end_s) != (None, None):
+        return "start and end cut recordings; cut the array itself"
     return "ends before it starts" if end_s is not None and end_s <= (start_s or 0.0) else ""
 
 
 def _source(row: Row) -> str:
-    return row.get("audio") or row.get("path") or row.get("video") or ""
+    video = row.get("video") or ""  # an array of video features holds no sound
+    return row.get("audio") or row.get("path") or ("" if is_array(video) else video)
 
 
 def _seconds(row: Row, name: str) -> float | None:
