@@ -3,15 +3,22 @@
 import csv
 
 import numpy as np
+import onnx
 import pyarrow.parquet as pq
 import pytest
+import torch
 from media_files import tone, write_wav
 
-from mm_ray.config import DataConfig, FeatureConfig
+from mm_ray.config import DataConfig, FeatureConfig, ModelConfig
 from mm_ray.data.load import load_data
 from mm_ray.data.precomputed import array_file, is_array
 from mm_ray.errors import UserError
+from mm_ray.models.network import PARTS, init_part
+from mm_ray.models.onnx_file import write_onnx
+from mm_ray.models.student import load_student, save_student
+from mm_ray.predict import predict
 from mm_ray.prepare.__main__ import main
+from mm_ray.types import Shapes
 
 SPLITS = ("train", "train", "dev", "test")
 
@@ -207,3 +214,29 @@ def test_precomputed_audio_is_normalised_too_and_a_lone_frame_refused(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((1, 1)))
     with pytest.raises(UserError, match=r"^data.features.normalize=group: group g has a single frame; name larger groups"):
         load(tmp_path, tmp_path / "cache", normalize="group")
+
+
+def test_a_student_of_precomputed_features_predicts_from_arrays(tmp_path, capsys):
+    features, shapes, model = FeatureConfig(audio="precomputed"), Shapes(6, 3, 2), ModelConfig(hidden=8, classifier_hidden=4)
+    generator = torch.Generator().manual_seed(0)
+    params = {part: init_part(part, model, shapes, generator) for part in PARTS["audio"]}
+    path = save_student(tmp_path, params, model, shapes, ("a", "b"), features)
+    np.save(tmp_path / "x.npy", np.ones((9, 6)))
+    np.save(tmp_path / "y.npy", np.ones((9, 5)))
+    student = load_student(path)
+    assert sum(predict(student, str(tmp_path / "x.npy"))["probabilities"].values()) == pytest.approx(1)
+    with pytest.raises(UserError, match=r"y.npy: has 5 numbers a frame, this student takes 6"):
+        predict(student, str(tmp_path / "y.npy"))
+    with pytest.raises(UserError, match=r"x.wav: this student was trained on precomputed features; give their array"):
+        predict(student, str(tmp_path / "x.wav"))
+    write_onnx(student, tmp_path / "x.onnx")
+    (audio, _) = onnx.load(tmp_path / "x.onnx").graph.input
+    assert audio.type.tensor_type.shape.dim[2].dim_value == 6
+
+
+def test_a_store_has_its_folds(tmp_path):
+    np.save(tmp_path / "all.npy", np.zeros((4, 3)))
+    four(tmp_path, lambda i: f"all.npy#{i}")
+    rejects(tmp_path, tmp_path / "store")
+    with pytest.raises(UserError, match=r"^data.folds=known: .* has the folds that it was prepared with; leave it out$"):
+        load_data(DataConfig(name=str(tmp_path / "store"), folds="known"), "unused")
