@@ -51,7 +51,7 @@ def load_data(data: DataConfig, cache: str | Path, progress: Progress | None = N
     store = store_path(module, manifest, data, cache)
     if not is_finished(store):
         write_shard(store, settings_of(manifest, data), list(_rows(module, manifest, data, progress)))
-        write_rejected(store, [])
+        write_rejected(store, manifest.rejected)
     return _normalised(read_store(store, data.fold), asked)
 
 

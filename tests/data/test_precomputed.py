@@ -234,6 +234,14 @@ def test_a_student_of_precomputed_features_predicts_from_arrays(tmp_path, capsys
     assert audio.type.tensor_type.shape.dim[2].dim_value == 6
 
 
+def test_without_prepare_the_rejects_are_listed_too(tmp_path):
+    np.save(tmp_path / "all.npy", np.zeros((3, 3)))
+    four(tmp_path, lambda i: f"all.npy#{i}")
+    assert load(tmp_path, tmp_path / "cache").num_clips == 3
+    (store,) = (tmp_path / "cache").iterdir()
+    assert pq.read_table(store / "rejected.parquet")["detail"].to_pylist() == ["row '3' is none of its 3, counted from 0"]
+
+
 def test_a_store_has_its_folds(tmp_path):
     np.save(tmp_path / "all.npy", np.zeros((4, 3)))
     four(tmp_path, lambda i: f"all.npy#{i}")

@@ -93,6 +93,14 @@ def test_videos_go_before_action_units_unless_asked(tmp_path):
     assert all(clip.video_source.startswith("au35.npy#") for clip in asked.clips)
 
 
+def test_recordings_without_action_units_are_counted(tmp_path):
+    clips = action_units(tmp_path, 3)
+    write_wav(tmp_path / "wav" / "03-01-02-01-01-01-01.wav", tone(150, 0.2, 8000), 8000)
+    manifest = listed(tmp_path)
+    assert len(manifest.clips) == len(clips) + 1
+    assert manifest.notes[1:] == ("1 recordings have no row in meta.csv: audio only",)
+
+
 def test_action_units_that_do_not_fit_their_list(tmp_path):
     action_units(tmp_path, 3)
     np.save(tmp_path / "au35.npy", np.zeros((47, 3)))

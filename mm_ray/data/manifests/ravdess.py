@@ -57,6 +57,8 @@ def read(data: DataConfig) -> Manifest:
     rejected = [Rejected(n, n, "", "", "bad_name", "expected MM-CC-EE-II-SS-RR-AA") for n in names if n not in set(known)]
     rejected += [_mute(recording, files[_VIDEO]) for recording, files in used.items() if recording not in audible]
     notes = _notes(len(audible), len(known) - len(speech), len(speech) - sum(map(len, by_recording.values())))
+    if rows and (without := sum(not clip.video_source for clip in clips)):
+        notes += (f"{without:,} recordings have no row in {ROWS}: audio only",)
     return Manifest("ravdess", class_names, clips, tuple(rejected), notes)
 
 
