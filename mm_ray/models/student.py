@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mm_ray.disk import write_bytes, write_text
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
