@@ -13,6 +13,8 @@ from typing import Any, Literal
 from mm_ray.errors import bad_value
 
 MODALITIES = ("audio", "video")
+PRECOMPUTED = "precomputed"
+"""The features of clips whose manifest names arrays."""
 FEATURE_RANGES = {
     "sample_rate": (1_000, 192_000),
     "num_mels": (4, 1_024),
@@ -44,7 +46,10 @@ class FeatureConfig:
         fps: Video files are looked at so often, frames per second.
         max_video_frames: At most so many video frames per clip (S), then evenly spaced.
         video: What frames become: `pixels`, `mobilenet_v2` (D = 1280; needs mm-ray[video] and weights), or `module:function` of
-            your own.
+            your own. Arrays that the data set names are `precomputed`, which need not be said.
+        audio: `log_mel`, or `precomputed` where the data set names arrays, which need not be said.
+        normalize: `group` brings video and precomputed features to mean 0 and variance 1 over the clips of each group; `none`
+            leaves them as their recipe made them.
         video_size: With `pixels`, frames are scaled to a square of so many pixels a side.
         video_color: With `pixels`, frames keep their brightness (`grey`, D = video_size squared) or colours (`rgb`, three times
             as many).
@@ -58,6 +63,8 @@ class FeatureConfig:
     fps: float = 1.0
     max_video_frames: int = 10
     video: str = "pixels"
+    audio: Literal["log_mel", "precomputed"] = "log_mel"
+    normalize: Literal["none", "group"] = "none"
     video_size: int = 16
     video_color: Literal["grey", "rgb"] = "grey"
 
@@ -119,7 +126,9 @@ class DataConfig:
         annotations: The data set's own lists (a file or folder), where they do not lie in `root` under their usual name.
         classes: Only these classes: names with commas between them, or a file with one a line. Empty: all.
         video_weights: File of the weights of `features.video`, a path or URI. Empty: torchvision's cache.
-        fold: Which of the data set's train/dev/test splits to use.
+        folds: Kind of train/dev/test splits, where a data set has several (docs/data.md), such as `known` of avdigits. Empty:
+            its first kind.
+        fold: Which of these splits to use.
         dev_from_train: Where the data has no dev clips: this fraction of the training groups becomes the dev split. 0 is off.
         group_pattern: Of `folder` and `csv`: a regular expression that finds the group (the speaker) in a file's path below
             `root`, such as `/(spk[0-9]+)_`. Empty: the subfolder, or the column `group`.
@@ -132,6 +141,7 @@ class DataConfig:
     annotations: str = ""
     classes: str = ""
     video_weights: str = ""
+    folds: str = ""
     fold: int = 0
     dev_from_train: float = 0.0
     group_pattern: str = ""
@@ -153,7 +163,8 @@ class PartitionConfig:
     """Which client holds which clips, and which clients lack video.
 
     Args:
-        kind: `dirichlet` draws each class's share per client from Dirichlet(alpha); `natural` makes each group a client.
+        kind: `dirichlet` draws each class's share per client from Dirichlet(alpha); `natural` makes each group a client;
+            `fedmultimodal` is that benchmark's own draw for UCF101 (docs/data.md).
         num_clients: Number of clients of the Dirichlet partition.
         alpha: Dirichlet concentration; small is heterogeneous (0.1), large is even (5).
         min_clips: Every client of the Dirichlet partition gets at least so many clips.
@@ -165,7 +176,7 @@ class PartitionConfig:
             a clip whose label is replaced. Empty: all other classes alike.
     """
 
-    kind: Literal["dirichlet", "natural"] = "dirichlet"
+    kind: Literal["dirichlet", "natural", "fedmultimodal"] = "dirichlet"
     num_clients: int = 20
     alpha: float = 5.0
     min_clips: int = 5

@@ -11,8 +11,10 @@ import torch
 from jsonargparse import ArgumentParser
 
 from mm_ray.cli import parse_flags, run_main
+from mm_ray.config import PRECOMPUTED
 from mm_ray.data.features import finite_features
 from mm_ray.data.media import read_audio
+from mm_ray.data.precomputed import is_array, read_frames
 from mm_ray.errors import UserError, printable
 from mm_ray.models.student import Student, load_student
 from mm_ray.types import Batch
@@ -53,8 +55,7 @@ def predict(student: Student, file: str) -> dict[str, Any]:
         UserError: The file is no recording, or the student's weights are damaged.
 
     """
-    waveform_N, sample_rate = read_audio(file, student.features.audio_s)
-    audio_TF = finite_features(waveform_N, sample_rate, student.features, file).astype(np.float32)
+    audio_TF = _features(student, file).astype(np.float32)
     length_B = torch.tensor([len(audio_TF)])
     batch = Batch(torch.from_numpy(audio_TF)[None], length_B, None, None, torch.zeros(1, dtype=torch.long), np.zeros(1, int))
     with torch.inference_mode():
@@ -68,6 +69,18 @@ def predict(student: Student, file: str) -> dict[str, Any]:
         "probability": probabilities_C[best],
         "probabilities": dict(zip(student.class_names, probabilities_C, strict=True)),
     }
+
+
+def _features(student: Student, file: str) -> np.ndarray:
+    if student.features.audio != PRECOMPUTED:
+        waveform_N, sample_rate = read_audio(file, student.features.audio_s)
+        return finite_features(waveform_N, sample_rate, student.features, file)
+    if not is_array(file):
+        raise UserError(f"{file}: this student was trained on precomputed features; give their array, FILE.npy or FILE.npz#KEY")
+    audio_TF = read_frames(file)
+    if audio_TF.shape[1] != student.audio_bins:
+        raise UserError(f"{file}: has {audio_TF.shape[1]} numbers a frame, this student takes {student.audio_bins}")
+    return audio_TF[: student.features.max_frames]
 
 
 if __name__ == "__main__":

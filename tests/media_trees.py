@@ -87,5 +87,38 @@ def crema_d(root):
     return {"root": str(root)}
 
 
-TREES = {"folder": folder, "csv": csv, "ucf101": ucf101, "activitynet": activitynet, "crema_d": crema_d}
+def ravdess(root):
+    """The official archive: all actors and emotions once; what does not belong there, and a file in two folders."""
+
+    def place(name):
+        folder = "Video_Speech_Actor" if name[0:2] != "03" else "Audio_Speech_Actors_01-24/Actor"
+        video = name[0:2] != "03"
+        return root / f"{folder}_{name[-2:]}" / (f"Actor_{name[-2:]}" if video else "") / f"{name}.{'mp4' if video else 'wav'}"
+
+    def heard(name, hz):
+        write_wav(place(name), tone(hz, 0.2, 16_000))
+
+    for actor in range(1, 25):
+        for emotion in range(1, 9):
+            name, hz = f"01-{emotion:02d}-01-01-01-{actor:02d}", 200 + 10 * actor + 300 * emotion
+            if actor != 3:
+                heard(f"03-{name}", hz)
+            if actor in (1, 3):
+                write_film(place(f"01-{name}"), seconds=0.5, fps=5, hz=hz)
+                write_film(place(f"02-{name}"), seconds=0.5, fps=5, sound=False)
+    write_film(place("02-01-05-01-01-02-01"), seconds=0.5, fps=5, sound=False)
+    for name in ("03-02-05-01-01-01-01", "03-01-09-01-01-01-01", "03-01-05-01-01-01-25", "happy"):
+        heard(name, 150)
+    write_wav(root / "copy" / "03-01-01-01-01-01-02.wav", tone(520, 0.2, 16_000))
+    return {"root": str(root)}
+
+
+TREES = {
+    "folder": folder,
+    "csv": csv,
+    "ucf101": ucf101,
+    "activitynet": activitynet,
+    "crema_d": crema_d,
+    "ravdess": ravdess,
+}
 """Each gives the fields of `DataConfig` that find what it built."""

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from mm_ray.config import DataConfig
+from mm_ray.config import PRECOMPUTED, DataConfig
 from mm_ray.data.features import finite_features
 from mm_ray.data.manifest import Clip, ManifestModule, Rejected, label_name, own_load
 from mm_ray.data.media import Media, Wanted, read_media
+from mm_ray.data.precomputed import array_file, read_frames
 from mm_ray.data.reasons import BadMedia
 from mm_ray.data.video_features import frame_size, video_features
 from mm_ray.storage import join, leaves_root
@@ -32,7 +33,7 @@ class Row:
     video_SD: np.ndarray | None
     """float16; `None` for a clip without video."""
     seconds: float
-    """Length of the recording or span."""
+    """Length of the recording or span; 0 where there are only precomputed features."""
     flags: tuple[str, ...]
 
 
@@ -45,7 +46,7 @@ def extract(module: ManifestModule, number: int, clip: Clip, data: DataConfig) -
     """
     load = own_load(module)
     media = read_clip(clip, data) if load is None else load(clip, data)
-    audio_TF = finite_features(media.waveform_N, media.sample_rate, data.features, clip.source)
+    audio_TF = _audio_of(clip, media, data)
     video_SD = None if media.frames is None else video_features(media.frames, data)
     for features in (audio_TF, video_SD):
         if features is not None and not np.isfinite(features).all():
@@ -55,26 +56,39 @@ def extract(module: ManifestModule, number: int, clip: Clip, data: DataConfig) -
     return Row(number, clip, audio_TF, video_SD, seconds, flags)
 
 
+def _audio_of(clip: Clip, media: Media, data: DataConfig) -> np.ndarray:
+    if data.features.audio == PRECOMPUTED:
+        return read_frames(_place(clip.source, data))[: data.features.max_frames]
+    return finite_features(media.waveform_N, media.sample_rate, data.features, clip.source)
+
+
 def rejected(class_names: tuple[str, ...], clip: Clip, error: BadMedia) -> Rejected:
     """The line of `rejected.parquet` for a clip that could not be used."""
     return Rejected(clip.id, clip.source, label_name(clip.label, class_names), clip.group, error.reason, error.detail)
 
 
 def read_clip(clip: Clip, data: DataConfig) -> Media:
-    """Decode a clip's sound and frames, as far as the features want them.
+    """Decode a clip's sound and frames, as far as the features want them; precomputed video takes the frames' place.
 
     Raises:
         BadMedia: The recording cannot be used.
 
     """
-    wanted = wanted_of(clip, data)
-    if not clip.video_source:
+    wanted, features = wanted_of(clip, data), data.features
+    if not clip.video_source and PRECOMPUTED not in (features.audio, features.video):
         return read_media(_place(clip.source, data), wanted)
-    heard = read_media(_place(clip.source, data), wanted, tracks=("audio",))
+    nothing = Media(np.zeros(0, np.float32), 0, seconds=0.0)
+    is_array = features.audio == PRECOMPUTED
+    heard = nothing if is_array else read_media(_place(clip.source, data), wanted, tracks=("audio",))
+    if not clip.video_source:
+        return heard
+    if features.video == PRECOMPUTED:
+        return replace(heard, frames=read_frames(_place(clip.video_source, data)))
     seen = read_media(_place(clip.video_source, data), wanted, tracks=("video",))
     if seen.frames is None:
         raise BadMedia("no_picture", clip.video_source, "has no video track and is no picture")
-    return replace(heard, frames=seen.frames, flags=tuple(dict.fromkeys([*heard.flags, *seen.flags])))
+    seconds = seen.seconds if is_array else heard.seconds
+    return replace(heard, frames=seen.frames, seconds=seconds, flags=tuple(dict.fromkeys([*heard.flags, *seen.flags])))
 
 
 def wanted_of(clip: Clip, data: DataConfig) -> Wanted:
@@ -90,7 +104,7 @@ def _place(name: str, data: DataConfig) -> str:
         raise BadMedia("unreadable_name", ascii(name), "its name is not UTF-8; rename it") from error
     if "\0" in name:
         raise BadMedia("missing", ascii(name), "no file has a NUL in its name; check the path")
-    if leaves_root(data.root, name):
+    if leaves_root(data.root, array_file(name)):
         raise BadMedia("outside_root", name, "a link or path that leaves ROOT; copy the recording there")
     return join(data.root, name)
 

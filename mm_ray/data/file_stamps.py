@@ -69,7 +69,7 @@ def _root_digest(root: str) -> str:
 
 
 def file_stamps(names: Iterable[str], data: DataConfig) -> dict[str, Stamp]:
-    """By name, the stamp of each file below `data.root` that is there; a part of a file (`digits.npz#image=3`) has the file's.
+    """By name, the stamp of each file below `data.root` that is there; an array in it (`digits.npz#image=3`) has the same.
 
     Args:
         names: Sources of clips, which need not be files.
@@ -77,7 +77,7 @@ def file_stamps(names: Iterable[str], data: DataConfig) -> dict[str, Stamp]:
 
     """
     wanted = list(dict.fromkeys(filter(None, names)))
-    whole = {name: name.partition("#")[0] for name in wanted if "#" in name}
+    whole = {name: name.rpartition("#")[0] for name in wanted if "#" in name}
     found = file_sizes_and_times([*wanted, *dict.fromkeys(filter(None, whole.values()))], data)
     small = {name: stamp for name, stamp in found.items() if stamp.size <= SMALL_BYTES}
     found |= sampled(small, data) if len(small) <= MOST_READ else {}

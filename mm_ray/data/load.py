@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from mm_ray.config import DataConfig
+from mm_ray.config import DataConfig, FeatureConfig
 from mm_ray.data.extract import Row, extract, one_torch_thread
 from mm_ray.data.file_stamps import file_stamps, root_identity
 from mm_ray.data.listing import hold_out
-from mm_ray.data.manifest import PACKAGE, Manifest, ManifestModule, check_manifest, find_manifest, warnings_of
+from mm_ray.data.manifest import PACKAGE, Manifest, ManifestModule, find_manifest, read_manifest, warnings_of
+from mm_ray.data.normalize import by_group
+from mm_ray.data.precomputed import with_precomputed
 from mm_ray.data.store import FORMAT_VERSION, digest, settings_of, write_rejected, write_shard
 from mm_ray.data.store_reader import is_finished, read_store, refuse_other_features
 from mm_ray.data.table import SPLITS, FeatureTable
@@ -42,12 +44,14 @@ def load_data(data: DataConfig, cache: str | Path, progress: Progress | None = N
 
     """
     if (prepared := prepared_store(data)) is not None:
+        if data.folds:
+            raise bad_value("data.folds", data.folds, f"{prepared} has the folds that it was prepared with; leave it out")
         table = read_store(prepared, data.fold)
-        refuse_other_features(prepared, table.features, data.features)
-        return with_dev_from_train(table, data.dev_from_train)
-    module = find_manifest(data.name)
-    manifest = module.read(data)
-    check_manifest(manifest)
+        refuse_other_features(prepared, table.features, as_stored(data.features))
+        return _as_asked(table, data)
+    asked, module = data, find_manifest(data.name)
+    stored = replace(data, features=as_stored(data.features))
+    manifest, data = with_precomputed(module, read_manifest(stored), stored)
     if not 0 <= data.fold < manifest.num_folds:
         raise bad_value("data.fold", data.fold, f"{data.name} has {manifest.num_folds} fold(s), counted from 0")
     store = store_path(module, manifest, data, cache)
@@ -55,8 +59,19 @@ def load_data(data: DataConfig, cache: str | Path, progress: Progress | None = N
         for warning in warnings_of(manifest):
             log.warning("%s: %s", data.name, warning)
         write_shard(store, settings_of(manifest, data), list(_rows(module, manifest, data, progress)))
-        write_rejected(store, [])
-    return with_dev_from_train(read_store(store, data.fold), data.dev_from_train)
+        write_rejected(store, manifest.rejected)
+    return _as_asked(read_store(store, data.fold), asked)
+
+
+def as_stored(features: FeatureConfig) -> FeatureConfig:
+    """The settings that a store has: it is normalised over groups when it is read."""
+    return replace(features, normalize="none")
+
+
+def _as_asked(table: FeatureTable, data: DataConfig) -> FeatureTable:
+    """What a run makes of a stored table: features normalised, clips for dev taken from the training clips."""
+    normalised = by_group(table) if data.features.normalize == "group" else table
+    return with_dev_from_train(normalised, data.dev_from_train)
 
 
 def with_dev_from_train(table: FeatureTable, fraction: float) -> FeatureTable:

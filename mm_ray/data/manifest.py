@@ -24,7 +24,7 @@ class Clip:
     label: int
     """Index into the manifest's class names; `UNLABELLED` for a training clip whose class is not known."""
     group: str
-    """Who or where it was recorded: the unit of the natural partition, which never crosses a split."""
+    """Who or where it was recorded: the unit of the natural partition, which crosses no split unless the folds are meant so."""
     splits: tuple[str, ...]
     """`train`, `dev` or `test`, one per fold."""
     source: str
@@ -71,13 +71,21 @@ class Manifest:
         return len(self.clips[0].splits)
 
 
+NO_LABEL = "(no label)"
+"""What people read in place of a class that is not known."""
+
+
 def label_name(label: int, class_names: Sequence[str]) -> str:
-    """The name of a clip's class; empty where it is not known."""
-    return "" if label == UNLABELLED else class_names[label]
+    """The name of a clip's class; `NO_LABEL` where it is not known."""
+    return NO_LABEL if label == UNLABELLED else class_names[label]
 
 
 class ManifestModule(Protocol):
-    """What a module must have to be a data set; `load(clip, data) -> Media` beside it replaces the reading of media files."""
+    """What a module must have to be a data set.
+
+    Beside it, `load(clip, data) -> Media` replaces the reading of media files, and `FOLDS` names the kinds of folds that
+    `data.folds` chooses from, the default first.
+    """
 
     __file__: str | None
 
@@ -110,7 +118,12 @@ def read_manifest(data: DataConfig) -> Manifest:
         UserError: An unknown data set, its files are not where they should be, or it breaks the rules above.
 
     """
-    manifest = find_manifest(data.name).read(data)
+    module = find_manifest(data.name)
+    kinds = getattr(module, "FOLDS", ())
+    if data.folds and data.folds not in kinds:
+        remedy = f"{data.name} has {', '.join(kinds)}" if kinds else f"{data.name} has one kind of folds; leave it out"
+        raise bad_value("data.folds", data.folds, remedy)
+    manifest = module.read(data)
     check_manifest(manifest)
     return manifest
 

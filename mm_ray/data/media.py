@@ -37,7 +37,7 @@ class Media:
     sample_rate: int
     """Hz."""
     frames: np.ndarray | None = None
-    """uint8, grey (S, H, W) or RGB (S, H, W, 3); `None` without video."""
+    """uint8, grey (S, H, W) or RGB (S, H, W, 3), or precomputed features (S, D) float16; `None` without video."""
     flags: tuple[str, ...] = ()
     """What is odd about it, of `mm_ray.data.reasons.FLAGS`."""
     seconds: float | None = None

@@ -1,4 +1,4 @@
-"""Which client holds which clips (Dirichlet or natural), and which clients lack video.
+"""Which client holds which clips, and which clients lack video.
 
 Shape suffixes: N clips of the table, R rows to share out, K clients.
 """
@@ -6,6 +6,7 @@ Shape suffixes: N clips of the table, R rows to share out, K clients.
 import numpy as np
 
 from mm_ray.config import MODALITIES, PartitionConfig
+from mm_ray.data import fedmultimodal
 from mm_ray.data.table import FeatureTable
 from mm_ray.errors import UserError, bad_value
 from mm_ray.seeding import numpy_stream
@@ -16,7 +17,8 @@ def make_clients(table: FeatureTable, config: PartitionConfig, seed: int) -> tup
     """The clients of the federation: the training clips shared out, and round(q K) clients without video.
 
     A client holds one kind of clips to train on: with video, or audio only. Where some training clips have no video, these are
-    shared out among the clients that lack it (`dirichlet`), or are a second client of their group (`natural`).
+    shared out among the clients that lack it (`dirichlet`), or are a second client of their group (`natural`), or make their
+    client audio-only (`fedmultimodal`).
 
     Raises:
         UserError: More clients than the data can fill, no client left with video, or none for the clips without it.
@@ -28,8 +30,9 @@ def make_clients(table: FeatureTable, config: PartitionConfig, seed: int) -> tup
         raise UserError("data.name: this data has no video, so no client can teach; take data with video")
     if not with_video_R.any():
         raise UserError(f"data.name: none of its {len(rows_R):,} training clips has video, so no client can teach; add some")
-    if config.kind == "natural":
-        shares = _by_group(rows_R, table.groups_N, with_video_R)
+    if config.kind != "dirichlet":
+        natural = config.kind == "natural"
+        shares = _by_group(rows_R, table.groups_N, with_video_R) if natural else fedmultimodal.partition(table, config)
         audio_only = {k for k, rows in enumerate(shares) if not table.has_video(rows).all()}
         lacks_video = _with_more(audio_only, len(shares), config.video_missing, seed)
     elif with_video_R.all():

@@ -21,6 +21,8 @@ REASONS = {
     "no_picture": "the named video or image has no picture",
     "span_outside": "the span begins before the recording or after its end",
     "duplicate": "the same bytes as another file",
+    "bad_array": "precomputed features of a wrong shape or type, or not finite",
+    "bad_name": "its name is none that the data set has",
     "bad_row": "a row of the manifest that makes no sense",
     "crashed": "the decoder's process died on it, twice",
 }

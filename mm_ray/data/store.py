@@ -111,7 +111,11 @@ def write_shard(store: str | Path, settings: Settings, rows: Sequence[Row], orig
         "start_s": [row.clip.start_s for row in rows],
         "end_s": [row.clip.end_s for row in rows],
     }
-    described = {**settings.to_json(), "video_features": _width(rows), "fingerprint": fingerprint(rows), "origin": origin}
+    widths = {
+        "audio_features": _width("audio", [row.audio_TF for row in rows]),
+        "video_features": _width("video", [row.video_SD for row in rows if row.video_SD is not None]),
+    }
+    described = {**settings.to_json(), **widths, "fingerprint": fingerprint(rows), "origin": origin}
     table = pa.table(columns, SCHEMA.with_metadata({"mm_ray": json.dumps(described)}))
     name = _PREFIX + digest(row.clip.id.encode() + b"\0" for row in rows)[:16] + _SUFFIX
     write_table(join(store, name), table)
@@ -175,10 +179,10 @@ def _row_digest(row: Row) -> str:
     return digest([json.dumps([clip, shapes]).encode(), *(np.ascontiguousarray(a, np.float16).tobytes() for a in arrays)])
 
 
-def _width(rows: Sequence[Row]) -> int:
-    widths = {row.video_SD.shape[1] for row in rows if row.video_SD is not None}
+def _width(modality: str, clips: Sequence[np.ndarray]) -> int:
+    widths = {clip.shape[1] for clip in clips}
     if len(widths) > 1:
-        raise UserError(f"data.features.video: {OTHER_WIDTHS}, {sorted(widths)}; each needs as many")
+        raise UserError(f"data.features.{modality}: {OTHER_WIDTHS}, {sorted(widths)}; each needs as many")
     return max(widths, default=0)
 
 

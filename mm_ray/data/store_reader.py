@@ -34,6 +34,8 @@ class Header:
     """What the metadata of a store's shards say."""
 
     settings: Settings
+    audio_features: int
+    """F."""
     video_features: int
     """D; 0 if no clip has video."""
     fingerprint: str
@@ -60,7 +62,7 @@ def read_store(store: str | Path, fold: int) -> FeatureTable:
     header = read_header(places)
     if not 0 <= fold < header.settings.num_folds:
         raise bad_value("data.fold", fold, f"{store} has {header.settings.num_folds} fold(s), counted from 0")
-    widths = header.settings.features.num_mels, header.video_features
+    widths = header.audio_features, header.video_features
     parts = [read_clips(place, LIGHT, header.settings) for place in places]
     for place, clips in zip(places, parts, strict=True):
         _check_number_of_features(place, clips, widths)
@@ -107,10 +109,15 @@ def read_header(places: Sequence[str]) -> Header:
             raise UserError(f"{place}: has other settings than its neighbours; prepare it anew in an empty folder")
     parts = add_fingerprints(content["fingerprint"] for content in described)
     whole = digest([json.dumps(settings.to_json()).encode(), parts.encode()])
-    widths = {content["video_features"] for content in described} - {0}
+    return Header(settings, _width("audio", described), _width("video", described), whole)
+
+
+def _width(modality: str, described: Sequence[dict[str, Any]]) -> int:
+    """Numbers a frame, the same in all shards that have the modality."""
+    widths = {content[f"{modality}_features"] for content in described} - {0}
     if len(widths) > 1:
-        raise UserError(f"data.features.video: {OTHER_WIDTHS}, {sorted(widths)}; prepare an empty store")
-    return Header(settings, max(widths, default=0), whole)
+        raise UserError(f"data.features.{modality}: {OTHER_WIDTHS}, {sorted(widths)}; prepare an empty store")
+    return int(max(widths, default=0))
 
 
 def read_origin(place: str) -> Origin | None:
@@ -214,8 +221,10 @@ def _metadata(place: str) -> dict[str, Any]:
             raise UserError(f"{place}: is no shard of a feature store; python -m mm_ray.prepare writes them")
         content: dict[str, Any] = json.loads(schema.metadata[b"mm_ray"])
         content["format"], int(content["fingerprint"], 16)
-        if not int(content["video_features"]) >= 0:
-            raise ValueError(f"{content['video_features']} video features")
+        content.setdefault("audio_features", content["features"]["num_mels"])  # not in stores of older versions
+        for modality in ("audio", "video"):
+            if not int(content[f"{modality}_features"]) >= 0:
+                raise ValueError(f"{content[f'{modality}_features']} {modality} features")
         return content
 
 

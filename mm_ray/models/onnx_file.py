@@ -33,9 +33,8 @@ def write_onnx(student: Student, path: Path) -> None:
 
 
 def _traced(student: Student) -> bytes:
-    num_bins = student.features.num_mels
     lengths_B = torch.tensor([EXAMPLE_FRAMES, EXAMPLE_FRAMES // 2])
-    example = torch.zeros(2, EXAMPLE_FRAMES, num_bins), lengths_B
+    example = torch.zeros(2, EXAMPLE_FRAMES, student.audio_bins), lengths_B
     with NamedTemporaryFile(suffix=".onnx") as file, warnings.catch_warnings():
         # The exporter by tracing is deprecated for the one by torch.export, which fixes T for a GRU (torch 2.14).
         warnings.simplefilter("ignore")

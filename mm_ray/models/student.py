@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from mm_ray.config import FeatureConfig, ModelConfig, read_features, read_names
+from mm_ray.config import PRECOMPUTED, FeatureConfig, ModelConfig, read_features, read_names
 from mm_ray.errors import bad_value, in_one_line
 from mm_ray.models.flat import named_tensors
 from mm_ray.models.network import Network, part_of
@@ -24,6 +24,8 @@ class Student:
     network: Network
     class_names: tuple[str, ...]
     features: FeatureConfig
+    audio_bins: int
+    """Numbers an audio frame (F)."""
 
 
 def save_student(
@@ -53,10 +55,11 @@ def load_student(path: Path) -> Student:
         description: dict[str, Any] = json.loads(path.with_suffix(".json").read_text())
         model = ModelConfig(**description["model"] | {"conv_channels": tuple(description["model"]["conv_channels"])})
         names, features = _names(description), _features(description)
+        shapes = Shapes(**description["shapes"])
         with torch.device("meta"):  # sizes that the tensors do not have cost no memory
-            network = Network("audio", model, Shapes(**description["shapes"]))
+            network = Network("audio", model, shapes)
         _fill(network, load_file(path))
-        return Student(network, names, features)
+        return Student(network, names, features, shapes.audio_bins)
     except FileNotFoundError as error:
         raise bad_value("student", path, f"no such file ({error.filename}); give a run's student.safetensors") from error
     # RuntimeError: a tensor of another shape, or JSON that is nested too deep
@@ -74,7 +77,7 @@ def _names(description: dict[str, Any]) -> tuple[str, ...]:
 
 def _features(description: dict[str, Any]) -> FeatureConfig:
     features = read_features(description["features"])
-    if features.num_mels != description["shapes"]["audio_bins"]:
+    if features.audio != PRECOMPUTED and features.num_mels != description["shapes"]["audio_bins"]:
         raise ValueError(f"{features.num_mels} mels for a network of {description['shapes']['audio_bins']}")
     return features
 

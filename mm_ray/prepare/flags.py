@@ -44,7 +44,7 @@ def parse_flags(argv: Sequence[str]) -> tuple[DataConfig, Any]:
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="python -m mm_ray.prepare", description=DESCRIPTION, exit_on_error=False)
-    parser.add_argument("source", nargs="?", default="", type=str, help="folder, csv, ucf101, activitynet, crema_d, ...")
+    parser.add_argument("source", nargs="?", default="", type=str, help="folder, csv, ucf101, activitynet, crema_d, ravdess")
     parser.add_argument("root", nargs="?", default="", type=str, help="Folder of the recordings: a path, s3:// or gs://")
     parser.add_argument(
         "--out", type=str, default="", help="The store: a new folder or one to go on with; a path, s3:// or gs://"

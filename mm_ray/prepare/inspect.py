@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
+from mm_ray.data.manifest import NO_LABEL
 from mm_ray.data.reasons import FLAGS, REASONS
 from mm_ray.data.store import REJECTED, Settings, shards
 from mm_ray.data.store_reader import Header, is_finished, names_broken, read_clips, read_header
@@ -89,7 +90,7 @@ def _classes(settings: Settings, clips: pa.Table, fold: int) -> Table:
     for label, name in enumerate(settings.class_names):
         table.add_row(printable(name), *_counts([row for row in rows if row["label"] == label], fold))
     if unlabelled := [row for row in rows if row["label"] == UNLABELLED]:
-        table.add_row("no label", *_counts(unlabelled, fold))
+        table.add_row(NO_LABEL, *_counts(unlabelled, fold))
     table.add_row("all", *_counts(rows, fold))
     return table
 

@@ -57,7 +57,7 @@ def _section(contents: Contents, clip: dict[str, Any]) -> str:
     pictures = [_image(grey(audio_TF.T[::-1]), "sound", "log-mel, low below, one column an audio frame")]
     if video_SD is not None:
         pictures.append(_image(frames_side_by_side(video_SD, contents), "sight", "video features"))
-    label = label_name(clip["label"], contents.settings.class_names) or "no label"
+    label = label_name(clip["label"], contents.settings.class_names)
     facts = [label, f"group {clip['group']}", "/".join(clip["splits"]), f"{clip['seconds']:.2f} s", *clip["flags"]]
     name = html.escape(clip["clip_id"])
     return f"<section><h2>{name}</h2><p>{html.escape(', '.join(facts))}</p>{''.join(pictures)}</section>"

@@ -8,7 +8,8 @@ import pyarrow as pa
 from mm_ray.config import DataConfig
 from mm_ray.data.duplicates import duplicates
 from mm_ray.data.file_stamps import changed
-from mm_ray.data.manifest import Clip, Manifest, Rejected, label_name, read_manifest
+from mm_ray.data.manifest import Clip, Manifest, Rejected, find_manifest, label_name, read_manifest
+from mm_ray.data.precomputed import with_precomputed
 from mm_ray.data.store import Settings, settings_of, shards
 from mm_ray.data.store_reader import read_columns, read_header, read_origin
 from mm_ray.errors import UserError, bad_value
@@ -40,7 +41,10 @@ def make_plan(data: DataConfig, store: str) -> Plan:
         UserError: The data set is not there, the store holds another data set or other settings, or `store` is no store.
 
     """
-    manifest = read_manifest(data)
+    if data.features.normalize != "none":
+        remedy = "is done when a store is read; leave it out here and give it to mm_ray.train"
+        raise bad_value("data.features.normalize", data.features.normalize, remedy)
+    manifest, data = with_precomputed(find_manifest(data.name), read_manifest(data), data)
     settings = settings_of(manifest, data)
     stored = _stored_clips(store, settings)
     known = {clip.id: clip for clip in manifest.clips}
@@ -65,7 +69,7 @@ def _duplicates(manifest: Manifest, stored: Container[str], data: DataConfig) ->
 
 def _rejected(manifest: Manifest, clip: Clip, same: Clip) -> Rejected:
     label, other = (label_name(one.label, manifest.class_names) for one in (clip, same))
-    detail = f"the same bytes as {same.id}, whose class is {other or 'not known'}"
+    detail = f"the same bytes as {same.id}, whose class is {other}"
     return Rejected(clip.id, clip.source, label, clip.group, "duplicate", detail)
 
 

@@ -7,6 +7,7 @@ from mm_ray.config import DataConfig
 from mm_ray.data.extract import Row, extract, one_torch_thread, rejected
 from mm_ray.data.file_stamps import origin_of
 from mm_ray.data.manifest import Rejected, find_manifest, own_load
+from mm_ray.data.precomputed import array_file
 from mm_ray.data.reasons import BadMedia
 from mm_ray.data.store import Settings, write_shard
 from mm_ray.prepare.plan import Numbered, Plan
@@ -73,7 +74,7 @@ def run_task(task: Task) -> Iterator[Outcome]:
             rows.append(result)
             yield Outcome(result.clip.id, result.seconds, result.flags)
     if rows:
-        names = (name for row in rows for name in (row.clip.source, row.clip.video_source) if name)
+        names = (array_file(name) for row in rows for name in (row.clip.source, row.clip.video_source) if name)
         origin = origin_of(names, task.data) if own_load(find_manifest(task.data.name)) is None else None
         write_shard(task.store, task.settings, rows, origin)
 

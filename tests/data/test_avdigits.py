@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,19 @@ def test_folds_hold_out_speakers(manifest):
         assert homes["test"] == {speakers[fold]}
         assert homes["dev"] == {speakers[(fold + 1) % 6]}
         assert len(homes["train"]) == 4
+
+
+@needs_data
+def test_known_speakers_are_held_out_by_index(manifest):
+    known = avdigits.read(replace(DATA, folds="known"))
+    assert known.num_folds == 5
+    assert [clip.id for clip in known.clips] == [clip.id for clip in manifest.clips]
+    for fold in range(5):
+        for clip in known.clips:
+            index = int(clip.id.split("_")[2])
+            expected = {fold: "test", (fold + 1) % 5: "dev"}.get(index // 10, "train")
+            assert clip.splits[fold] == expected
+    assert len({clip.video_source for clip in known.clips}) == 3000  # so that no image crosses a split
 
 
 @needs_data

@@ -72,9 +72,10 @@ def test_what_is_no_file_has_no_stamp_and_a_part_has_its_file_s(tmp_path):
     (tmp_path / "a#b").write_bytes(b"12")
     (tmp_path / "x.npz").write_bytes(b"123")
     (tmp_path / "folder").mkdir()
-    names = ["a#b", "x.npz#image=3", "folder", "y" * 300, "\0", "\udcff", "", "x.npz/y", "0/1/abc"]
+    (tmp_path / "a#b.npy").write_bytes(b"1234")
+    names = ["a#b", "a#b.npy#7", "x.npz#image=3", "folder", "y" * 300, "\0", "\udcff", "", "x.npz/y", "0/1/abc"]
     found = file_stamps(names, DataConfig(name="folder", root=str(tmp_path)))
-    assert {name: stamp.size for name, stamp in found.items()} == {"a#b": 2, "x.npz#image=3": 3}
+    assert {name: stamp.size for name, stamp in found.items()} == {"a#b": 2, "a#b.npy#7": 4, "x.npz#image=3": 3}
     assert all(stamp.digest for stamp in found.values())
 
 

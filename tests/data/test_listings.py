@@ -11,6 +11,7 @@ from mm_ray.config import DataConfig
 from mm_ray.data.listing import SPLIT_NAMES, split_of, splits_of, tidy
 from mm_ray.data.manifest import Manifest, check_manifest, read_manifest, warnings_of
 from mm_ray.errors import UserError
+from mm_ray.types import UNLABELLED
 
 
 def touch(root, *names):
@@ -159,6 +160,27 @@ def test_splits_of_a_csv(tmp_path):
         UserError, match=r"^csv: lists no clips; all 1 .* rejected, the first, a.wav, because: line 2: split 'all'"
     ):
         table(tmp_path, "path,label,split", "a.wav,x,all")
+
+
+def test_a_csv_with_clips_that_have_no_label(tmp_path):
+    rows = [*(f"{name}.wav,{label},{group}" for name, label, group in zip("abcdef", "xxxyyy", "123456", strict=True))]
+    manifest = table(tmp_path, "path,label,group", *rows, "g.wav, ,1", "h.wav,,7")
+    assert manifest.class_names == ("x", "y")
+    assert {clip.id: clip.splits for clip in manifest.clips if clip.label == UNLABELLED} == dict.fromkeys(
+        ("g.wav", "h.wav"), ("train",)
+    )
+    assert {clip.splits for clip in manifest.clips if clip.group == "1"} == {("train",)}
+    assert {clip.splits for clip in manifest.clips if clip.label == 1} == {("train",), ("dev",), ("test",)}
+    assert manifest.notes == ("2 training clips have no label",)
+
+
+def test_only_training_clips_of_a_csv_may_have_no_label(tmp_path):
+    lines = ["path,label,split_0,split_1", "a.wav,x,train,test", "b.wav,,train,Training", "c.wav,,train,dev"]
+    manifest = table(tmp_path, *lines)
+    assert [(clip.id, clip.label) for clip in manifest.clips] == [("a.wav", 0), ("b.wav", UNLABELLED)]
+    assert [line.detail for line in manifest.rejected] == ["line 4: has no label, which only training clips may lack"]
+    with pytest.raises(UserError, match=r"manifest.csv: no row that can be used has a label; give some clips"):
+        table(tmp_path, "path,label", "a.wav,", "b.wav,")
 
 
 def test_a_thumbnail_or_a_wav_does_not_displace_a_video(tmp_path):

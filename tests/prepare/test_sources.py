@@ -64,8 +64,17 @@ def test_ucf101_expects_the_published_count(tmp_path):
         (lists / f"testlist0{fold}.txt").write_text("".join(f"{name}\n" for name in names if "g02" in name))
     write_film(tmp_path / "UCF-101" / names[1], seconds=1)
     manifest = read_manifest(DataConfig(name="ucf101", root=str(tmp_path)))
-    expected = "1 of 101 classes have sound: 2 clips; UCF101 as published has 6,837 clips in 51 such classes"
-    assert manifest.notes == (expected,)
+    assert manifest.notes[:2] == (
+        "1 of 101 classes have sound: 2 clips",
+        "UCF101 as published has 6,837 clips in 51 classes with sound",
+    )
+    assert manifest.notes[2:] == ("with sound here, without as published: C0",)
+
+
+def test_ucf101_says_which_classes_lack_sound_or_have_it_unexpectedly(tmp_path):
+    ucf101(tmp_path)  # Archery has no sound in it
+    (note,) = read_manifest(DataConfig(name="ucf101", root=str(tmp_path))).notes[1:]
+    assert note == "without sound here, with sound as published: Archery"
 
 
 def test_activitynet_segments_are_cut_by_time(tmp_path, capsys):
@@ -124,6 +133,25 @@ def test_crema_d_actors_are_clients(tmp_path):
     assert table.has_video(np.arange(table.num_clips)).all()
 
 
+def test_crema_d_in_six_classes(tmp_path):
+    crema_d(tmp_path)
+    six = ("anger", "disgust", "fear", "happiness", "neutral", "sadness")
+    by_actor = read_manifest(DataConfig(name="crema_d", root=str(tmp_path), classes=",".join(six)))
+    assert (by_actor.class_names, len(by_actor.clips), by_actor.num_folds) == (six, 6 * 2 * 6, 5)
+    by_clip = DataConfig(name="crema_d", root=str(tmp_path), folds="ogm_ge")
+    with pytest.raises(UserError, match=r"^data.annotations='': train.csv is not there; take it from github.com/GeWu-Lab/OGM"):
+        read_manifest(by_clip)
+    names = sorted(clip.id for clip in by_actor.clips)
+    (tmp_path / "train.csv").write_text("\ufeff" + "".join(f"{name},{name[9:12]}\n" for name in names[:60]))
+    (tmp_path / "test.csv").write_text("".join(f"{name},{name[9:12]}\n" for name in [*names[60:70], "1099_DFA_SAD_XX"]))
+    manifest = read_manifest(by_clip)
+    assert manifest.class_names == six
+    assert Counter(clip.splits for clip in manifest.clips) == {("train",): 54, ("dev",): 6, ("test",): 10}
+    assert {clip.id for clip in manifest.clips if clip.splits == ("test",)} == set(names[60:70])
+    assert [(line.clip_id, line.reason) for line in manifest.rejected] == [("1099_DFA_SAD_XX", "not_downloaded")]
+    assert manifest.notes == ("6 actors, 48 videos; 70 of 71 listed clips",)
+
+
 def test_crema_d_without_its_wavs_takes_the_sound_of_the_videos(tmp_path):
     for actor in range(1001, 1006):
         write_film(tmp_path / "VideoFlash" / f"{actor}_IEO_SAD_HI.flv", seconds=1)
@@ -148,7 +176,7 @@ def test_csv(tmp_path):
 def test_rows_of_a_csv_that_make_no_sense(tmp_path):
     write_wav(tmp_path / "root" / "a.wav", np.full(8000, 0.1), 8000)
     write_wav(tmp_path / "out.wav", np.full(8000, 0.2), 8000)
-    lines = ["path,label,split,start,end", "a.wav,x,train,,", ",x,train,,", "a.wav,,train,,", "a.wav,x,later,,"]
+    lines = ["path,label,split,start,end", "a.wav,x,train,,", ",x,train,,", "a.wav,,dev,,", "a.wav,x,later,,"]
     lines += ["a.wav,x,train,one,", "a.wav,x,train,3,2", "a.wav,x,train,,", "../out.wav,x,train,,", "gone.wav,x,train,,"]
     (tmp_path / "mine.csv").write_text("\n".join(lines) + "\n")
     flags = ["--annotations", str(tmp_path / "mine.csv"), "--max-rejected=1", "--serial"]

@@ -1,6 +1,8 @@
 """AV digits: a spoken digit (FSDD) with a handwritten image of the same digit (MNIST), seen as a few jittered frames.
 
-Both modalities are real, the pairing is ours. Speakers are held out: fold k tests on speaker k, chooses on speaker k + 1.
+Both modalities are real, the pairing is ours. `--data.folds speaker` (the default) holds out speakers: fold k tests on
+speaker k and chooses on speaker k + 1. `known` holds out recordings of all speakers, by their index in blocks of ten: fold
+k of five tests on the indices 10k to 10k + 9 and chooses on the next ten.
 """
 
 from collections import defaultdict
@@ -15,6 +17,8 @@ from mm_ray.data.media import Media, read_audio
 from mm_ray.errors import UserError, bad_value
 from mm_ray.seeding import numpy_stream
 
+FOLDS = ("speaker", "known")
+_BLOCK, _NUM_BLOCKS = 10, 5
 _NUM_FRAMES = 4
 _JITTER = 2
 _WAVS, _IMAGES = "fsdd/recordings", "mnist10k/mnist10k.npz"
@@ -28,7 +32,8 @@ def read(data: DataConfig) -> Manifest:
     """List the recordings under `data.root`, each paired with an image of its digit.
 
     Raises:
-        UserError: The folder does not have the expected layout, or fewer than three speakers.
+        UserError: The folder does not have the expected layout, fewer than three speakers, or with known speakers fewer
+            images than recordings.
 
     """
     wavs, labels_N = _wavs(data), _mnist(data)[1]
@@ -43,11 +48,12 @@ def read(data: DataConfig) -> Manifest:
     for wav in wavs:
         digit, speaker = int(wav.stem.split("_")[0]), wav.stem.split("_")[1]
         pool = pools[digit, speaker]
+        if data.folds == "known" and used[digit, speaker] == len(pool):
+            raise UserError(f"{data.root}/{_IMAGES}: has {len(pool)} images of {digit} a speaker, data.folds known needs more")
         image = pool[used[digit, speaker] % len(pool)]
         used[digit, speaker] += 1
-        clips.append(
-            Clip(wav.stem, digit, speaker, _splits(speakers, speaker), f"{_WAVS}/{wav.name}", f"{_IMAGES}#image={image}")
-        )
+        splits = _by_index(wav) if data.folds == "known" else _splits(speakers, speaker)
+        clips.append(Clip(wav.stem, digit, speaker, splits, f"{_WAVS}/{wav.name}", f"{_IMAGES}#image={image}"))
     return Manifest("avdigits", tuple(map(str, range(10))), tuple(clips))
 
 
@@ -63,7 +69,7 @@ def load(clip: Clip, data: DataConfig) -> Media:
 
 
 def _wavs(data: DataConfig) -> list[Path]:
-    wavs = sorted(Path(data.root, _WAVS).glob("[0-9]_*_*.[Ww][Aa][Vv]"))
+    wavs = sorted(Path(data.root, _WAVS).glob("[0-9]_*_[0-9]*.[Ww][Aa][Vv]"))
     if not data.root or not wavs:
         raise bad_value("data.root", data.root or "''", _LAYOUT)
     return wavs
@@ -99,6 +105,14 @@ def _image_pools(labels_N: np.ndarray, speakers: list[str]) -> dict[tuple[int, s
 
 
 def _splits(speakers: list[str], speaker: str) -> tuple[str, ...]:
-    folds = len(speakers)
-    ahead = [(speakers.index(speaker) - fold) % folds for fold in range(folds)]
+    return _in_turn(speakers.index(speaker), len(speakers))
+
+
+def _by_index(wav: Path) -> tuple[str, ...]:
+    """No image crosses these splits: each recording has its own."""
+    return _in_turn(int(wav.stem.split("_")[2]) // _BLOCK % _NUM_BLOCKS, _NUM_BLOCKS)
+
+
+def _in_turn(place: int, num_folds: int) -> tuple[str, ...]:
+    ahead = [(place - fold) % num_folds for fold in range(num_folds)]
     return tuple({0: "test", 1: "dev"}.get(steps, "train") for steps in ahead)

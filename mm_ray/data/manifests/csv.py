@@ -3,6 +3,8 @@
 Columns: `label`; `path` (sound, or both tracks in one file) or `audio`, and maybe `video` or `image` for the sight; and
 if you like `id`, `group` (or `--data.group_pattern`), `split` (or `split_0`, `split_1`, ... for folds), `start` and `end` in
 seconds. Blanks around values do not count. Without splits a fifth of the groups of each class is for test and a fifth for dev.
+A training clip may have an empty label; without splits the group of such a clip is for training. Instead of recordings the
+columns may name arrays of precomputed features, `a.npy`, `all.npz#KEY` or `all.npy#ROW` (docs/data.md).
 """
 
 import csv
@@ -23,9 +25,11 @@ from mm_ray.data.listing import (
     tidy,
     wanted_classes,
 )
-from mm_ray.data.manifest import Clip, Manifest, Rejected
+from mm_ray.data.manifest import Clip, Manifest, Rejected, label_name
+from mm_ray.data.precomputed import is_array
 from mm_ray.errors import UserError
 from mm_ray.storage import read_text
+from mm_ray.types import UNLABELLED
 
 Row = dict[str, str]
 SURPLUS = "\n"
@@ -36,7 +40,7 @@ def read(data: DataConfig) -> Manifest:
     """List the rows of the table; a row that makes no sense is rejected.
 
     Raises:
-        UserError: No such table, or one without a column for label or recording.
+        UserError: No such table, one without a column for label or recording, or one without a single label.
 
     """
     place = annotation(data, "manifest.csv")
@@ -51,14 +55,18 @@ def read(data: DataConfig) -> Manifest:
     folds = sorted(name for name in columns if name == "split" or name.startswith("split_"))
     wrong = {line: problem for line, row in enumerate(rows, start=2) if (problem := _problem(row, folds))}
     good = {line: row for line, row in enumerate(rows, start=2) if line not in wrong}
-    class_names = wanted_classes(data, (row["label"] for row in good.values()))
-    used = [row for row in good.values() if row["label"] in class_names]
+    class_names = wanted_classes(data, (row["label"] for row in good.values() if row["label"]))
+    if good and not class_names:
+        raise UserError(f"{place}: no row that can be used has a label; give some clips of each class theirs")
+    used = [row for row in good.values() if not row["label"] or row["label"] in class_names]
     num_alone = _name_groups(used, data)
     warnings = () if folds else alone_warnings(num_alone, len(used), data, "a column group")
     splits = _given(used, folds) if folds else _held_out(used)
     clips = [_clip(row, class_names, fold_splits) for row, fold_splits in zip(used, splits, strict=True)]
     rejected = [_rejected(rows[line - 2], f"line {line}: {problem}") for line, problem in wrong.items()]
-    return Manifest("csv", class_names, *_unique(clips, class_names, rejected), warnings=warnings)
+    num_unlabelled = sum(clip.label == UNLABELLED for clip in clips)
+    notes = (f"{num_unlabelled:,} training clips have no label",) if num_unlabelled else ()
+    return Manifest("csv", class_names, *_unique(clips, class_names, rejected), notes, warnings)
 
 
 def _stripped(row: dict[str, Any]) -> Row:
@@ -86,19 +94,24 @@ def _given(rows: list[Row], folds: list[str]) -> list[tuple[str, ...]]:
 def _problem(row: Row, folds: list[str]) -> str:
     if row.get(SURPLUS):
         return "has more values than there are columns"
-    if not row["label"] or not _source(row):
-        return "has no label or no recording"
+    if not _source(row):
+        return "has no recording"
     if bad := [row[fold] for fold in folds if not split_of(row[fold])]:
         return f"split {bad[0]!r} is none of {', '.join(SPLIT_NAMES)}"
+    if not row["label"] and any(split_of(row[fold]) != "train" for fold in folds):
+        return "has no label, which only training clips may lack"
     try:
         start_s, end_s = _seconds(row, "start"), _seconds(row, "end")
     except ValueError:
         return "start or end is no number of seconds"
+    if is_array(_source(row)) and (start_s, end_s) != (None, None):
+        return "start and end cut recordings; cut the array itself"
     return "ends before it starts" if end_s is not None and end_s <= (start_s or 0.0) else ""
 
 
 def _source(row: Row) -> str:
-    return row.get("audio") or row.get("path") or row.get("video") or ""
+    video = row.get("video") or ""  # an array of video features holds no sound
+    return row.get("audio") or row.get("path") or ("" if is_array(video) else video)
 
 
 def _seconds(row: Row, name: str) -> float | None:
@@ -109,10 +122,12 @@ def _seconds(row: Row, name: str) -> float | None:
 
 
 def _held_out(rows: list[Row]) -> list[tuple[str, ...]]:
+    splits = {row["group"]: "train" for row in rows if not row["label"]}
     groups: defaultdict[str, list[str]] = defaultdict(list)
     for row in rows:
-        groups[row["label"]].append(row["group"])
-    splits = hold_out(groups)
+        if row["group"] not in splits:
+            groups[row["label"]].append(row["group"])
+    splits |= hold_out(groups)
     return [(splits[row["group"]],) for row in rows]
 
 
@@ -121,7 +136,7 @@ def _clip(row: Row, class_names: tuple[str, ...], splits: tuple[str, ...]) -> Cl
     sight = row.get("image") or row.get("video") or ""
     span = "" if start_s is None and end_s is None else f"@{row.get('start') or 0}-{row.get('end') or ''}"
     other = sight if sight != source else ""
-    label = class_names.index(row["label"])
+    label = class_names.index(row["label"]) if row["label"] else UNLABELLED
     return Clip(row.get("id") or f"{source}{span}", label, row["group"], splits, source, other, start_s, end_s)
 
 
@@ -136,5 +151,5 @@ def _unique(
     first: dict[str, Clip] = {}
     again = [clip for clip in clips if first.setdefault(clip.id, clip) is not clip]
     detail = "its id, or its recording, comes twice"
-    rejected += [Rejected(c.id, c.source, class_names[c.label], c.group, "duplicate", detail) for c in again]
+    rejected += [Rejected(c.id, c.source, label_name(c.label, class_names), c.group, "duplicate", detail) for c in again]
     return tuple(first.values()), tuple(rejected)

@@ -1,8 +1,9 @@
 """UCF101 (Soomro et al. 2012): the classes that have sound, in the three official splits as folds.
 
 ROOT holds `UCF-101/CLASS/v_CLASS_gXX_cYY.avi` and `ucfTrainTestlist/trainlist0K.txt`, `testlist0K.txt`, as unpacked. 51 of
-the 101 classes have sound; they are found by looking into a few files of each. Groups (`gXX`: one person, one place) stay
-together: a fifth of each class's training groups is for dev.
+the 101 classes have sound; they are found by looking into a few files of each, and compared with the list. Groups (`gXX`: one
+person, one place) stay together: a fifth of each class's training groups is for dev. `--data.folds fedmultimodal` takes a fifth
+of the training clips for dev as FedMultimodal drew them, so that a group may lie in train and dev.
 """
 
 import re
@@ -10,13 +11,27 @@ from collections import defaultdict
 
 from mm_ray.config import DataConfig
 from mm_ray.data.container import open_media
+from mm_ray.data.fedmultimodal import split_train_dev
 from mm_ray.data.listing import annotation, hold_out, wanted_classes
 from mm_ray.data.manifest import Clip, Manifest
 from mm_ray.data.reasons import BadMedia
 from mm_ray.errors import bad_value
 from mm_ray.storage import is_folder, join, read_text
 
-NUM_FOLDS, NUM_CLASSES, CLASSES_WITH_SOUND, CLIPS_WITH_SOUND = 3, 101, 51, 6837
+FOLDS = ("official", "fedmultimodal")
+NUM_FOLDS, NUM_CLASSES, CLIPS_WITH_SOUND = 3, 101, 6837
+_WITH_SOUND = """
+    ApplyEyeMakeup ApplyLipstick Archery BabyCrawling BalanceBeam BandMarching BasketballDunk BlowDryHair
+    BlowingCandles BodyWeightSquats Bowling BoxingPunchingBag BoxingSpeedBag BrushingTeeth CliffDiving
+    CricketBowling CricketShot CuttingInKitchen FieldHockeyPenalty FloorGymnastics FrisbeeCatch FrontCrawl
+    Haircut HammerThrow Hammering HandstandPushups HandstandWalking HeadMassage IceDancing Knitting LongJump
+    MoppingFloor ParallelBars PlayingCello PlayingDaf PlayingDhol PlayingFlute PlayingSitar Rafting
+    ShavingBeard Shotput SkyDiving SoccerPenalty StillRings SumoWrestling Surfing TableTennisShot Typing
+    UnevenBars WallPushups WritingOnBoard
+"""
+CLASSES_WITH_SOUND = tuple(_WITH_SOUND.split())
+"""The classes that UCF101 added to UCF50: their clips have sound, those of UCF50's 50 classes have none (Soomro, Zamir, Shah:
+UCF101, CRCV-TR-12-01, 2012). FedMultimodal takes the classes with sound, and counts 51 as well."""
 _LOOKS = 5
 """Files of a class, each of another group, that are opened to see whether the class has sound."""
 _NAME = re.compile(r"(?P<label>\w+)/v_\w+_(?P<group>g\d+)_c\d+\.avi", re.IGNORECASE)
@@ -39,7 +54,8 @@ def read(data: DataConfig) -> Manifest:
     if not class_names:
         raise bad_value("data.root", data.root, "no class has sound; expected UCF-101/CLASS/v_CLASS_gXX_cYY.avi there")
     used = [name for label in class_names for name in by_class[label]]
-    splits = [_splits(fold, used) for fold in folds]
+    split = _fedmultimodal_splits if data.folds == "fedmultimodal" else _splits
+    splits = [split(fold, used) for fold in folds]
     clips = tuple(_clip(name, prefix, class_names, tuple(fold[name] for fold in splits)) for name in used)
     return Manifest("ucf101", class_names, clips, notes=_notes(asked, class_names, len(clips)))
 
@@ -80,8 +96,18 @@ def _splits(fold: dict[str, set[str]], names: list[str]) -> dict[str, str]:
     return {name: "test" if name in fold["test"] else held_out[_group(name)] for name in names}
 
 
+def _fedmultimodal_splits(fold: dict[str, set[str]], names: list[str]) -> dict[str, str]:
+    files = {name[: -len(".avi")]: name for name in names}  # they sort names without the ending
+    dev = {files[clip] for clip in split_train_dev([clip for clip, name in files.items() if name not in fold["test"]])[1]}
+    return {name: "test" if name in fold["test"] else "dev" if name in dev else "train" for name in names}
+
+
 def _notes(asked: tuple[str, ...], class_names: tuple[str, ...], num_clips: int) -> tuple[str, ...]:
-    found = f"{len(class_names)} of {len(asked)} classes have sound: {num_clips:,} clips"
-    if len(asked) == NUM_CLASSES and (len(class_names), num_clips) != (CLASSES_WITH_SOUND, CLIPS_WITH_SOUND):
-        found += f"; UCF101 as published has {CLIPS_WITH_SOUND:,} clips in {CLASSES_WITH_SOUND} such classes"
-    return (found,)
+    notes = [f"{len(class_names)} of {len(asked)} classes have sound: {num_clips:,} clips"]
+    if len(asked) == NUM_CLASSES and num_clips != CLIPS_WITH_SOUND:
+        notes.append(f"UCF101 as published has {CLIPS_WITH_SOUND:,} clips in {len(CLASSES_WITH_SOUND)} classes with sound")
+    if missing := [label for label in CLASSES_WITH_SOUND if label in asked and label not in class_names]:
+        notes.append(f"without sound here, with sound as published: {', '.join(missing)}")
+    if extra := [label for label in class_names if label not in CLASSES_WITH_SOUND]:
+        notes.append(f"with sound here, without as published: {', '.join(extra)}")
+    return tuple(notes)
