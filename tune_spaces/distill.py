@@ -10,7 +10,7 @@ import optuna
 
 OBJECTIVES: dict[str, str] = {"dev/audio_top1": "max"}
 
-_DEFAULT: dict[str, Any] = {"phase2.temperature": 2.0, "phase2.loss_weight": 0.9, "phase2.rounds": 30}
+_DEFAULT: dict[str, Any] = {"phase2.temperature": 2.0, "phase2.loss_weight": 0.9, "phase2.rounds": 24}
 
 ENQUEUED: list[dict[str, Any]] = [
     _DEFAULT,
@@ -24,5 +24,5 @@ def space(trial: optuna.Trial) -> dict[str, Any]:
     return {
         "phase2.temperature": trial.suggest_float("phase2.temperature", 1.0, 20.0, log=True),
         "phase2.loss_weight": trial.suggest_float("phase2.loss_weight", 0.0, 1.0),
-        "phase2.rounds": trial.suggest_int("phase2.rounds", 10, 40, step=5),
+        "phase2.rounds": trial.suggest_int("phase2.rounds", 8, 40, step=8),
     }

@@ -52,7 +52,8 @@ def _server(trial: optuna.Trial) -> dict[str, Any]:
 def _client(trial: optuna.Trial) -> dict[str, Any]:
     kind = trial.suggest_categorical("phase1.local.scaffold@client", ["plain", "prox", "scaffold", "adam"])
     if kind == "adam":  # other rates than SGD's, the same in both phases
-        return {"local.optimizer": "adam", "local.lr": trial.suggest_float("phase1.local.lr@adam", 3e-4, 1e-2, log=True)}
+        lr = trial.suggest_float("phase1.local.lr@adam", 3e-4, 1e-2, log=True)
+        return {"local.optimizer": "adam", "local.lr": lr, "local.scaffold": False, "local.prox_mu": 0.0}
     mu = trial.suggest_float("phase1.local.prox_mu", 1e-3, 1.0, log=True) if kind == "prox" else 0.0
     return {"local.scaffold": kind == "scaffold", "local.prox_mu": mu}
 

@@ -13,8 +13,8 @@ OBJECTIVES: dict[str, str] = {"dev/audio_top1": "max", "bytes": "min"}
 AT_LEAST: dict[str, float] = {"dev/gain_top1": 0.0}
 
 _DEFAULT: dict[str, Any] = {
-    "phase1.rounds": 60,
-    "phase2.rounds": 20,
+    "phase1.rounds": 64,
+    "phase2.rounds": 24,
     "phase2.temperature": 2.0,
     "phase2.loss_weight": 0.9,
     "clients.sample_frac": 0.3,
@@ -30,8 +30,8 @@ ENQUEUED: list[dict[str, Any]] = [
 def space(trial: optuna.Trial) -> dict[str, Any]:
     """Config overrides of one trial."""
     return {
-        "phase1.rounds": trial.suggest_int("phase1.rounds", 10, 80, step=10),
-        "phase2.rounds": trial.suggest_int("phase2.rounds", 5, 40, step=5),
+        "phase1.rounds": trial.suggest_int("phase1.rounds", 16, 96, step=16),
+        "phase2.rounds": trial.suggest_int("phase2.rounds", 8, 40, step=8),
         "phase2.temperature": trial.suggest_float("phase2.temperature", 1.0, 20.0, log=True),
         "phase2.loss_weight": trial.suggest_float("phase2.loss_weight", 0.0, 1.0),
         "clients.sample_frac": trial.suggest_categorical("clients.sample_frac", [0.1, 0.2, 0.3]),

@@ -11,9 +11,9 @@ import optuna
 OBJECTIVES: dict[str, str] = {"dev/audio_top1": "max"}
 
 ENQUEUED: list[dict[str, Any]] = [
-    {"phase2.temperature": 4.0, "phase2.loss_weight": 0.5},
-    {"phase2.temperature": 4.0, "phase2.loss_weight": 0.0},
-    {"phase2.temperature": 4.0, "phase2.loss_weight": 1.0},
+    {"phase2.temperature": 2.0, "phase2.loss_weight": 0.9},
+    {"phase2.temperature": 2.0, "phase2.loss_weight": 0.0},
+    {"phase2.temperature": 2.0, "phase2.loss_weight": 1.0},
 ]
 
 _FIXED: dict[str, Any] = {"phase1.rounds": 4, "phase2.rounds": 2}

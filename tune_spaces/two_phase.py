@@ -13,11 +13,11 @@ OBJECTIVES: dict[str, str] = {"dev/audio_top1": "max"}
 AT_LEAST: dict[str, float] = {"dev/gain_top1": 0.0}
 
 _DEFAULT: dict[str, Any] = {
-    "phase1.rounds": 60,
+    "phase1.rounds": 64,
     "phase1.local.lr": 0.05,
     "phase2.temperature": 2.0,
     "phase2.loss_weight": 0.9,
-    "phase2.rounds": 30,
+    "phase2.rounds": 24,
     "phase2.student_init": "phase1",
     "phase2.local.lr": 0.05,
 }
@@ -32,11 +32,11 @@ ENQUEUED: list[dict[str, Any]] = [
 def space(trial: optuna.Trial) -> dict[str, Any]:
     """Config overrides of one trial."""
     overrides: dict[str, Any] = {
-        "phase1.rounds": trial.suggest_int("phase1.rounds", 20, 80, step=10),
+        "phase1.rounds": trial.suggest_int("phase1.rounds", 16, 96, step=16),
         "phase1.local.lr": trial.suggest_float("phase1.local.lr", 0.005, 0.2, log=True),
         "phase2.temperature": trial.suggest_float("phase2.temperature", 1.0, 20.0, log=True),
         "phase2.loss_weight": trial.suggest_float("phase2.loss_weight", 0.0, 1.0),
-        "phase2.rounds": trial.suggest_int("phase2.rounds", 10, 60, step=10),
+        "phase2.rounds": trial.suggest_int("phase2.rounds", 8, 64, step=8),
         "phase2.student_init": trial.suggest_categorical("phase2.student_init", ["phase1", "random"]),
     }
     return overrides | {"phase2.local.lr": _student_lr(trial, overrides["phase2.student_init"])}

@@ -171,6 +171,9 @@ def read_clips(place: str, columns: Sequence[str], settings: Settings) -> pa.Tab
             counts_N = table[name].fill_null(0).to_numpy() if name in columns else np.zeros(1)
             if counts_N.min(initial=0) < 0 or counts_N.max(initial=0) > most:
                 raise ValueError(f"a clip has {name} outside 0 to {most:,}, which its settings allow")
+        train_only = np.array([set(folds) == {"train"} for folds in splits], bool)
+        if (labels_N[~train_only] == UNLABELLED).any():
+            raise ValueError("a clip of dev or test has no label")
         if any(len(folds) != settings.num_folds or not set(folds) <= set(SPLITS) for folds in splits):
             raise ValueError(f"a clip's splits are not {settings.num_folds} of {', '.join(SPLITS)}")
     return table

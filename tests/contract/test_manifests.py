@@ -16,7 +16,7 @@ from mm_ray.names import modules_in
 
 ROOT = Path(__file__).parents[3] / "shared" / "data"
 NAMES = modules_in("mm_ray.data.manifests")
-SMALL = SyntheticConfig(num_classes=4, num_groups=10, clips_per_class=10)
+SMALL = SyntheticConfig(labelled=1.0, num_classes=4, num_groups=10, clips_per_class=10)
 
 
 @pytest.fixture(scope="module", params=NAMES)

@@ -78,15 +78,17 @@ def test_it_gives_the_same_bits_again(run, tmp_path):
 
 
 def test_fusion_gets_its_share_of_phase_1():
-    for rounds, unimodal, fusion in ((2, 1, 1), (3, 2, 1), (4, 3, 1), (8, 6, 2), (60, 45, 15)):
+    for rounds, unimodal, fusion in ((2, 1, 1), (3, 2, 1), (8, 7, 1), (16, 14, 2), (64, 56, 8)):
         phases = find_method(tiny_config({"phase1.rounds": rounds})).phases
         assert [phase.rounds for phase in phases] == [unimodal, fusion, 1, 3]
     phases = find_method(tiny_config({"phase1.rounds": 8, "phase1.fusion_frac": 0.99})).phases
     assert [phase.rounds for phase in phases[:2]] == [1, 7]
 
 
-def test_the_control_differs_in_the_loss_weight_only():
-    method, control = (find_method(tiny_config({"method": name})) for name in ("modality_mirror", "control"))
+@pytest.mark.parametrize(("name", "audio_clients"), [("control", "idle"), ("control_all", "train")])
+def test_a_control_differs_in_the_loss_weight_only(name, audio_clients):
+    fields = {"phase2.audio_clients": audio_clients}
+    method, control = (find_method(tiny_config(fields | {"method": one})) for one in ("modality_mirror", name))
     assert control.phases[:-1] == method.phases[:-1]
     last = method.phases[-1]
     without = dataclasses.replace(last, phase2=dataclasses.replace(last.phase2, loss_weight=0.0))

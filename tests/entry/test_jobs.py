@@ -59,7 +59,7 @@ def test_a_study_computes_phase_1_once_and_leaves_the_best(tmp_path):
     rows = [json.loads(line) for line in (folder / "trials.jsonl").read_text().splitlines()]
     assert [row["number"] for row in sorted(rows, key=lambda row: row["number"])] == [0, 1, 2]
     assert {row["state"] for row in rows} == {"COMPLETE"}
-    assert {row["params"]["phase2.loss_weight"] for row in rows} == {0.5, 0.0, 1.0}
+    assert {row["params"]["phase2.loss_weight"] for row in rows} == {0.9, 0.0, 1.0}
     # Three modality-wise rounds, of which the estimate computed two, one of fusion and one of the teacher's logits for all;
     # two rounds of phase 2 each.
     assert sum(row["rounds_computed"] for row in rows) == 5 - MEASURED_ROUNDS + 3 * 2
