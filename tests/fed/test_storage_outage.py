@@ -152,9 +152,9 @@ class Emptied(SerialExecutor):
         super().open(phase, material, federation)
         self._strike(phase.name, 0)
 
-    def run_round(self, params, round_number, chunks):
+    def run_round(self, params, round_number, chunks, clients):
         self._strike(self._phase.name, round_number)
-        return super().run_round(params, round_number, chunks)
+        return super().run_round(params, round_number, chunks, clients)
 
 
 @pytest.mark.parametrize(

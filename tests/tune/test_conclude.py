@@ -27,7 +27,7 @@ SPACE = """
 class Here(Runner):
     """A runner whose jobs are played in this process; it notes them."""
 
-    def compute(self, search, jobs):
+    def compute(self, search, what, jobs):
         self.asked.extend((job["overrides"].get("method", "own"), *job["seeds"]) for job in jobs)
         for job in jobs:
             run = TrialRun(self.study.trial_settings, job["overrides"], self.table, SerialExecutor(), job["seeds"])
