@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mm_ray.config import FeatureConfig
+from mm_ray.config import PRECOMPUTED, FeatureConfig
 from mm_ray.data.file_stamps import Origin, Stamp
 from mm_ray.data.store import FORMAT_VERSION, OTHER_WIDTHS, REJECTED, SCHEMA, Settings, add_fingerprints, digest, shards
 from mm_ray.data.table import SPLITS, FeatureTable
@@ -228,6 +228,9 @@ def _metadata(place: str) -> dict[str, Any]:
         for modality in ("audio", "video"):
             if not int(content[f"{modality}_features"]) >= 0:
                 raise ValueError(f"{content[f'{modality}_features']} {modality} features")
+        features = content["features"]
+        if features.get("audio") != PRECOMPUTED and content["audio_features"] not in (0, features["num_mels"]):
+            raise ValueError(f"{content['audio_features']} audio features of {features['num_mels']} mel bins")
         return content
 
 
