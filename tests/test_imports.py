@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS = (
-    ("__init__", "types", "errors", "storage", "seeding", "names"),
+    ("__init__", "types", "errors", "storage", "seeding", "names", "validation"),
     ("config",),
     ("data", "models", "distill", "evaluate"),
     ("fed",),

@@ -26,13 +26,13 @@ def test_short_and_dotted_names(shelf, name):
 
 
 def test_unknown_short_name_lists_and_guesses(shelf):
-    with pytest.raises(UserError, match=r"^food=aple_pie: did you mean 'apple_pie'\? known names: apple_pie, broken;"):
+    with pytest.raises(UserError, match=r"^--food aple_pie: did you mean 'apple_pie'\? known names: apple_pie, broken;"):
         resolve("food", "aple_pie", shelf)
 
 
 @pytest.mark.parametrize("name", ["nowhere.to_be_found", "shelf.missing", "shelf.broken", ".apple_pie", "shelf..x"])
 def test_a_dotted_name_that_does_not_import_is_one_line(shelf, name):
-    with pytest.raises(UserError, match=r"^food=.*cannot be imported") as caught:
+    with pytest.raises(UserError, match=r"^--food .*cannot be imported") as caught:
         resolve("food", name, shelf)
     assert "\n" not in str(caught.value)
 

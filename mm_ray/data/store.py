@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mm_ray.config import DataConfig, FeatureConfig, read_features, read_names
+from mm_ray.config import DataConfig, FeatureConfig, read_names
 from mm_ray.data.extract import Row
 from mm_ray.data.manifest import Manifest, Rejected
 from mm_ray.data.video_features import video_identity
@@ -68,7 +68,7 @@ class Settings:
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "Settings":
         """The settings in a shard's metadata."""
-        features, names, folds = read_features(content["features"]), read_names(content["class_names"]), content["num_folds"]
+        features, names, folds = FeatureConfig(**content["features"]), read_names(content["class_names"]), content["num_folds"]
         return cls(content["name"], names, int(folds), features, content["video_identity"], content["format"])
 
 

@@ -62,6 +62,7 @@ def training(config: ExperimentConfig, settings: Phase1Config | Phase2Config) ->
     """What every training phase takes from the config: the model, and the local training, server and clients of its phase."""
     clients = config.clients
     return {
+        "section": "phase1" if settings is config.phase1 else "phase2",
         "model": config.model,
         "local": settings.local,
         "server": settings.server,

@@ -1,9 +1,8 @@
 """The flags of a study, and how they come back when it goes on."""
 
 import json
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
-
-from jsonargparse import ArgumentParser, Namespace
 
 from mm_ray.errors import bad_value
 from mm_ray.storage import read_object, write_text
@@ -26,10 +25,10 @@ def scheduler_of(flags: Namespace) -> str:
 def add_study_flags(parser: ArgumentParser) -> None:
     """What is searched, by whom, and for how long."""
     add = parser.add_argument
-    add("--space", type=str, default="distill", help="A space of tune_spaces/, a .py file, or a dotted name")
+    add("--space", default="distill", help="A space of tune_spaces/, a .py file, or a dotted name")
     add("--trials", type=int, default=12, help="Trials in all (default: 12)")
     add("--seeds", type=int, default=1, help="Seeds of each trial; with more than one the best run again with fresh ones")
-    add("--time", type=str, default="", help="Stop after this time, such as 90s, 30m or 1h30m; begins anew with --resume")
+    add("--time", default="", help="Stop after this time, such as 90s, 30m or 1h30m; begins anew with --resume")
     add("--rounds", type=int, default=0, help="Stop when so many rounds are computed in all trials (default: no limit)")
     add("--patience", type=int, default=0, help="Stop when so many trials in a row were no better (default: no limit)")
     add("--searcher", choices=SEARCHERS, default="tpe", help="Who suggests trials (default: tpe)")
@@ -40,17 +39,17 @@ def add_study_flags(parser: ArgumentParser) -> None:
         help="Who stops hopeless trials (default: none; with seeds: wilcoxon)",
     )
     add(
-        "--storage", type=str, default="",
+        "--storage", default="",
         help="Where Optuna keeps the study: sqlite:///FILE or another database's URL (default: a journal in the run's folder)",
     )  # fmt: skip
     add("--host", choices=HOSTS, default="actor", help="What runs a trial: an actor, or a Ray Train job")
     add("--export", action="store_true", help="Write the student as safetensors and ONNX with a model card into export/")
-    add("--resume", type=str, default="", help="Go on with the study of this name, as it was configured")
+    add("--resume", default="", help="Go on with the study of this name, as it was configured")
 
 
 def keep_flags(folder: Path, flags: Namespace) -> None:
     """Write `study.json`; a space's file by its full path, so that the study goes on from any folder."""
-    kept = {name: flags[name] for name in KEPT}
+    kept = {name: getattr(flags, name) for name in KEPT}
     if kept["space"].endswith(".py"):
         kept["space"] = str(Path(kept["space"]).expanduser().absolute())
     write_text(folder / "study.json", json.dumps(kept, indent=2))

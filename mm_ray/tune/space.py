@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import json
+import re
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -136,7 +137,7 @@ def _check_overrides(space: Space, overrides: Any) -> None:
     try:
         config.with_overrides(config.ExperimentConfig(), overrides)
     except UserError as error:
-        raise bad_value("space", space.name, str(error)) from error
+        raise bad_value("space", space.name, re.sub(r"--(?=\w)", "", str(error))) from error  # a space has no dashes
 
 
 def _check_enqueued(space: Space, distributions: Mapping[str, BaseDistribution]) -> None:

@@ -95,7 +95,7 @@ def test_the_control_differs_in_the_loss_weight_only():
 
 def test_an_unknown_method_lists_what_is_there():
     with pytest.raises(
-        UserError, match=r"^method=controll: did you mean 'control'\? known names: .*control, .*modality_mirror"
+        UserError, match=r"^--method controll: did you mean 'control'\? known names: .*control, .*modality_mirror"
     ):
         find_method(tiny_config({"method": "controll"}))
 

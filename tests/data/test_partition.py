@@ -100,13 +100,13 @@ def test_a_client_with_a_clip_without_video_is_audio_only():
 
 
 def test_too_many_clients_are_refused_with_how_many_fit():
-    with pytest.raises(UserError, match=r"^partition.num_clients=40: 48 training clips .*fill only 9 clients; use at most 9$"):
+    with pytest.raises(UserError, match=r"^--partition.num_clients 40: 48 training .*fill only 9 clients; use at most 9$"):
         make_clients(make_table(), PartitionConfig(num_clients=40), 0)
 
 
 @pytest.mark.parametrize("missing", [0.95, 1.0])
 def test_no_teacher_is_refused(missing):
-    with pytest.raises(UserError, match=rf"^partition.video_missing={missing}: .*no teacher; use at most 0.75$"):
+    with pytest.raises(UserError, match=rf"^--partition.video_missing {missing}: .*no teacher; use at most 0.75$"):
         make_clients(make_table(), PartitionConfig(num_clients=4, video_missing=missing), 0)
 
 

@@ -101,5 +101,5 @@ def test_negative_weights_are_refused(field):
 
 
 def test_a_tau_that_nothing_exceeds_is_refused():
-    with pytest.raises(UserError, match=r"phase2\.losses\.c2kd_min_tau=1\.0: "):
+    with pytest.raises(UserError, match=r"--phase2\.losses\.c2kd_min_tau 1\.0: "):
         LossConfig(c2kd_min_tau=1.0)

@@ -24,22 +24,22 @@ def clients(actors=0, cpus=1.0, gpus=0.0):
         (
             clients(4, gpus=0.3),
             cluster(8, 1),
-            "clients.num_gpus=0.3: 4 client actors need 1.2 GPUs, the cluster has 1; use 0.25, or fewer clients.num_actors",
+            "--clients.num_gpus 0.3: 4 client actors need 1.2 GPUs, the cluster has 1; use 0.25, or fewer clients.num_actors",
         ),
         (
             clients(5, cpus=0.25, gpus=0.5),
             cluster(2, 2),
-            "clients.num_gpus=0.5: 5 client actors need 2.5 GPUs, the cluster has 2; use 0.33, or fewer clients.num_actors",
+            "--clients.num_gpus 0.5: 5 client actors need 2.5 GPUs, the cluster has 2; use 0.33, or fewer clients.num_actors",
         ),
         (
             clients(1, gpus=1.0),
             cluster(8),
-            "clients.num_gpus=1.0: 1 client actors need 1 GPUs, the cluster has 0; use 0 to train on the CPU",
+            "--clients.num_gpus 1.0: 1 client actors need 1 GPUs, the cluster has 0; use 0 to train on the CPU",
         ),
         (
             clients(4, cpus=1.0),
             cluster(2),
-            "clients.num_cpus=1.0: 4 client actors need 4 CPUs, the cluster has 2; use 0.5, or fewer clients.num_actors",
+            "--clients.num_cpus 1.0: 4 client actors need 4 CPUs, the cluster has 2; use 0.5, or fewer clients.num_actors",
         ),
     ],
 )
@@ -57,7 +57,7 @@ def test_what_does_not_fit_is_told_with_a_remedy(wanted, has, message, place):
 def test_the_remedy_fits(wanted, has):
     with pytest.raises(UserError) as caught:
         place_run(wanted, has)
-    field, remedy = re.match(r"clients\.(\w+)=.*use ([0-9.]+), or fewer", str(caught.value)).groups()
+    field, remedy = re.match(r"--clients\.(\w+) .*use ([0-9.]+), or fewer", str(caught.value)).groups()
     place_run(ClientsConfig(**{**vars(wanted), field: float(remedy)}), has)
 
 
@@ -105,7 +105,7 @@ def test_trials_that_fit_at_once(wanted, has, trials):
 )
 def test_sizes_that_ray_does_not_know_are_refused_before_anything_starts(field, bad, good):
     for value in bad:
-        with pytest.raises(UserError, match=rf"^clients\.{field}={value}: .*0\.25"):
+        with pytest.raises(UserError, match=rf"^--{field} {value}: must be "):
             ClientsConfig(**{field: value})
     for value in good:
         ClientsConfig(**{field: value})

@@ -257,7 +257,7 @@ def test_four_actors_of_half_a_gpu_hold_two_gpus_and_give_them_back(tmp_path, lo
         assert sorted(map(sorted, ids)) == [["0"], ["0"], ["1"], ["1"]]
         assert Run(tmp_path / "ray", CLIPS, executor).bits() == Run(tmp_path / "serial", CLIPS).bits()
         monkeypatch.setattr(train_job, "PLACEMENT_TIMEOUT_S", 0.5)
-        with pytest.raises(UserError, match=r"^clients\.num_actors=1: no room for \{'CPU': 0\.25, 'GPU': 0\.5\} each"):
+        with pytest.raises(UserError, match=r"^--clients\.num_actors 1: no room for \{'CPU': 0\.25, 'GPU': 0\.5\} each"):
             wait_for_room(Placement(1, 0.25, 0.5).bundles())
         executor.close()
     finally:
@@ -272,7 +272,7 @@ def gpu_ids_of(actor):
 def test_five_of_them_do_not_fit(local_ray):
     wanted = tiny_config({"clients.num_actors": 5, "clients.num_cpus": 0.25, "clients.num_gpus": 0.5}).clients
     with pytest.raises(
-        UserError, match=r"^clients\.num_gpus=0\.5: 5 client actors need 2\.5 GPUs, the cluster has 2; use 0\.33"
+        UserError, match=r"^--clients\.num_gpus 0\.5: 5 client actors need 2\.5 GPUs, the cluster has 2; use 0\.33"
     ):
         place_run(wanted, connect(local_ray))
 
