@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 
 from mm_ray.config import FIELDS, ExperimentConfig, flatten
 from mm_ray.errors import UserError, bad_value, in_one_line
+from mm_ray.plugins import code_used
 from mm_ray.storage import names_full_disk
 from mm_ray.validation import choices_of, read_text, with_overrides
 
@@ -144,6 +145,14 @@ def parse(parser: Parser, argv: Sequence[str]) -> tuple[ExperimentConfig, argpar
 def given_fields(flags: argparse.Namespace) -> dict[str, Any]:
     """The config fields among the flags that were given, read by their types."""
     return {name: read_text(FIELDS[name], text) for name, text in vars(flags).items() if name in FIELDS}
+
+
+def say_changed_code(phases: str) -> None:
+    """A line for each own module that is not what this phase store has seen: its phases are computed again."""
+    from mm_ray.fed.phase_store import PhaseStore  # not for `predict`
+
+    for name in PhaseStore(phases).changed_code(code_used()):
+        print(f"{name} changed: recomputing", flush=True)
 
 
 def _normalised(argv: Sequence[str]) -> list[str]:

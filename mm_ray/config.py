@@ -86,7 +86,7 @@ class DataConfig:
     """Which data, and which features of it."""
 
     name: str = "synthetic"
-    """A data set of mm_ray/data/manifests (`synthetic`, `avdigits`, `folder`, ...), a dotted name of your own manifest module,
+    """A data set of mm_ray/data/manifests (`synthetic`, `avdigits`, `folder`, ...), your own (`mine.py`, `lab.mine`),
     or a feature store that `mm_ray.prepare` wrote: a path or URI, short for `store` with that `root`.
     """
     root: str = ""
@@ -106,7 +106,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         """Take a path as the root of a feature store, so that names of runs hold no path."""
-        if "/" in self.name:
+        if "/" in self.name and not self.name.partition(":")[0].endswith(".py"):
             if self.root:
                 raise bad_value("root", self.root, f"the store {self.name} has no recordings; leave it out")
             object.__setattr__(self, "root", self.name)
@@ -212,7 +212,7 @@ class ServerConfig:
     """Added to the root of the second moment; the smaller, the more adaptive."""
     rule: str = "mean"
     """How the clients' changes become one: `mean`, a rule of mm_ray/fed/rules (`median`, `trimmed_mean`, `krum`) against bad
-    clients, which counts each client once, or a dotted name of your own.
+    clients, which counts each client once, or your own (`mine.py:thing`).
     """
     bad_frac: Annotated[float, Field(ge=0, lt=0.5)] = 0.2
     """Fraction of a round's clients that may be bad, for `trimmed_mean` and `krum`."""
@@ -297,7 +297,7 @@ class Phase2Config:
     rounds: Count = 24
     """Rounds of the phase."""
     loss: str = "kd"
-    """A loss of mm_ray/distill/losses, a dotted name of your own, or a weighted sum of several: `kd:0.7+rkd:0.3`."""
+    """A loss of mm_ray/distill/losses, your own (`mine`, `mine.py:thing`, `lab.mine`), or a weighted sum: `kd:0.7+mine:0.3`."""
     losses: LossConfig = field(default_factory=LossConfig)
     """Settings of single losses."""
     loss_weight: Fraction = 0.9
@@ -360,7 +360,7 @@ class ExperimentConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     """Sizes of the networks."""
     method: str = "modality_mirror"
-    """A method of mm_ray/methods (`modality_mirror`, `control`) or a dotted name of your own."""
+    """A method of mm_ray/methods (`modality_mirror`, `control`) or your own (`mine.py`, `lab.mine`)."""
     phase1: Phase1Config = field(default_factory=Phase1Config)
     """Modality-wise FL and the teacher."""
     phase2: Phase2Config = field(default_factory=Phase2Config)

@@ -74,4 +74,4 @@ def unknown_name(field: str, value: str, known: Iterable[str]) -> UserError:
     names = sorted(known)
     nearest = difflib.get_close_matches(value, names, n=1)
     guess = f"did you mean {nearest[0]!r}? " if nearest else ""
-    return bad_value(field, value, f"{guess}known names: {', '.join(names)}; or a dotted name of your own module")
+    return bad_value(field, value, f"{guess}known names: {', '.join(names)}; or your own: mine.py, mine.py:thing, lab.mine")

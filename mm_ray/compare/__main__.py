@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from mm_ray.cli import add_run_flags, experiment_parser, parse, run_main
+from mm_ray.cli import add_run_flags, experiment_parser, parse, run_main, say_changed_code
 from mm_ray.compare.cells import Cell, Setting, cells_of
 from mm_ray.compare.report import write_report
 from mm_ray.compare.results import row_of, write_csv
@@ -68,6 +68,7 @@ def _prepare(config: ExperimentConfig, flags: Namespace) -> tuple[Comparison, li
     write_text(folder / "compare.json", json.dumps({key: getattr(flags, key) for key in FLAGS}, indent=2))
     phases = phases_place(flags.phases, flags.runs)
     check_place(phases)
+    say_changed_code(phases)
     return Comparison(config, folder, phases, tables, connect(flags.address)), cells
 
 

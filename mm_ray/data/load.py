@@ -15,7 +15,7 @@ from mm_ray.data.store_reader import is_finished, read_store, refuse_other_featu
 from mm_ray.data.table import FeatureTable
 from mm_ray.data.video_features import video_identity
 from mm_ray.errors import bad_value
-from mm_ray.names import modules_in
+from mm_ray.plugins import find_file, modules_in, source_of
 from mm_ray.storage import is_folder, join
 
 Progress = Callable[[int, int], None]
@@ -55,13 +55,13 @@ def prepared_store(data: DataConfig) -> str | None:
     """The place of the feature store that a config names, if it names one: by its path, or as an existing folder."""
     if data.name == "store" and data.root:
         return data.root
-    is_own = "." in data.name or data.name.replace("-", "_") in modules_in(PACKAGE)
-    return data.name if not is_own and is_folder(data.name) else None
+    names_code = "." in data.name or data.name.replace("-", "_") in modules_in(PACKAGE) or find_file(f"{data.name}.py")
+    return data.name if not names_code and is_folder(data.name) else None
 
 
 def store_path(module: ManifestModule, manifest: Manifest, data: DataConfig, cache: str | Path) -> Path:
     """Where the features of a manifest are stored."""
-    code = Path(str(module.__file__)).read_text()
+    code = source_of(module).decode()
     clips = [(asdict(clip), _stamp(clip.source, data), _stamp(clip.video_source, data)) for clip in manifest.clips]
     identity = [FORMAT_VERSION, manifest.name, manifest.class_names, asdict(data.features), video_identity(data), clips, code]
     digest = hashlib.blake2b(json.dumps(identity).encode(), digest_size=6).hexdigest()

@@ -23,7 +23,7 @@ def make_clients(table: FeatureTable, config: PartitionConfig, seed: int) -> tup
     """
     shares = partition(table.labels_N, table.groups_N, table.rows("train"), config, seed)
     if table.video_flat_XD is None:
-        raise UserError("data.name: this data has no video, so no client can teach; take data with video")
+        raise UserError("--data: this data has no video, so no client can teach; take data with video")
     lacks_video = set(video_missing(len(shares), config.video_missing, seed))
     clients = tuple(
         ClientData(

@@ -160,7 +160,7 @@ def _row_digest(row: Row) -> str:
 def _width(rows: Sequence[Row]) -> int:
     widths = {row.video_SD.shape[1] for row in rows if row.video_SD is not None}
     if len(widths) > 1:
-        raise UserError(f"data.features.video: {OTHER_WIDTHS}, {sorted(widths)}; each needs as many")
+        raise UserError(f"--data.features.video: {OTHER_WIDTHS}, {sorted(widths)}; each needs as many")
     return max(widths, default=0)
 
 

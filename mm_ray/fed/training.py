@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from mm_ray.config import LocalConfig, ModelConfig, ServerConfig
 from mm_ray.errors import bad_value
-from mm_ray.fed.apart import MEAN, combined
+from mm_ray.fed.apart import MEAN, RULES, combined
 from mm_ray.fed.cohort import poisson_cohort, sample_cohort
 from mm_ray.fed.federation import Federation
 from mm_ray.fed.local import local_settings, train_local
@@ -23,7 +23,7 @@ from mm_ray.fed.vectorized import stacked_updates
 from mm_ray.models.flat import flat_network
 from mm_ray.models.layers import Output
 from mm_ray.models.network import PARTS, init_part, part_size
-from mm_ray.names import resolve
+from mm_ray.plugins import resolve
 from mm_ray.seeding import numpy_stream, torch_stream
 from mm_ray.types import Arrays, Batch, ClientData, ClientUpdate, RoundContext, ServerState, kept_by_clients
 
@@ -113,7 +113,7 @@ class TrainingPhase:
                 why = f"{why} clients do not send a change of shared parameters only; leave it out"
                 raise bad_value(f"{self.section}.server.{name}", getattr(self.server, name), why)
         if self.server.rule != MEAN:
-            resolve(f"{self.section}.server.rule", self.server.rule, "mm_ray.fed.rules", "combine")
+            resolve(f"{self.section}.server.rule", self.server.rule, RULES, "combine")
         if self.server.noise:
             epsilon_of([Spent(self.sample_frac, self.server.noise, 1)], 1e-5)  # the accountant is there
 

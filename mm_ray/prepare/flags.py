@@ -10,7 +10,7 @@ from mm_ray.validation import with_overrides
 
 DESCRIPTION = """Turn recordings into a feature store, on all cores of this machine or of a Ray cluster:
 python -m mm_ray.prepare SOURCE ROOT --out STORE; then train with --data STORE. SOURCE is a data set of mm_ray/data/manifests or
-a dotted name of your own module. The same command goes on where it was stopped, and prepares what came since. A recording that
+your own (mine.py, lab.mine). The same command goes on where it was stopped, and prepares what came since. A recording that
 cannot be used never stops it: it is listed with its reason in STORE/rejected.parquet."""
 
 SHORT = {"classes": "data.classes", "annotations": "data.annotations", "weights": "data.video_weights"}
@@ -58,7 +58,7 @@ def _check(flags: Namespace) -> None:
         return
     if not flags.source:
         raise UserError("SOURCE: name a data set, such as folder; python -m mm_ray.prepare --help lists what is needed")
-    if "/" in flags.source:
+    if "/" in flags.source and not flags.source.partition(":")[0].endswith(".py"):
         raise bad_value("SOURCE", flags.source, "is a path; first the kind of data set, such as folder, then its path")
     if not flags.out:
         raise UserError("--out: name the store to write with --out")

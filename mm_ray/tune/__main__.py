@@ -8,7 +8,7 @@ from typing import Any
 import optuna
 import torch
 
-from mm_ray.cli import add_run_flags, experiment_parser, parse, run_main, value_of
+from mm_ray.cli import add_run_flags, experiment_parser, parse, run_main, say_changed_code, value_of
 from mm_ray.errors import bad_value
 from mm_ray.fed.experiment import Tested, plan_experiment
 from mm_ray.runtime.cluster import connect
@@ -53,6 +53,7 @@ def main(argv: Sequence[str]) -> None:
     keep_flags(folder, flags)
     phases = phases_place(flags.phases, flags.runs)
     check_place(phases)
+    say_changed_code(phases)
     study = Study(config, space, folder, phases, flags.trials, flags.host, search, limits, flags.seeds)
     print(f"study {folder}: {study.trials} trials of the space {space.name} on {cluster.name} ({cluster.num_cpus:g} CPUs)")
     _run(Runner(study, table, cluster), flags.runs, flags.export)

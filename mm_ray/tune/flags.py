@@ -5,6 +5,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from mm_ray.errors import bad_value
+from mm_ray.plugins import find_file
 from mm_ray.storage import read_object, write_text
 from mm_ray.tune.schedulers import SCHEDULERS
 from mm_ray.tune.searchers import SEARCHERS
@@ -25,7 +26,7 @@ def scheduler_of(flags: Namespace) -> str:
 def add_study_flags(parser: ArgumentParser) -> None:
     """What is searched, by whom, and for how long."""
     add = parser.add_argument
-    add("--space", default="distill", help="A space of tune_spaces/, a .py file, or a dotted name")
+    add("--space", default="distill", help="A space of tune_spaces/, or your own: mine.py, mine.py:space, package.module")
     add("--trials", type=int, default=12, help="Trials in all (default: 12)")
     add("--seeds", type=int, default=1, help="Seeds of each trial; with more than one the best run again with fresh ones")
     add("--time", default="", help="Stop after this time, such as 90s, 30m or 1h30m; begins anew with --resume")
@@ -50,8 +51,9 @@ def add_study_flags(parser: ArgumentParser) -> None:
 def keep_flags(folder: Path, flags: Namespace) -> None:
     """Write `study.json`; a space's file by its full path, so that the study goes on from any folder."""
     kept = {name: getattr(flags, name) for name in KEPT}
-    if kept["space"].endswith(".py"):
-        kept["space"] = str(Path(kept["space"]).expanduser().absolute())
+    file, colon, thing = kept["space"].partition(":")
+    if file.endswith(".py"):
+        kept["space"] = f"{find_file(file)}{colon}{thing}"
     write_text(folder / "study.json", json.dumps(kept, indent=2))
 
 

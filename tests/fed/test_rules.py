@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mm_ray.errors import UserError
 from mm_ray.fed.apart import combined, kept_apart
 from mm_ray.fed.executor import added_up
-from mm_ray.names import modules_in
+from mm_ray.plugins import modules_in
 from mm_ray.types import ClientUpdate
 
 RULES = modules_in("mm_ray.fed.rules")

@@ -117,3 +117,18 @@ def test_no_function_and_wrong_objective(tmp_path):
 
 def test_returns_no_dict(tmp_path):
     assert "returns a dict" in refused(tmp_path, "def space(trial):\n    return [1]\n")
+
+
+@pytest.mark.parametrize(
+    "name", ["clients.num_actors", "clients.num_cpus", "clients.num_gpus", "data.fold", "data.features.hop_ms"]
+)
+def test_a_field_without_effect_in_a_trial(tmp_path, name):
+    message = refused(tmp_path, GOOD.replace("return {", f'return {{"{name}": 1, '))
+    assert f": {name} has no effect in a search space: " in message
+    assert message.endswith(f"; give the flag --{name}")
+
+
+def test_one_of_several_spaces_of_a_file(tmp_path):
+    path = write(tmp_path, textwrap.dedent(GOOD) + "\ndef wide(trial):\n    return {'phase2.temperature': 50.0}\n")
+    assert load_space(f"{path}:wide").overrides(None) == {"phase2.temperature": 50.0}
+    assert load_space(f"{path}:space").digest == load_space(path).digest

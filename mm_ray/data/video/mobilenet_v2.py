@@ -87,7 +87,7 @@ def _network(place: str) -> Any:
         prefix = "features."
         network.load_state_dict({name.removeprefix(prefix): stored[name] for name in stored if name.startswith(prefix)})
     except (RuntimeError, ValueError, TypeError, AttributeError, LookupError, EOFError, UnpicklingError) as error:
-        raise UserError(f"{_FIELD}={place}: does not hold torchvision's mobilenet_v2; download {WEIGHTS_URL}") from error
+        raise UserError(f"--{_FIELD} {place}: does not hold torchvision's mobilenet_v2; download {WEIGHTS_URL}") from error
     return network.eval().requires_grad_(False)
 
 
