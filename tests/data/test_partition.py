@@ -111,5 +111,5 @@ def test_no_teacher_is_refused(missing):
 
 
 def test_data_without_video_is_refused():
-    with pytest.raises(UserError, match=r"^data.name: this data has no video"):
+    with pytest.raises(UserError, match=r"^--data: this data has no video"):
         make_clients(make_table(video=False), PartitionConfig(num_clients=4), 0)
