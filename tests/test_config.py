@@ -13,7 +13,7 @@ from mm_ray.tune.space import load_space
 CONFIG = ExperimentConfig()
 
 WRONG = [
-    ({"phase1.rounds": 2.5}, "--phase1.rounds 2.5: must be a whole number (default: 60)"),
+    ({"phase1.rounds": 2.5}, "--phase1.rounds 2.5: must be a whole number (default: 64)"),
     ({"phase1.rounds": True}, "--phase1.rounds True: must be a whole number"),
     ({"phase1.rounds": -1}, "--phase1.rounds -1: must be at least 2"),
     ({"phase1.local.lr": float("inf")}, "--phase1.local.lr inf: must be finite"),
@@ -153,4 +153,4 @@ def test_it_crosses_processes():
     assert pickle.loads(pickle.dumps(changed)) == changed != CONFIG
     with pytest.raises(UserError) as caught:
         LocalConfig(lr=-1.0)
-    assert str(pickle.loads(pickle.dumps(caught.value))) == "--lr -1.0: must be above 0 (default: 0.03)"
+    assert str(pickle.loads(pickle.dumps(caught.value))) == "--lr -1.0: must be above 0 (default: 0.05)"

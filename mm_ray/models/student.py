@@ -13,6 +13,7 @@ from mm_ray.config import FeatureConfig, ModelConfig, read_names
 from mm_ray.errors import bad_value, in_one_line
 from mm_ray.models.flat import named_tensors
 from mm_ray.models.network import Network, part_of
+from mm_ray.storage import write_bytes, write_text
 from mm_ray.types import Arrays, Shapes
 
 

@@ -119,4 +119,4 @@ def test_its_search_space_begins_with_the_defaults(name):
 def test_a_method_without_a_space_gets_both_learning_rates(tmp_path, monkeypatch):
     (tmp_path / "spaceless.py").write_text("def build(config): ...")
     monkeypatch.chdir(tmp_path)
-    assert default_of("spaceless") == {"phase1.local.lr": 0.03, "phase2.local.lr": 0.03}
+    assert default_of("spaceless") == {"phase1.local.lr": 0.05, "phase2.local.lr": 0.05}
