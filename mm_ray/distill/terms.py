@@ -37,7 +37,7 @@ class Term:
     """Whether it reads the teacher's features."""
     rowwise: bool
     """Whether it is a mean over clips, none of which depends on the others."""
-    code: str
+    code: str = ""
     """Digest of its source, if it is not one of ours."""
 
 

@@ -106,7 +106,8 @@ def test_enqueued_parameter_that_is_never_suggested(tmp_path):
 
 
 def test_no_function_and_wrong_objective(tmp_path):
-    assert "needs a function space(trial)" in refused(tmp_path, "x = 1\n")
+    assert "the module has no space" in refused(tmp_path, "x = 1\n")
+    assert "needs a function space(trial)" in refused(tmp_path, "space = 1\n")
     assert "'max' or 'min'" in refused(tmp_path, textwrap.dedent(GOOD) + "OBJECTIVES = {'a': 'maximize'}\n")
     assert "OBJECTIVES names dev/top1; metrics are: dev/audio_top1" in refused(
         tmp_path, textwrap.dedent(GOOD) + "OBJECTIVES = {'dev/top1': 'max'}\n"
