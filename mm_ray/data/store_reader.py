@@ -109,7 +109,7 @@ def read_header(places: Sequence[str]) -> Header:
     whole = digest([json.dumps(settings.to_json()).encode(), parts.encode()])
     widths = {content["video_features"] for content in described} - {0}
     if len(widths) > 1:
-        raise UserError(f"data.features.video: {OTHER_WIDTHS}, {sorted(widths)}; prepare an empty store")
+        raise UserError(f"--data.features.video: {OTHER_WIDTHS}, {sorted(widths)}; prepare an empty store")
     return Header(settings, max(widths, default=0), whole)
 
 

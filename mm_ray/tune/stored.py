@@ -1,6 +1,6 @@
 """An experiment as far as the phase store has it: read, tested, replayed, and never computed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 import numpy as np
@@ -35,7 +35,9 @@ class StoredOnly:
         """The loop opens a phase when it has to compute."""
         raise NotStored(phase.name)
 
-    def run_round(self, params: Arrays, round_number: int, chunks: Sequence[Chunk]) -> list[ClientUpdate]:
+    def run_round(
+        self, params: Arrays, round_number: int, chunks: Sequence[Chunk], clients: Mapping[int, Arrays]
+    ) -> list[ClientUpdate]:
         """Never called: no phase opens."""
         self._refuse()
 
