@@ -1,28 +1,31 @@
-"""What the entry points share: flags from the config's dataclasses, and errors that end in one line."""
+"""What the entry points share: flags from the fields of the config, and errors that end in one line."""
 
+import argparse
 import difflib
-import json
 import os
+import re
 import select
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import fields
+from ast import literal_eval
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from pydantic.fields import FieldInfo
 
-from mm_ray.config import ExperimentConfig, flatten, to_dict
-from mm_ray.errors import EnvironmentFailure, UserError, bad_value, in_one_line, led_to
+from mm_ray.config import FIELDS, ExperimentConfig, flatten
+from mm_ray.errors import EnvironmentFailure, UserError, bad_value, in_one_line
+from mm_ray.plugins import code_used
 from mm_ray.storage import names_full_disk
+from mm_ray.validation import choices_of, read_text, with_overrides
 
 GROUPS_WITH_NAME = ("data",)
 """`--data X` stands for `--data.name X`."""
-FIELDS = tuple(flatten(to_dict(ExperimentConfig())))
-"""What a config file may name. Not a group of fields: jsonargparse would import a class that its text names."""
+NUMBERS = {"int": "a whole number", "float": "a number"}
+METAVARS = {int: "INT", float: "FLOAT", bool: "{true,false}"}
 MAX_CONFIG_BYTES = 100_000
 """A complete config has less than 3,000; one of 400,000, a list, took more than 20 s to read."""
 
@@ -80,72 +83,101 @@ def _interrupt(number: int, frame: Any) -> None:
     raise KeyboardInterrupt
 
 
-def experiment_parser(program: str, description: str) -> ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line (`UserError`), and whose flags are the same with dashes and underscores.
+
+    Args:
+        program: The module, such as `mm_ray.train`.
+        description: For `--help`.
+
+    """
+
+    def __init__(self, program: str, description: str) -> None:
+        super().__init__(prog=f"python -m {program}", description=description, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what argparse found, in the house form where it is a wrong value."""
+        if wrong := re.fullmatch(r"argument (\S+): invalid (\w+) value: (.*)", message, re.DOTALL):
+            raise bad_value(wrong[1], literal_eval(wrong[3]), f"must be {NUMBERS.get(wrong[2], wrong[2])}")
+        raise UserError(f"{message.removeprefix('argument ')}; --help lists the flags")
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> argparse.Namespace:  # type: ignore[override]
+        """The flags.
+
+        Raises:
+            UserError: An unknown or a missing flag, or a value of the wrong type.
+
+        """
+        flags, unknown = self.parse_known_args(_normalised(args or ()), namespace)
+        if unknown:
+            raise UserError(self._unknown(unknown[0]))
+        return flags
+
+    def _unknown(self, argument: str) -> str:
+        flag = argument.partition("=")[0]
+        known = list(self._option_string_actions)
+        if inner := [name for name in known if name.startswith(f"{flag}.")]:
+            return f"{flag}: is a group of flags; give one of them, such as {inner[0]}"
+        nearest = difflib.get_close_matches(flag, known, n=1)
+        return f"{flag}: no such flag" + (f", did you mean {nearest[0]}?" if nearest else "") + "; --help lists the flags"
+
+
+def experiment_parser(program: str, description: str) -> Parser:
     """A parser whose flags are the fields of `ExperimentConfig` by their dotted names."""
-    parser = ArgumentParser(prog=f"python -m {program}", description=description, exit_on_error=False)
-    parser.add_argument("--config", type=str, help="YAML file of config fields (a run's config.yaml, a study's best.yaml)")
-    parser.add_class_arguments(ExperimentConfig)
+    parser = Parser(program, description)
+    parser.usage = "%(prog)s [FLAGS]"  # there are a hundred
+    parser.add_argument("--config", default="", metavar="FILE", help="YAML file of fields (a run's config.yaml or best.yaml)")
+    add_fields(parser, FIELDS)
     return parser
 
 
-def add_run_flags(parser: ArgumentParser) -> None:
+def add_fields(parser: Parser, fields: Mapping[str, FieldInfo]) -> None:
+    """A flag for each field, whose text `parse` reads and checks with all the others."""
+    groups: dict[str, Any] = {}
+    for name, info in fields.items():
+        section = name.rpartition(".")[0]
+        group = groups[section] = groups.get(section) or parser.add_argument_group(section or "experiment")
+        default = f" (default: {_shown(info.default)})" if info.default != "" else ""
+        metavar = f"{{{','.join(choices_of(info))}}}" if choices_of(info) else METAVARS.get(info.annotation, "TEXT")  # type: ignore[arg-type]
+        text = " ".join(f"{info.description or ''}{default}".split()).replace("%", "%%")
+        group.add_argument(f"--{name}", metavar=metavar, default=argparse.SUPPRESS, help=text)
+
+
+def _shown(default: Any) -> str:
+    return str(default).lower() if isinstance(default, bool) else str(default)
+
+
+def add_run_flags(parser: Parser) -> None:
     """Where a run leaves its files, and which Ray it uses."""
-    parser.add_argument("--name", type=str, default="", help="Name of the run, and of its folder below --runs")
-    parser.add_argument("--runs", type=str, default="runs", help="Folder of all runs (default: runs)")
-    parser.add_argument("--phases", type=str, default="", help="Phase store: a path or s3://, gs:// (default: RUNS/phases)")
-    parser.add_argument(
-        "--address", type=str, default="", help="Ray cluster to join: auto, HOST:PORT (default: start one here)"
-    )
+    parser.add_argument("--name", default="", help="Name of the run, and of its folder below --runs")
+    parser.add_argument("--runs", default="runs", help="Folder of all runs (default: runs)")
+    parser.add_argument("--phases", default="", help="Phase store: a path or s3://, gs:// (default: RUNS/phases)")
+    parser.add_argument("--address", default="", help="Ray cluster to join: auto, HOST:PORT (default: start one here)")
 
 
-def parse(parser: ArgumentParser, argv: Sequence[str]) -> tuple[ExperimentConfig, Namespace]:
+def parse(parser: Parser, argv: Sequence[str]) -> tuple[ExperimentConfig, argparse.Namespace]:
     """The config and the other flags; flags override the file of `--config`.
 
     Raises:
         UserError: An unknown flag or field, a value of the wrong type or out of range, a missing or broken file.
 
     """
-    arguments = _normalised(argv)
-    flags = parse_flags(parser, [*_file_arguments(arguments), *arguments])
-    try:
-        config = parser.instantiate_classes(flags)
-    except (ValueError, TypeError) as error:
-        raise UserError(_one_line(error, parser)) from error
-    values = {field.name: config[field.name] for field in fields(ExperimentConfig)}
-    return ExperimentConfig(**values), flags
+    flags = parser.parse_args(argv)
+    stored = _file_fields(flags.config) if flags.config else {}
+    return with_overrides(ExperimentConfig(), stored | given_fields(flags)), flags
 
 
-def parse_flags(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
-    """The flags alone.
-
-    Raises:
-        UserError: An unknown or a missing flag, or a value of the wrong type.
-
-    """
-    refuse_aliases(arguments)
-    try:
-        return parser.parse_args(list(arguments))
-    except (ArgumentError, ValueError, TypeError) as error:
-        raise UserError(_one_line(error, parser)) from error
+def given_fields(flags: argparse.Namespace) -> dict[str, Any]:
+    """The config fields among the flags that were given, read by their types."""
+    return {name: read_text(FIELDS[name], text) for name, text in vars(flags).items() if name in FIELDS}
 
 
-def refuse_aliases(arguments: Sequence[str]) -> None:
-    """Refuse a flag whose value has an alias of YAML, as which jsonargparse reads it.
+def say_changed_code(phases: str) -> None:
+    """A line for each own module that is not what this phase store has seen: its phases are computed again."""
+    from mm_ray.fed.phase_store import PhaseStore  # not for `predict`
 
-    Raises:
-        UserError: It names the flag.
-
-    """
-    for argument in arguments:
-        flag, _, value = argument.partition("=") if argument.startswith("--") else ("a flag", "", argument)
-        with suppress(yaml.YAMLError):
-            if _has_alias(value):
-                raise UserError(f"{flag}: has an alias (*name); write its value out")
-
-
-def _has_alias(text: str) -> bool:
-    """Whether YAML has an anchor and its alias: a few lines of them unfold to more than memory holds."""
-    return "&" in text and "*" in text and any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text))
+    for name in PhaseStore(phases).changed_code(code_used()):
+        print(f"{name} changed: recomputing", flush=True)
 
 
 def _normalised(argv: Sequence[str]) -> list[str]:
@@ -161,11 +193,8 @@ def _normalised(argv: Sequence[str]) -> list[str]:
     return arguments
 
 
-def _file_arguments(arguments: Sequence[str]) -> list[str]:
-    """The file of `--config` as flags, so that a flag and a field are checked alike."""
-    path = value_of("--config", arguments)
-    if path is None:
-        return []
+def _file_fields(path: str) -> dict[str, Any]:
+    """The fields of a config file by dotted name; a text is read as that of a flag is."""
     flat = _read_fields(path)
     for name in flat:
         if name not in FIELDS:
@@ -173,7 +202,7 @@ def _file_arguments(arguments: Sequence[str]) -> list[str]:
             raise bad_value(
                 "--config", path, f"{name} is no config field" + (f"; did you mean {nearest[0]}?" if nearest else "")
             )
-    return [f"--{name}={_as_flag(path, name, value)}" for name, value in flat.items()]
+    return {name: read_text(FIELDS[name], value) if isinstance(value, str) else value for name, value in flat.items()}
 
 
 def _read_fields(path: str) -> dict[str, Any]:
@@ -183,12 +212,17 @@ def _read_fields(path: str) -> dict[str, Any]:
         aliased = _has_alias(text)
         tree = None if aliased else yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, LookupError, RecursionError) as error:  # ValueError: the 40th of May
-        raise UserError(f"--config={path}: is not YAML ({in_one_line(error)})") from error
+        raise UserError(f"--config {path}: is not YAML ({in_one_line(error)})") from error
     if aliased:
-        raise UserError(f"--config={path}: has an alias (*name); write its value out")
+        raise UserError(f"--config {path}: has an alias (*name); write its value out")
     if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
-        raise UserError(f"--config={path}: holds no config fields; give a run's config.yaml or best.yaml")
+        raise UserError(f"--config {path}: holds no config fields; give a run's config.yaml or best.yaml")
     return flatten(tree)
+
+
+def _has_alias(text: str) -> bool:
+    """Whether YAML has an anchor and its alias: a few lines of them unfold to more than memory holds."""
+    return "&" in text and "*" in text and any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text))
 
 
 def _config_text(path: str) -> str:
@@ -197,17 +231,10 @@ def _config_text(path: str) -> str:
             data = file.read(MAX_CONFIG_BYTES + 1)
         text = data.decode("utf-8") if len(data) <= MAX_CONFIG_BYTES else ""
     except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a NUL in the path
-        raise UserError(f"--config={path}: cannot be read ({error}); give a run's config.yaml or best.yaml") from error
+        raise UserError(f"--config {path}: cannot be read ({error}); give a run's config.yaml or best.yaml") from error
     if len(data) > MAX_CONFIG_BYTES:
         raise bad_value("--config", path, f"is longer than {MAX_CONFIG_BYTES:,} bytes; give a config.yaml or best.yaml")
     return text
-
-
-def _as_flag(path: str, name: str, value: Any) -> str:
-    try:
-        return value if isinstance(value, str) else json.dumps(value)
-    except TypeError as error:
-        raise bad_value("--config", path, f"{name} is a {type(value).__name__}, which no field takes; quote it") from error
 
 
 def value_of(flag: str, arguments: Sequence[str]) -> str | None:
@@ -218,19 +245,3 @@ def value_of(flag: str, arguments: Sequence[str]) -> str | None:
         if argument == flag and position + 1 < len(arguments):
             return arguments[position + 1]
     return None
-
-
-def _flag_names(parser: ArgumentParser) -> list[str]:
-    return [option[2:] for action in parser._actions for option in action.option_strings if option.startswith("--")]
-
-
-def _one_line(error: Exception, parser: ArgumentParser) -> str:
-    for cause in led_to(error):
-        if isinstance(cause, UserError):
-            return str(cause)
-    text = in_one_line(error)
-    if text.lower().startswith("unrecognized arguments:"):
-        flag = text.partition(":")[2].split()[0].partition("=")[0]
-        nearest = difflib.get_close_matches(flag, [f"--{name}" for name in _flag_names(parser)], n=1)
-        text = f"{flag}: no such flag" + (f", did you mean {nearest[0]}?" if nearest else "")
-    return f"{text.removeprefix('Parser key ')}; --help lists the flags"

@@ -2,6 +2,10 @@
 
 import difflib
 from collections.abc import Iterable, Iterator
+from shlex import quote
+
+MAX_SHOWN = 200
+"""Characters of a value that an error shows; the longest path that is likely, and a screen's width or two."""
 
 
 class UserError(ValueError):
@@ -44,9 +48,34 @@ def in_one_line(error: object) -> str:
     return " ".join(str(error).split())
 
 
-def bad_value(field: str, value: object, remedy: str) -> UserError:
-    """The house form of an error: `field=value: remedy`."""
-    return UserError(f"{field}={value}: {remedy}")
+class BadValue(UserError):
+    """The house form of an error: `--field value: remedy`.
+
+    Args:
+        field: The field as a flag without its dashes, by its dotted name; a name in capitals is a positional argument.
+        value: What was given.
+        remedy: What to do instead; flags of the same section are written as `--name`.
+
+    """
+
+    def __init__(self, field: str, value: object, remedy: str) -> None:
+        self.field, self.value, self.remedy = field, value, remedy
+        dashes = "" if field.isupper() or field.startswith("--") else "--"
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        text = quote(text) if isinstance(value, str) else text
+        super().__init__(f"{dashes}{field} {text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + '...'}: {remedy}")
+
+    def within(self, section: str) -> "BadValue":
+        """The same error, told of a field of a section."""
+        return BadValue(f"{section}.{self.field}", self.value, self.remedy.replace("--", f"--{section}."))
+
+    def __reduce__(self) -> tuple[type, tuple[str]]:
+        return UserError, (str(self),)  # it crosses processes; its value need not
+
+
+def bad_value(field: str, value: object, remedy: str) -> BadValue:
+    """An error of one field: see `BadValue`."""
+    return BadValue(field, value, remedy)
 
 
 def unknown_name(field: str, value: str, known: Iterable[str]) -> UserError:
@@ -54,4 +83,4 @@ def unknown_name(field: str, value: str, known: Iterable[str]) -> UserError:
     names = sorted(known)
     nearest = difflib.get_close_matches(value, names, n=1)
     guess = f"did you mean {nearest[0]!r}? " if nearest else ""
-    return bad_value(field, value, f"{guess}known names: {', '.join(names)}; or a dotted name of your own module")
+    return bad_value(field, value, f"{guess}known names: {', '.join(names)}; or your own: mine.py, mine.py:thing, lab.mine")

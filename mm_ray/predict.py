@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from jsonargparse import ArgumentParser
 
-from mm_ray.cli import parse_flags, run_main
+from mm_ray.cli import Parser, run_main
 from mm_ray.config import PRECOMPUTED
 from mm_ray.data.features import finite_features
 from mm_ray.data.media import read_audio
@@ -25,11 +24,11 @@ sample rate, mono or stereo. A file that cannot be read gets a line on stderr, t
 
 def main(argv: Sequence[str]) -> None:
     """Parse the flags and predict file by file."""
-    parser = ArgumentParser(prog="python -m mm_ray.predict", description=DESCRIPTION, exit_on_error=False)
-    parser.add_argument("student", type=str, help="A run's student.safetensors (student.json lies beside it)")
-    parser.add_argument("files", type=str, nargs="+", help="Recordings")
+    parser = Parser("mm_ray.predict", DESCRIPTION)
+    parser.add_argument("student", help="A run's student.safetensors (student.json lies beside it)")
+    parser.add_argument("files", nargs="+", help="Recordings")
     parser.add_argument("--json", action="store_true", help="One JSON object a line: file, label, probability, probabilities")
-    flags = parse_flags(parser, argv)
+    flags = parser.parse_args(argv)
     student = load_student(Path(flags.student))
     torch.set_num_threads(1)
     failed = [file for file in flags.files if not _told(student, file, flags.json)]

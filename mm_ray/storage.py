@@ -75,7 +75,7 @@ def _open_root(uri: str) -> tuple[fs.FileSystem, str]:
         return cast(tuple[fs.FileSystem, str], fs.FileSystem.from_uri(uri))
     except (ValueError, OSError) as error:
         reason = in_one_line(error)
-        raise bad_value("path", uri, f"no file system for it ({reason}); use a path, s3:// or gs://") from error
+        raise bad_value("PATH", uri, f"no file system for it ({reason}); use a path, s3:// or gs://") from error
 
 
 def leaves_root(root: str | Path, name: str) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
 
-from mm_ray.cli import add_run_flags, experiment_parser, parse, run_main
+from mm_ray.cli import add_run_flags, experiment_parser, parse, run_main, say_changed_code
 from mm_ray.config import ClientsConfig, DataConfig
 from mm_ray.console import PlainConsole, text_column
 from mm_ray.data.load import load_data
@@ -46,6 +46,7 @@ def main(argv: Sequence[str]) -> None:
     phases = phases_place(flags.phases, flags.runs)
     check_place(phases)
     folder = open_folder(flags.runs, flags.name or default_name(config), config)
+    say_changed_code(phases)
     with RunProgress(plan, flags.control) as progress:
         if flags.serial:
             _run_here(plan, table, phases, flags.control, folder, progress)

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS = (
-    ("__init__", "types", "errors", "console", "storage", "seeding", "names"),
+    ("__init__", "types", "errors", "console", "storage", "seeding", "plugins", "validation"),
     ("config",),
     ("data", "models", "distill", "evaluate"),
     ("fed",),
@@ -169,7 +169,7 @@ def test_the_check_finds_every_fault(tmp_path):
 
 
 GOOD = {
-    "mm_ray/names.py": "from mm_ray.errors import E\nfrom mm_ray import __version__\n",
+    "mm_ray/plugins.py": "from mm_ray.errors import E\nfrom mm_ray import __version__\n",
     "mm_ray/errors.py": "",
     "mm_ray/distill/objective.py": "from mm_ray.models import net\nfrom .losses import kd\n",
     "mm_ray/models/net.py": "import torch, raylib\n",

@@ -2,14 +2,14 @@
 
 import json
 import math
+from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
-from jsonargparse import Namespace
 
-from mm_ray.cli import add_run_flags, experiment_parser, parse, run_main
+from mm_ray.cli import add_run_flags, experiment_parser, parse, run_main, say_changed_code
 from mm_ray.compare.cells import Cell, Setting, cells_of
 from mm_ray.compare.report import write_report
 from mm_ray.compare.results import row_of, write_csv
@@ -36,11 +36,11 @@ def main(argv: Sequence[str]) -> None:
     """Parse the flags, run the cells, write the tables."""
     parser = experiment_parser("mm_ray.compare", DESCRIPTION)
     add_run_flags(parser)
-    parser.add_argument("--methods", type=str, default=METHODS, help="Methods, with commas between them")
-    parser.add_argument("--video_missing", type=str, default="", help="Fractions, such as .2,.5,.8; partition.video_missing")
-    parser.add_argument("--alphas", type=str, default="", help="Dirichlet alphas, such as .1,1; partition.alpha")
-    parser.add_argument("--seeds", type=str, default="3", help="Number of seeds from --seed on, or a list such as 0,3,7")
-    parser.add_argument("--folds", type=str, default="", help="A list such as 0,1,2, or all; data.fold")
+    parser.add_argument("--methods", default=METHODS, help="Methods, with commas between them")
+    parser.add_argument("--video_missing", default="", help="Fractions, such as .2,.5,.8; partition.video_missing")
+    parser.add_argument("--alphas", default="", help="Dirichlet alphas, such as .1,1; partition.alpha")
+    parser.add_argument("--seeds", default="3", help="Number of seeds from --seed on, or a list such as 0,3,7")
+    parser.add_argument("--folds", default="", help="A list such as 0,1,2, or all; data.fold")
     parser.add_argument("--tune", type=int, default=0, help="Trials that each method gets on dev before its test (0: none)")
     config, flags = parse(parser, argv)
     torch.set_num_threads(1)
@@ -75,8 +75,9 @@ def _prepare(config: ExperimentConfig, flags: Namespace) -> tuple[Comparison, li
         plan_experiment(cell.config(config), tables[cell.fold])
     phases = phases_place(flags.phases, flags.runs)
     check_place(phases)
+    say_changed_code(phases)
     folder = open_folder(flags.runs, flags.name or f"compare-{default_name(config)}", config)
-    write_text(folder / "compare.json", json.dumps({key: flags[key] for key in FLAGS}, indent=2))
+    write_text(folder / "compare.json", json.dumps({key: getattr(flags, key) for key in FLAGS}, indent=2))
     return Comparison(config, folder, phases, tables, connect(flags.address)), cells
 
 

@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 
 from pyarrow import fs
 
@@ -40,7 +41,7 @@ def files_below(root: str) -> list[str]:
     local = local_path(root) if root else None
     names = _remote_names(root) if root and local is None else _local_names(local)
     if names is None:
-        raise bad_value("data.root", root or "''", "no such folder; give the folder of the recordings")
+        raise bad_value("data.root", root, "no such folder; give the folder of the recordings")
     return sorted(name for name in names if not _is_passed_over(name))
 
 
@@ -136,7 +137,7 @@ def alone_warnings(num_alone: int, num_clips: int, data: DataConfig, way: str) -
     which = "each recording" if num_alone == num_clips else f"each of {num_alone:,} of {num_clips:,} recordings"
     problem = f"{which} is a group of its own, so takes of one speaker can lie in train and in test"
     if data.group_pattern:
-        return (f"{problem}: data.group_pattern={data.group_pattern} finds no group in their paths",)
+        return (f"{problem}: --data.group_pattern {quote(data.group_pattern)} finds no group in their paths",)
     return (f"{problem}; name the groups by {way}, or by --data.group_pattern REGEX",)
 
 
@@ -171,7 +172,7 @@ def annotation(data: DataConfig, *usual: str) -> str:
         if exists(place):
             return place
     remedy = f"not there; expected {' or '.join(usual)} below data.root, or its place in data.annotations"
-    raise bad_value("data.annotations", data.annotations or "''", remedy)
+    raise bad_value("data.annotations", data.annotations, remedy)
 
 
 def hold_out(groups_by_class: Mapping[str, Sequence[str]], dev: float = 0.2, test: float = 0.2) -> dict[str, str]:

@@ -21,7 +21,7 @@ from mm_ray.data.store_reader import is_finished, read_store, refuse_other_featu
 from mm_ray.data.table import SPLITS, FeatureTable
 from mm_ray.data.video_features import video_identity
 from mm_ray.errors import bad_value
-from mm_ray.names import modules_in
+from mm_ray.plugins import find_file, modules_in, source_of
 from mm_ray.storage import is_folder
 from mm_ray.types import UNLABELLED
 
@@ -98,7 +98,7 @@ def with_dev_from_train(table: FeatureTable, fraction: float) -> FeatureTable:
     splits_N[moved] = SPLITS.index("dev")
     num_groups = len(np.unique(table.groups_N[moved])), len(np.unique(table.groups_N[rows]))
     log.warning(
-        "data.dev_from_train=%g: %s of %s training clips (%s of %s groups) are the dev split now",
+        "--data.dev_from_train %g: %s of %s training clips (%s of %s groups) are the dev split now",
         fraction, *(f"{n:,}" for n in (len(moved), len(rows), *num_groups)),
     )  # fmt: skip
     identity = digest([f"{table.fingerprint}/dev_from_train".encode(), moved.astype("<i8").tobytes()])
@@ -109,13 +109,13 @@ def prepared_store(data: DataConfig) -> str | None:
     """The place of the feature store that a config names, if it names one: by its path, or as an existing folder."""
     if data.name == "store" and data.root:
         return data.root
-    is_own = "." in data.name or data.name.replace("-", "_") in modules_in(PACKAGE)
-    return data.name if not is_own and is_folder(data.name) else None
+    names_code = "." in data.name or data.name.replace("-", "_") in modules_in(PACKAGE) or find_file(f"{data.name}.py")
+    return data.name if not names_code and is_folder(data.name) else None
 
 
 def store_path(module: ManifestModule, manifest: Manifest, data: DataConfig, cache: str | Path) -> Path:
     """Where the features of a manifest are stored."""
-    code = Path(str(module.__file__)).read_text()
+    code = source_of(module).decode()
     stamps = file_stamps((name for clip in manifest.clips for name in (clip.source, clip.video_source)), data)
     clips = [(asdict(clip), stamps.get(clip.source), stamps.get(clip.video_source)) for clip in manifest.clips]
     of_features = [FORMAT_VERSION, asdict(data.features), video_identity(data)]
@@ -123,7 +123,7 @@ def store_path(module: ManifestModule, manifest: Manifest, data: DataConfig, cac
     short = hashlib.blake2b(json.dumps(identity).encode(), digest_size=6).hexdigest()
     place = Path(cache) / f"{manifest.name}-{short}"
     if data.root and not (stamps and all(stamp.shows_changes for stamp in stamps.values())):
-        log.warning("data.root=%s: changes of its recordings cannot be seen there; after one, remove %s", data.root, place)
+        log.warning("--data.root %s: changes of its recordings cannot be seen there; after one, remove %s", data.root, place)
     return place
 
 

@@ -9,7 +9,7 @@ from mm_ray.config import DataConfig
 from mm_ray.data.media import Media
 from mm_ray.data.table import SPLITS
 from mm_ray.errors import UserError, bad_value
-from mm_ray.names import resolve
+from mm_ray.plugins import resolve
 from mm_ray.types import UNLABELLED
 
 PACKAGE = "mm_ray.data.manifests"
@@ -99,16 +99,13 @@ def own_load(module: ManifestModule) -> Callable[[Clip, DataConfig], Media] | No
 
 
 def find_manifest(name: str) -> ManifestModule:
-    """The data set of that name: a module of `mm_ray/data/manifests`, or anything importable by its dotted name.
+    """The data set of that name: a module of `mm_ray/data/manifests`, or your own (`mm_ray.plugins`).
 
     Raises:
         UserError: An unknown name, or a module without `read`.
 
     """
-    module = resolve("data.name", name, PACKAGE)
-    if not hasattr(module, "read"):
-        raise bad_value("data.name", name, "the module has no read; docs/data.md shows an example")
-    return cast(ManifestModule, module)
+    return cast(ManifestModule, resolve("data.name", name, PACKAGE, "read"))
 
 
 def read_manifest(data: DataConfig) -> Manifest:
@@ -148,7 +145,7 @@ def check_manifest(manifest: Manifest) -> None:
 
 def _why_none(rejected: tuple[Rejected, ...]) -> str:
     if not rejected:
-        return "check data.root"
+        return "check --data.root"
     return f"all {len(rejected):,} recordings are rejected, the first, {rejected[0].clip_id}, because: {rejected[0].detail}"
 
 

@@ -27,9 +27,9 @@ def make_clients(table: FeatureTable, config: PartitionConfig, seed: int) -> tup
     rows_R = table.rows("train")
     with_video_R = table.has_video(rows_R)
     if table.video_flat_XD is None:
-        raise UserError("data.name: this data has no video, so no client can teach; take data with video")
+        raise UserError("--data: this data has no video, so no client can teach; take data with video")
     if not with_video_R.any():
-        raise UserError(f"data.name: none of its {len(rows_R):,} training clips has video, so no client can teach; add some")
+        raise UserError(f"--data: none of its {len(rows_R):,} training clips has video, so no client can teach; add some")
     if config.kind != "dirichlet":
         natural = config.kind == "natural"
         shares = _by_group(rows_R, table.groups_N, with_video_R) if natural else fedmultimodal.partition(table, config)
@@ -130,7 +130,7 @@ def _apart(
 def _check_fit(num_clips: int, config: PartitionConfig) -> None:
     fit = num_clips // config.min_clips
     if fit < config.num_clients:
-        problem = f"{num_clips} training clips at partition.min_clips={config.min_clips} fill only {fit} clients"
+        problem = f"{num_clips} training clips at --partition.min_clips {config.min_clips} fill only {fit} clients"
         remedy = f"use at most {fit}" if fit else "lower that, or prepare more clips"
         raise bad_value("partition.num_clients", config.num_clients, f"{problem}; {remedy}")
 
@@ -148,11 +148,13 @@ def _check_kinds(num_with_video: int, num_clips: int, num_lacking: int, config: 
     fit = num_with_video // config.min_clips
     if fit < num_clients - num_lacking:
         problem = (
-            f"{num_with_video} of {num_clips} training clips have video, at partition.min_clips={config.min_clips} enough for "
-            f"{fit} of the {num_clients - num_lacking} clients with video"
+            f"{num_with_video} of {num_clips} training clips have video, at --partition.min_clips {config.min_clips} enough "
+            f"for {fit} of the {num_clients - num_lacking} clients with video"
         )
         remedy = f"use at least {np.ceil(100 * (num_clients - fit) / num_clients) / 100:g}, or fewer" if fit else "use fewer"
-        raise bad_value("partition.video_missing", missing, f"{problem}; {remedy} partition.num_clients or min_clips")
+        raise bad_value(
+            "partition.video_missing", missing, f"{problem}; {remedy} --partition.num_clients or --partition.min_clips"
+        )
 
 
 def _dirichlet_owners(labels_R: np.ndarray, num_clients: int, alpha: float, seed: int, stream: str) -> np.ndarray:

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mm_ray.config import DataConfig, FeatureConfig, read_features, read_names
+from mm_ray.config import DataConfig, FeatureConfig, read_names
 from mm_ray.data.extract import Row
 from mm_ray.data.file_stamps import Origin
 from mm_ray.data.manifest import Manifest, Rejected
@@ -70,7 +70,7 @@ class Settings:
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "Settings":
         """The settings in a shard's metadata."""
-        features, names, folds = read_features(content["features"]), read_names(content["class_names"]), content["num_folds"]
+        features, names, folds = FeatureConfig(**content["features"]), read_names(content["class_names"]), content["num_folds"]
         return cls(content["name"], names, int(folds), features, content["video_identity"], content["format"])
 
 
@@ -182,7 +182,7 @@ def _row_digest(row: Row) -> str:
 def _width(modality: str, clips: Sequence[np.ndarray]) -> int:
     widths = {clip.shape[1] for clip in clips}
     if len(widths) > 1:
-        raise UserError(f"data.features.{modality}: {OTHER_WIDTHS}, {sorted(widths)}; each needs as many")
+        raise UserError(f"--data.features.{modality}: {OTHER_WIDTHS}, {sorted(widths)}; each needs as many")
     return max(widths, default=0)
 
 

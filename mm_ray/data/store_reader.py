@@ -116,7 +116,7 @@ def _width(modality: str, described: Sequence[dict[str, Any]]) -> int:
     """Numbers a frame, the same in all shards that have the modality."""
     widths = {content[f"{modality}_features"] for content in described} - {0}
     if len(widths) > 1:
-        raise UserError(f"data.features.{modality}: {OTHER_WIDTHS}, {sorted(widths)}; prepare an empty store")
+        raise UserError(f"--data.features.{modality}: {OTHER_WIDTHS}, {sorted(widths)}; prepare an empty store")
     return int(max(widths, default=0))
 
 

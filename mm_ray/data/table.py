@@ -70,7 +70,7 @@ class FeatureTable:
         if not counts["train"]:
             raise bad_value("data", name, f"has no clips to train on ({listed}); give some the split train")
         if not counts["dev"]:
-            way = "take some from train with data.dev_from_train=0.2, or give some clips the split dev"
+            way = "take some from train with --data.dev_from_train 0.2, or give some clips the split dev"
             raise bad_value("data", name, f"has no dev clips ({listed}), by which the best round is chosen; {way}")
         if not counts["test"]:
             raise bad_value("data", name, f"has no test clips ({listed}), so nothing can be reported; give some the split test")

@@ -3,19 +3,18 @@
 Shape suffixes: S video frames, H height, W width, D video features.
 """
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
+from types import ModuleType
 from typing import Protocol, cast
 
 import numpy as np
 
 from mm_ray.config import DataConfig, FeatureConfig
 from mm_ray.data.sight import Size
-from mm_ray.errors import UserError, bad_value
-from mm_ray.names import import_named, resolve
+from mm_ray.errors import bad_value
+from mm_ray.plugins import code_digest, load, resolve
 
 PACKAGE = "mm_ray.data.video"
 _FIELD = "data.features.video"
@@ -61,7 +60,9 @@ def video_identity(data: DataConfig) -> str:
         UserError: The recipe is unknown, or lacks what it needs.
 
     """
-    return find_recipe(data.features.video).identity(data)
+    recipe = find_recipe(data.features.video)
+    own_code = code_digest(recipe) if isinstance(recipe, ModuleType) else ""
+    return f"{recipe.identity(data)} {own_code}".strip()
 
 
 @lru_cache(maxsize=4)
@@ -81,7 +82,8 @@ class _OwnFunction:
 
     name: str
     function: Callable[[np.ndarray], np.ndarray]
-    code_digest: str
+    code: str
+    """Digest of its module."""
 
     def frame_size(self, features: FeatureConfig) -> Size:
         return lambda width, height: (width, height)
@@ -100,17 +102,16 @@ class _OwnFunction:
         return features_SD
 
     def identity(self, data: DataConfig) -> str:
-        return f"{self.name} {self.code_digest}"
+        return f"{self.name} {self.code}"
 
 
 def _own(name: str) -> VideoRecipe:
     module_name, _, function_name = name.partition(":")
-    module = import_named(_FIELD, name, module_name)
+    module = load(_FIELD, module_name)
     function = getattr(module, function_name, None)
     if not callable(function):
-        raise UserError(f"{_FIELD}={name}: {module_name} has no function {function_name or 'named'}; give module:function")
-    code = Path(module.__file__).read_bytes() if module.__file__ else b""
-    return _OwnFunction(name, function, hashlib.blake2b(code, digest_size=8).hexdigest())
+        raise bad_value(_FIELD, name, f"{module_name} has no function {function_name or 'named'}; give module:function")
+    return _OwnFunction(name, function, code_digest(module))
 
 
 def _evenly_spaced(count: int, at_most: int) -> np.ndarray:

@@ -19,7 +19,7 @@ from mm_ray.config import Phase2Config
 from mm_ray.distill.target import Target
 from mm_ray.errors import bad_value
 from mm_ray.models.layers import Output
-from mm_ray.names import resolve
+from mm_ray.plugins import code_digest, resolve
 
 Loss = Callable[[Output, Target, Tensor, Phase2Config], Tensor]
 
@@ -37,11 +37,15 @@ class Term:
     """Whether it reads the teacher's features."""
     rowwise: bool
     """Whether it is a mean over clips, none of which depends on the others."""
+    code: str = ""
+    """Digest of its source, if it is not one of ours."""
 
 
 @lru_cache(maxsize=64)
 def parse_loss(text: str) -> tuple[Term, ...]:
-    """The terms of `phase2.loss`, in their order: `kd`, `kd+rkd` or `kd:0.7+rkd:0.3` (a weight left out is 1).
+    """The terms of `phase2.loss`, in their order: `kd`, `kd+rkd` or `kd:0.7+mine.py:0.3` (a weight left out is 1).
+
+    A loss of yours may be one function of several in its file: `mine.py:sharp` or `mine.py:sharp:0.3`.
 
     Raises:
         UserError: An unknown name, or a weight that is not a number above 0.
@@ -51,12 +55,18 @@ def parse_loss(text: str) -> tuple[Term, ...]:
 
 
 def _term(piece: str, text: str) -> Term:
-    name, colon, weight = piece.partition(":")
+    name, colon, weight = piece.rpartition(":")
+    if not colon or not _is_number(weight):
+        name, weight = piece, "1"
     module = resolve("phase2.loss", name, "mm_ray.distill.losses", "loss")
     short = name if "." in name else name.replace("-", "_")
     uses, features = getattr(module, "USES", None), getattr(module, "FEATURES", False)
     rowwise = getattr(module, "ROWWISE", False)
-    return Term(short, _weight(weight, text) if colon else 1.0, module.loss, uses, features, rowwise)
+    return Term(short, _weight(weight, text), module.loss, uses, features, rowwise, code_digest(module))
+
+
+def _is_number(text: str) -> bool:
+    return not text or text[0] in "+-.0123456789" or text.lower() in ("nan", "inf", "infinity")
 
 
 def _weight(text: str, whole: str) -> float:
@@ -81,6 +91,8 @@ def loss_settings(settings: Phase2Config) -> dict[str, Any]:
     for term in terms:
         names = _all_settings(settings) if term.uses is None else term.uses
         used |= {name: attrgetter(name)(settings) for name in names}
+    if codes := {term.name: term.code for term in terms if term.code}:
+        used["code"] = codes
     return used | ({"class_temperature": settings.class_temperature} if has_class_temperatures(settings) else {})
 
 

@@ -13,10 +13,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from mm_ray.names import resolve
+from mm_ray.plugins import resolve
 from mm_ray.types import ClientUpdate
 
 MEAN = "mean"
+RULES = "mm_ray.fed.rules"
 
 
 def kept_apart(update: ClientUpdate, client: int) -> ClientUpdate:
@@ -29,11 +30,11 @@ def combined(total: ClientUpdate, rule: str, bad_frac: float) -> ClientUpdate:
 
     Args:
         total: The sum of updates that `kept_apart` made.
-        rule: A module of `mm_ray.fed.rules`, or a dotted name.
+        rule: A module of `mm_ray.fed.rules`, or your own.
         bad_frac: The fraction of clients that may be bad.
 
     """
-    combine = resolve("server.rule", rule, "mm_ray.fed.rules").combine
+    combine = resolve("server.rule", rule, RULES, "combine").combine
     holders, parts = _holders(total), dict[str, np.ndarray]()
     for names in _groups(holders):
         updates = [total.by_client[client] for client in holders[names[0]]]

@@ -18,6 +18,7 @@ from mm_ray.fed.phase_store import PhaseStore, phase_key
 from mm_ray.fed.scoring import dev_metrics
 from mm_ray.fed.server_optim import evaluated
 from mm_ray.models.network import PARTS
+from mm_ray.plugins import digests_of
 from mm_ray.types import Arrays, ClientData, ClientUpdate, RoundReport, ServerState
 
 KEEP_EVERY = 5
@@ -178,8 +179,9 @@ class _PhaseRun:
 
 def _key_content(phase: Phase, federation: Federation, outcomes: Outcomes, device: str = "cpu") -> dict[str, Any]:
     sources = [[*role, outcomes[role.phase].key, outcomes[role.phase].best_round(role.network)] for role in phase.sources]
-    other_bits = {} if device == "cpu" else {"device": device}
-    return {"federation": federation.identity, "sources": sources, "phase": phase.settings()} | other_bits
+    content = {"federation": federation.identity, "sources": sources, "phase": phase.settings()}
+    code = digests_of(phase)  # of an own phase; the settings hold that of a loss or a rule, which they name
+    return content | ({"code": code} if code else {}) | ({"device": device} if device != "cpu" else {})
 
 
 def late(chunk: Sequence[ClientData], deadline_s: float) -> ClientUpdate:

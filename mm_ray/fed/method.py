@@ -1,7 +1,8 @@
 """A method: its list of phases, and which network plays which role in the result."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from mm_ray.config import ExperimentConfig, Phase1Config, Phase2Config
 from mm_ray.distill.terms import reads_features
@@ -11,7 +12,7 @@ from mm_ray.fed.phases.fusion import Fusion
 from mm_ray.fed.phases.joint import Joint
 from mm_ray.fed.phases.teacher_logits import TeacherLogits
 from mm_ray.fed.phases.unimodal import Unimodal
-from mm_ray.names import resolve
+from mm_ray.plugins import resolve
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,35 @@ class Phase1:
     audio: Role
 
 
+class Trial(Protocol):
+    """What a method's `space(trial)` gets: the suggestions of an Optuna trial."""
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        """A number."""
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        """One of a few values."""
+
+
+PHASE1_RATES = (0.02, 0.05, 0.1)
+"""A few, the config's default among them, so that methods and trials share phase 1."""
+
+
+def phase1_rate(trial: Trial) -> dict[str, Any]:
+    """The part of a method's search space that all have: phase 1's learning rate."""
+    return {"phase1.local.lr": trial.suggest_categorical("phase1.local.lr", PHASE1_RATES)}
+
+
+def learning_rates(trial: Trial) -> dict[str, Any]:
+    """Both phases' learning rates: the search space of a method that has no `space(trial)`."""
+    return phase1_rate(trial) | {"phase2.local.lr": trial.suggest_float("phase2.local.lr", 0.003, 0.1, log=True)}
+
+
+def loss_weight(trial: Trial) -> dict[str, Any]:
+    """The weight of a method's own loss."""
+    return {"phase2.loss_weight": trial.suggest_float("phase2.loss_weight", 0.1, 1.0)}
+
+
 def find_method(config: ExperimentConfig) -> Method:
     """The method that the config names.
 
@@ -62,6 +92,7 @@ def training(config: ExperimentConfig, settings: Phase1Config | Phase2Config) ->
     """What every training phase takes from the config: the model, and the local training, server and clients of its phase."""
     clients = config.clients
     return {
+        "section": "phase1" if settings is config.phase1 else "phase2",
         "model": config.model,
         "local": settings.local,
         "server": settings.server,

@@ -4,6 +4,7 @@
     PHASES/<key>/round-000012.safetensors     the state after round 12; its header holds the state's meta and the reports
                                               of the rounds since the kept round before it; a tensor's name is its
                                               path in the state (`ServerState.flat`) as JSON
+    PHASES/code.json                          digests of the own code that was used, by name, to say when it changed
     PHASES/<key>/lease-*.json                 who computes at this key right now (mm_ray/fed/lease.py)
 
 A state file is written whole or not at all, and two processes that write the same one write the same bits.
@@ -26,6 +27,7 @@ from mm_ray.storage import Storage
 from mm_ray.types import Key, RoundReport, ServerState
 
 FORMAT_VERSION = 4
+CODE = "code.json"
 HEADER = "mm_ray"
 """One entry, `CHECKSUM CHECKSUM JSON`: of what follows, and of the tensors. A changed byte would go into all later rounds."""
 MAX_HEADER_BYTES = 100_000_000
@@ -55,6 +57,29 @@ class PhaseStore:
         name = posixpath.join(key, "phase.json")
         if not self.files.exists(name):
             self.files.write(name, json.dumps(content, indent=2, sort_keys=True).encode())
+
+    def changed_code(self, used: Mapping[str, str]) -> list[str]:
+        """The names whose own code is none of that which was used with this store before; it is remembered.
+
+        Args:
+            used: Digests by name (`mm_ray.plugins.code_used`).
+
+        """
+        if not used:
+            return []
+        seen = self._code_seen()
+        changed = [name for name, digest in used.items() if digest not in seen.get(name, [digest])]
+        merged = {**seen, **{name: sorted({*seen.get(name, []), digest}) for name, digest in used.items()}}
+        if merged != seen:
+            self.files.write(CODE, json.dumps(merged, indent=2, sort_keys=True).encode())
+        return changed
+
+    def _code_seen(self) -> dict[str, list[str]]:
+        try:
+            seen = json.loads(self.files.read(CODE)) if self.files.exists(CODE) else {}
+        except ValueError:
+            return {}
+        return seen if isinstance(seen, dict) else {}
 
     def rounds(self, key: str) -> list[int]:
         """The rounds with a stored state, ascending."""

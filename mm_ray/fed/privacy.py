@@ -70,7 +70,7 @@ def epsilon_of(spent: Sequence[Spent], delta: float) -> float:
         from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent
         from dp_accounting.rdp import RdpAccountant
     except ImportError as error:
-        raise UserError("server.noise: epsilon needs dp-accounting; pip install 'mm-ray[privacy]'") from error
+        raise UserError("--phase1.server.noise: epsilon needs dp-accounting; pip install 'mm-ray[privacy]'") from error
     accountant = RdpAccountant(ORDERS)
     for part in spent:
         accountant.compose(PoissonSampledDpEvent(part.sample_frac, GaussianDpEvent(part.noise)), part.rounds)

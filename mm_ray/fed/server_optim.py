@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from mm_ray.config import ServerConfig
-from mm_ray.fed.apart import MEAN
+from mm_ray.fed.apart import MEAN, RULES
+from mm_ray.plugins import code_digest, resolve
 from mm_ray.types import Arrays, ClientUpdate, Key, ServerState
 
 MOMENTUM, SECOND, AVERAGE = "momentum", "second", "average"
@@ -30,6 +31,8 @@ def server_settings(server: ServerConfig) -> dict[str, Any]:
     content: dict[str, Any] = {name: values[name] for name in ("max_norm", "clip_norm", "noise", "average") if values[name]}
     if server.rule != MEAN:
         content |= {"rule": server.rule, "bad_frac": server.bad_frac}
+        if code := code_digest(resolve("server.rule", server.rule, RULES, "combine")):
+            content["rule_code"] = code
     if server.optimizer != "fedavg" or server.step != 1:
         content |= {"optimizer": server.optimizer} | {name: values[name] for name in USES[server.optimizer]}
     return {"server": content} if content else {}

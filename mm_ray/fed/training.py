@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from mm_ray.config import LocalConfig, ModelConfig, ServerConfig
 from mm_ray.errors import bad_value
-from mm_ray.fed.apart import MEAN, combined
+from mm_ray.fed.apart import MEAN, RULES, combined
 from mm_ray.fed.cohort import poisson_cohort, sample_cohort
 from mm_ray.fed.federation import Federation
 from mm_ray.fed.local import local_settings, train_local
@@ -23,7 +23,7 @@ from mm_ray.fed.vectorized import stacked_updates
 from mm_ray.models.flat import flat_network
 from mm_ray.models.layers import Output
 from mm_ray.models.network import PARTS, init_part, part_size
-from mm_ray.names import resolve
+from mm_ray.plugins import resolve
 from mm_ray.seeding import numpy_stream, torch_stream
 from mm_ray.types import Arrays, Batch, ClientData, ClientUpdate, RoundContext, ServerState, merged
 
@@ -45,6 +45,8 @@ class TrainingPhase:
     """Probability that a sampled client does not answer."""
     deadline_s: float = field(default=0.0, kw_only=True)
     """See `mm_ray.fed.phase.Phase.deadline_s`."""
+    section: str = field(default="phase1", kw_only=True)
+    """The section of the config that its settings come from, for errors."""
     vectorize: bool = field(default=False, kw_only=True)
     """Whether the clients of a chunk are trained together."""
 
@@ -101,16 +103,17 @@ class TrainingPhase:
 
     def _check_server(self) -> None:
         if self.server.noise and self.deadline_s:
-            why = "with server.noise who is late could depend on another client's clips, which epsilon does not cover; use 0"
+            why = f"with --{self.section}.server.noise who is late could depend on another client's clips, which epsilon"
+            why = f"{why} does not cover; use 0"
             raise bad_value("clients.deadline_s", self.deadline_s, why)
         plain = self.sends_parts_only and not self.local.scaffold
         for name, asked in (("rule", self.server.rule != MEAN), ("noise", self.server.noise > 0)):
             if asked and not plain:
-                why = "with local.scaffold" if self.local.scaffold else f"in {self.name}"
+                why = f"with --{self.section}.local.scaffold" if self.local.scaffold else f"in {self.name}"
                 why = f"{why} clients do not send a change of shared parameters only; leave it out"
-                raise bad_value(f"server.{name}", getattr(self.server, name), why)
+                raise bad_value(f"{self.section}.server.{name}", getattr(self.server, name), why)
         if self.server.rule != MEAN:
-            resolve("server.rule", self.server.rule, "mm_ray.fed.rules", "combine")
+            resolve(f"{self.section}.server.rule", self.server.rule, RULES, "combine")
         if self.server.noise:
             epsilon_of([Spent(self.sample_frac, self.server.noise, 1)], 1e-5)  # the accountant is there
 

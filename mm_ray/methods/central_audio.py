@@ -4,8 +4,10 @@ As many rounds as both phases of a federated method, each with `phase1.local.epo
 gradient steps than a round of sampled clients. It is a reference for accuracy, not a fair competitor.
 """
 
+from typing import Any
+
 from mm_ray.config import ExperimentConfig
-from mm_ray.fed.method import Method, total_rounds, training
+from mm_ray.fed.method import Method, Trial, phase1_rate, total_rounds, training
 from mm_ray.fed.phase import Role
 from mm_ray.fed.phases.central import CentralAudio
 
@@ -14,3 +16,8 @@ def build(config: ExperimentConfig) -> Method:
     """Central training of the audio network."""
     central = CentralAudio(total_rounds(config), **training(config, config.phase1))
     return Method((central,), student=Role(central.name, "audio"))
+
+
+def space(trial: Trial) -> dict[str, Any]:
+    """What `compare --tune` searches: the learning rate."""
+    return phase1_rate(trial)

@@ -5,8 +5,10 @@ depend on the fraction of missing video. It has no student: its accuracy is what
 in `central_audio`.
 """
 
+from typing import Any
+
 from mm_ray.config import ExperimentConfig
-from mm_ray.fed.method import Method, total_rounds, training
+from mm_ray.fed.method import Method, Trial, phase1_rate, total_rounds, training
 from mm_ray.fed.phase import Role
 from mm_ray.fed.phases.central import CentralAudiovisual
 
@@ -15,3 +17,8 @@ def build(config: ExperimentConfig) -> Method:
     """Central training of the audiovisual network."""
     central = CentralAudiovisual(total_rounds(config), **training(config, config.phase1))
     return Method((central,), student=None, teacher=Role(central.name, "av"))
+
+
+def space(trial: Trial) -> dict[str, Any]:
+    """What `compare --tune` searches: the learning rate."""
+    return phase1_rate(trial)

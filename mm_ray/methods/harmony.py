@@ -7,8 +7,10 @@ network is the same for all clients, so there is no teacher to report. The unimo
 choice).
 """
 
+from typing import Any
+
 from mm_ray.config import ExperimentConfig
-from mm_ray.fed.method import Method, training
+from mm_ray.fed.method import Method, Trial, learning_rates, training
 from mm_ray.fed.phase import Role
 from mm_ray.fed.phases.harmony import HarmonyFusion
 from mm_ray.fed.phases.unimodal import Unimodal
@@ -19,3 +21,8 @@ def build(config: ExperimentConfig) -> Method:
     unimodal = Unimodal(config.phase1.rounds, **training(config, config.phase1))
     fusion = HarmonyFusion(config.phase2.rounds, **training(config, config.phase2))
     return Method((unimodal, fusion), student=Role(unimodal.name, "audio"))
+
+
+def space(trial: Trial) -> dict[str, Any]:
+    """What `compare --tune` searches: both learning rates."""
+    return learning_rates(trial)

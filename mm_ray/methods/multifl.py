@@ -6,8 +6,10 @@ rule and no more; that the audio head is trained by audio-only clients alone is 
 specified on this point), and without any of these there is no audio network, and one line says so.
 """
 
+from typing import Any
+
 from mm_ray.config import ExperimentConfig
-from mm_ray.fed.method import Method, total_rounds, training
+from mm_ray.fed.method import Method, Trial, phase1_rate, total_rounds, training
 from mm_ray.fed.phase import Role
 from mm_ray.fed.phases.joint import Joint
 
@@ -16,3 +18,8 @@ def build(config: ExperimentConfig) -> Method:
     """Joint training from the first round to the last."""
     joint = Joint(total_rounds(config), **training(config, config.phase1))
     return Method((joint,), student=Role(joint.name, "audio"), teacher=Role(joint.name, "av"))
+
+
+def space(trial: Trial) -> dict[str, Any]:
+    """What `compare --tune` searches: the learning rate."""
+    return phase1_rate(trial)

@@ -6,8 +6,10 @@ own. The sources name the rule and no more: networks, sampling and training are 
 missing video there are no audio-only clients, and one line says so.
 """
 
+from typing import Any
+
 from mm_ray.config import ExperimentConfig
-from mm_ray.fed.method import Method, total_rounds, training
+from mm_ray.fed.method import Method, Trial, phase1_rate, total_rounds, training
 from mm_ray.fed.phase import Role
 from mm_ray.fed.phases.unifl import UniFLAudio, UniFLAudiovisual
 
@@ -17,3 +19,8 @@ def build(config: ExperimentConfig) -> Method:
     rounds, common = total_rounds(config), training(config, config.phase1)
     audio, audiovisual = UniFLAudio(rounds, **common), UniFLAudiovisual(rounds, **common)
     return Method((audio, audiovisual), student=Role(audio.name, "audio"), teacher=Role(audiovisual.name, "av"))
+
+
+def space(trial: Trial) -> dict[str, Any]:
+    """What `compare --tune` searches: the learning rate."""
+    return phase1_rate(trial)

@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from mm_ray.config import PRECOMPUTED, FeatureConfig, ModelConfig, read_features, read_names
+from mm_ray.config import PRECOMPUTED, FeatureConfig, ModelConfig, read_names
 from mm_ray.errors import bad_value, in_one_line
 from mm_ray.models.flat import named_tensors
 from mm_ray.models.network import Network, part_of
@@ -61,11 +61,11 @@ def load_student(path: Path) -> Student:
         _fill(network, load_file(path))
         return Student(network, names, features, shapes.audio_bins)
     except FileNotFoundError as error:
-        raise bad_value("student", path, f"no such file ({error.filename}); give a run's student.safetensors") from error
+        raise bad_value("STUDENT", path, f"no such file ({error.filename}); give a run's student.safetensors") from error
     # RuntimeError: a tensor of another shape, or JSON that is nested too deep
     except (SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
         reason = in_one_line(error)
-        raise bad_value("student", path, f"is not a student ({reason}); give a run's student.safetensors") from error
+        raise bad_value("STUDENT", path, f"is not a student ({reason}); give a run's student.safetensors") from error
 
 
 def _names(description: dict[str, Any]) -> tuple[str, ...]:
@@ -76,7 +76,7 @@ def _names(description: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _features(description: dict[str, Any]) -> FeatureConfig:
-    features = read_features(description["features"])
+    features = FeatureConfig(**description["features"])
     if features.audio != PRECOMPUTED and features.num_mels != description["shapes"]["audio_bins"]:
         raise ValueError(f"{features.num_mels} mels for a network of {description['shapes']['audio_bins']}")
     return features

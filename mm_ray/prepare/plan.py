@@ -85,12 +85,16 @@ def _stored_clips(store: str, settings: Settings) -> dict[str, Mapping[str, obje
     return {fields["clip_id"]: fields for fields in table.to_pylist()}
 
 
+FLAGS = {"name": "SOURCE", "class_names": "classes", "video_identity": "data.features.video", "num_folds": "SOURCE"}
+"""The flags that decide settings of other names."""
+
+
 def _check_settings(store: str, stored: Settings, wanted: Settings) -> None:
     old, new = _flat(stored), _flat(wanted)
     for name, value in new.items():
         if old[name] != value:
-            problem = f"{store} was prepared with {name}={_short(old[name])}, and a store has one setting"
-            raise bad_value(name, _short(value), f"{problem}; give another --out, or that setting")
+            problem = f"{store} was prepared with {_short(old[name])}, and a store has one setting"
+            raise bad_value(FLAGS.get(name, name), _short(value), f"{problem}; give another --out, or that setting")
 
 
 def _flat(settings: Settings) -> dict[str, object]:

@@ -80,7 +80,7 @@ def _checked(clients: ClientsConfig, cluster: Cluster, count: int) -> Placement:
     unit, where = ("GPUs" if field == "num_gpus" else "CPUs"), f"; on its {len(cluster.nodes)} nodes {fitting} fit"
     actors = "a client actor needs" if count == 1 else f"{count} client actors need"
     problem = f"{actors} {count * value:g} {unit}, the cluster has {has:g}{where if len(cluster.nodes) > 1 else ''}"
-    remedies = [_remedy(clients, cluster, count, field), "fewer clients.num_actors" if count > 1 else ""]
+    remedies = [_remedy(clients, cluster, count, field), "fewer --clients.num_actors" if count > 1 else ""]
     raise bad_value(f"clients.{field}", value, f"{problem}; use {', or '.join(filter(None, remedies))}")
 
 

@@ -18,6 +18,7 @@ from mm_ray.fed.experiment import Tested
 from mm_ray.fed.loop import role_params
 from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.models.student import save_student
+from mm_ray.plugins import plain
 from mm_ray.runtime.tensorboard import TrialWriter
 from mm_ray.storage import names_full_disk, write_text
 from mm_ray.types import RoundReport
@@ -34,7 +35,7 @@ _LOCKS: dict[Path, int] = {}
 def default_name(config: ExperimentConfig) -> str:
     """A name that the same config gets again, so that the same command goes on."""
     digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode()).hexdigest()[:8]
-    return f"{config.method.rpartition('.')[2]}-{config.data.name.rpartition('.')[2]}-{digest}"
+    return f"{plain(config.method)}-{plain(config.data.name)}-{digest}"
 
 
 def config_yaml(config: ExperimentConfig) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import optuna
 import torch
 
-from mm_ray.cli import add_run_flags, experiment_parser, parse, run_main, value_of
+from mm_ray.cli import add_run_flags, experiment_parser, parse, run_main, say_changed_code, value_of
 from mm_ray.errors import bad_value
 from mm_ray.evaluate.statistics import spread_text
 from mm_ray.fed.experiment import plan_experiment
@@ -53,6 +53,7 @@ def main(argv: Sequence[str]) -> None:
     plan_experiment(config, table)
     phases = phases_place(flags.phases, flags.runs)
     check_place(phases)
+    say_changed_code(phases)
     folder = open_folder(flags.runs, flags.resume or flags.name or f"study-{Path(space.name).stem}-{name}", config)
     keep_flags(folder, flags)
     cluster = connect(flags.address)

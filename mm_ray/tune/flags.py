@@ -1,11 +1,11 @@
 """The flags of a study, and how they come back when it goes on."""
 
 import json
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from jsonargparse import ArgumentParser, Namespace
-
 from mm_ray.errors import bad_value
+from mm_ray.plugins import find_file
 from mm_ray.storage import read_object, write_text
 from mm_ray.tune.schedulers import SCHEDULERS
 from mm_ray.tune.searchers import SEARCHERS
@@ -26,16 +26,17 @@ def scheduler_of(flags: Namespace) -> str:
 def add_study_flags(parser: ArgumentParser) -> None:
     """What is searched, by whom, and for how long."""
     add = parser.add_argument
-    add("--space", type=str, default="distill", help="A space of tune_spaces/, a .py file, or a dotted name")
-    add("--trials", type=int, default=8, help="Number of trials")
+    add("--space", default="distill", help="A space of tune_spaces/, or your own: mine.py, mine.py:space, package.module")
+    add("--trials", type=int, default=8, help="Number of trials (default: 8)")
     add("--seeds", type=int, default=1, help="Seeds of each trial; with more than one the best run again with fresh ones")
     add(
         "--test_seeds",
         type=int,
         default=5,
-        help="Fresh seeds with which the chosen configuration and both controls run for the test; 0: the trial's own seeds",
+        help="Fresh seeds with which the chosen configuration and both controls run for the test; 0: the trial's own seeds "
+        "(default: 5)",
     )
-    add("--time", type=str, default="", help="Stop after this time, such as 90s, 30m or 1h30m; begins anew with --resume")
+    add("--time", default="", help="Stop after this time, such as 90s, 30m or 1h30m; begins anew with --resume")
     add("--rounds", type=int, default=0, help="Stop when so many rounds are computed in all trials (default: no limit)")
     add("--patience", type=int, default=0, help="Stop when so many trials in a row were no better (default: no limit)")
     add("--searcher", choices=SEARCHERS, default="tpe", help="Who suggests trials (default: tpe)")
@@ -46,19 +47,20 @@ def add_study_flags(parser: ArgumentParser) -> None:
         help="Who stops hopeless trials (default: none; with seeds: wilcoxon)",
     )
     add(
-        "--storage", type=str, default="",
+        "--storage", default="",
         help="Where Optuna keeps the study: sqlite:///FILE or another database's URL (default: a journal in the run's folder)",
     )  # fmt: skip
     add("--host", choices=HOSTS, default="actor", help="What runs a trial: an actor, or a Ray Train job")
     add("--export", action="store_true", help="Write the student as safetensors and ONNX with a model card into export/")
-    add("--resume", type=str, default="", help="Go on with the study of this name, as it was configured")
+    add("--resume", default="", help="Go on with the study of this name, as it was configured")
 
 
 def keep_flags(folder: Path, flags: Namespace) -> None:
     """Write `study.json`; a space's file by its full path, so that the study goes on from any folder."""
-    kept = {name: flags[name] for name in KEPT}
-    if kept["space"].endswith(".py"):
-        kept["space"] = str(Path(kept["space"]).expanduser().absolute())
+    kept = {name: getattr(flags, name) for name in KEPT}
+    file, colon, thing = kept["space"].partition(":")
+    if file.endswith(".py"):
+        kept["space"] = f"{find_file(file)}{colon}{thing}"
     write_text(folder / "study.json", json.dumps(kept, indent=2))
 
 

@@ -1,13 +1,10 @@
 """A search space: a Python file with `space(trial) -> overrides`, `OBJECTIVES`, `ENQUEUED`, `AT_LEAST` (see tune_spaces/)."""
 
 import hashlib
-import importlib.util
 import json
-import traceback
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import optuna
@@ -15,8 +12,8 @@ from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.study import StudyDirection
 
 from mm_ray import config
-from mm_ray.errors import UserError, bad_value, in_one_line
-from mm_ray.names import resolve
+from mm_ray.errors import UserError, bad_value
+from mm_ray.plugins import in_user_code, resolve
 from mm_ray.tune.space_probe import probe_study
 
 NUM_PROBES = 32
@@ -24,6 +21,15 @@ DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
 METRICS = ("dev/audio_top1", "dev/audio_uar", "dev/audio_macro_f1", "dev/gain_top1", "bytes", "compute_s", "rounds")
 """What a trial ends with (mm_ray/tune/figures.py): the student on dev at its best round; what it is ahead of phase 1's audio
 network in top-1; bytes that a federation would send, seconds of computation and rounds, whether reused or not."""
+
+ACTORS = "all trials of a study have the same actors"
+NO_EFFECT = {
+    "clients.num_actors.": ACTORS,
+    "clients.num_cpus.": ACTORS,
+    "clients.num_gpus.": ACTORS,
+    "data.": "the data of a study are read once",
+}
+"""Fields that no trial can have of its own, and why."""
 
 Function = Callable[[optuna.Trial], dict[str, Any]]
 
@@ -33,7 +39,7 @@ class Space:
     """A search space, checked: every probe of it gave overrides that the config accepts."""
 
     name: str
-    """As the user gave it: a short name, a dotted name or a path."""
+    """As the user gave it: a short name, a file or a dotted name."""
     function: Function
     objectives: Mapping[str, str]
     """Metric to `max` or `min`, in order."""
@@ -41,7 +47,6 @@ class Space:
     """Optuna parameters that are tried first."""
     digest: str
     """Sixteen hex digits that change when the suggestions change, not when a comment does."""
-    file: str = ""
     distributions: Mapping[str, BaseDistribution] = field(default_factory=dict)
     """What the probes saw suggested, by Optuna's parameter name."""
     at_least: Mapping[str, float] = field(default_factory=dict)
@@ -59,25 +64,25 @@ class Space:
             UserError: Whatever goes wrong in the user's function, with file, line and message.
 
         """
-        return _in_user_code(self.name, self.file, lambda: self.function(trial))
+        overrides: dict[str, Any] = in_user_code("space", self.name, "fails", lambda: self.function(trial))
+        return overrides
 
 
 def load_space(name: str) -> Space:
     """Load and check a space.
 
     Args:
-        name: A module of tune_spaces/ (`distill`), a path (`my/space.py`) or a dotted name.
+        name: A module of tune_spaces/ (`distill`), or your own (`my/space.py`, `lab.space`, `spaces.py:wide`).
 
     Raises:
         UserError: Unknown name, an error in the file, overrides that the config refuses, an enqueued parameter that the
             space does not suggest, or a space that gives different overrides for the same choices.
 
     """
-    module = _module(name)
-    file = module.__file__ or ""
-    if not callable(getattr(module, "space", None)):
+    module = resolve("space", name, "tune_spaces", "space", fresh=True)
+    if not callable(module.space):
         raise bad_value("space", name, "needs a function space(trial) that returns config overrides")
-    draft = _declared(name, module, file)
+    draft = _declared(name, module)
     seen, distributions = _probe(draft)
     _check_enqueued(draft, distributions)
     behaviour = [seen, dict(draft.objectives), *([dict(draft.at_least)] if draft.at_least else [])]
@@ -85,21 +90,7 @@ def load_space(name: str) -> Space:
     return replace(draft, digest=digest, distributions=distributions)
 
 
-def _module(name: str) -> ModuleType:
-    if not name.endswith(".py"):
-        return resolve("space", name, "tune_spaces")
-    path = Path(name).expanduser()
-    if not path.is_file():
-        raise bad_value("space", name, "no such file")
-    spec = importlib.util.spec_from_file_location(f"_mm_ray_space_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    _in_user_code(name, str(path), lambda: spec.loader.exec_module(module))  # type: ignore[union-attr]
-    return module
-
-
-def _declared(name: str, module: ModuleType, file: str) -> Space:
+def _declared(name: str, module: Any) -> Space:
     objectives = dict(getattr(module, "OBJECTIVES", {"dev/audio_top1": "max"}))
     wrong = [way for way in objectives.values() if way not in DIRECTIONS]
     if wrong or not objectives:
@@ -114,7 +105,7 @@ def _declared(name: str, module: ModuleType, file: str) -> Space:
         remedy = "the first of OBJECTIVES chooses the best trial: dev/audio_top1, dev/audio_uar or dev/audio_macro_f1, 'max'"
         raise bad_value("space", name, f"{remedy}, not {first}: {way!r}")
     enqueued = tuple(dict(params) for params in getattr(module, "ENQUEUED", []))
-    return Space(name, module.space, objectives, enqueued, digest="", file=file, at_least=at_least)
+    return Space(name, module.space, objectives, enqueued, digest="", at_least=at_least)
 
 
 def _probe(space: Space) -> tuple[list[Any], dict[str, BaseDistribution]]:
@@ -131,12 +122,15 @@ def _probe(space: Space) -> tuple[list[Any], dict[str, BaseDistribution]]:
 
 
 def _check_overrides(space: Space, overrides: Any) -> None:
-    if not isinstance(overrides, dict):
+    if not isinstance(overrides, dict) or not all(isinstance(name, str) for name in overrides):
         raise bad_value("space", space.name, f"space(trial) returns a dict of dotted config names, not {overrides!r}")
+    for name in overrides:
+        if remedy := next((why for beginning, why in NO_EFFECT.items() if f"{name}.".startswith(beginning)), None):
+            raise bad_value("space", space.name, f"{name} has no effect in a search space: {remedy}; give the flag --{name}")
     try:
         config.with_overrides(config.ExperimentConfig(), overrides)
     except UserError as error:
-        raise bad_value("space", space.name, str(error)) from error
+        raise bad_value("space", space.name, re.sub(r"--(?=\w)", "", str(error))) from error  # a space has no dashes
 
 
 def _check_enqueued(space: Space, distributions: Mapping[str, BaseDistribution]) -> None:
@@ -144,18 +138,3 @@ def _check_enqueued(space: Space, distributions: Mapping[str, BaseDistribution])
         unknown = sorted(set(params) - set(distributions))
         if unknown:
             raise bad_value("space", space.name, f"ENQUEUED names {', '.join(unknown)}, which space(trial) never suggests")
-
-
-def _in_user_code(name: str, file: str, call: Callable[[], Any]) -> Any:
-    try:
-        return call()
-    except Exception as error:
-        where = f"{error.filename}:{error.lineno}" if isinstance(error, SyntaxError) else _last_line(error, file)
-        message = in_one_line(error.msg if isinstance(error, SyntaxError) else error)
-        raise bad_value("space", name, f"{where}: {type(error).__name__}: {message}") from error
-
-
-def _last_line(error: Exception, file: str) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    mine = [frame for frame in frames if file and Path(frame.filename).resolve() == Path(file).resolve()]
-    return f"{file}:{mine[-1].lineno}" if mine else file

@@ -9,7 +9,7 @@ from mm_ray.config import Phase2Config, flatten, to_dict, with_overrides
 from mm_ray.distill.projection import projected
 from mm_ray.distill.target import Target
 from mm_ray.models.layers import Output
-from mm_ray.names import modules_in, resolve
+from mm_ray.plugins import modules_in, resolve
 from mm_ray.seeding import torch_stream
 
 NAMES = modules_in("mm_ray.distill.losses")

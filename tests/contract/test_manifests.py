@@ -12,7 +12,7 @@ from mm_ray.data.extract import extract
 from mm_ray.data.manifest import check_manifest, find_manifest
 from mm_ray.data.store import fingerprint
 from mm_ray.errors import UserError
-from mm_ray.names import modules_in
+from mm_ray.plugins import modules_in
 
 ROOT = Path(__file__).parents[3] / "shared" / "data"
 NAMES = modules_in("mm_ray.data.manifests")

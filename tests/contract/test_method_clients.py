@@ -14,7 +14,7 @@ from mm_ray.fed.phases.mfcpl import prototypes_of
 from mm_ray.fed.phases.teacher_logits import TeacherLogits
 from mm_ray.fed.scoring import confusion_on
 from mm_ray.models.network import PARTS, READS
-from mm_ray.names import modules_in
+from mm_ray.plugins import modules_in
 from mm_ray.types import RoundContext
 
 NAMES = modules_in("mm_ray.methods")

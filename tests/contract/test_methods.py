@@ -5,10 +5,12 @@ import dataclasses
 import pytest
 from fed.tiny import Run, tiny_config
 
+from mm_ray.config import ExperimentConfig, with_overrides
 from mm_ray.errors import UserError
 from mm_ray.fed.method import find_method
 from mm_ray.fed.phase import Role
-from mm_ray.names import modules_in, resolve
+from mm_ray.plugins import modules_in, resolve
+from mm_ray.tune.method_search import default_of
 
 NAMES = modules_in("mm_ray.methods")
 SIDE_BY_SIDE = {"unifl": 2}
@@ -97,7 +99,7 @@ def test_a_control_differs_in_the_loss_weight_only(name, audio_clients):
 
 def test_an_unknown_method_lists_what_is_there():
     with pytest.raises(
-        UserError, match=r"^method=controll: did you mean 'control'\? known names: .*control, .*modality_mirror"
+        UserError, match=r"^--method controll: did you mean 'control'\? known names: .*control, .*modality_mirror"
     ):
         find_method(tiny_config({"method": "controll"}))
 
@@ -106,3 +108,17 @@ def test_dashes_and_dotted_names_are_fine():
     method = find_method(tiny_config())
     for name in ("modality-mirror", "mm_ray.methods.modality_mirror"):
         assert find_method(tiny_config({"method": name})) == method
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_search_space_begins_with_the_defaults(name):
+    first = default_of(name)
+    assert "phase1.local.lr" in first
+    assert with_overrides(ExperimentConfig(), first) == ExperimentConfig()
+    assert callable(resolve("method", name, "mm_ray.methods").space)
+
+
+def test_a_method_without_a_space_gets_both_learning_rates(tmp_path, monkeypatch):
+    (tmp_path / "spaceless.py").write_text("def build(config): ...")
+    monkeypatch.chdir(tmp_path)
+    assert default_of("spaceless") == {"phase1.local.lr": 0.05, "phase2.local.lr": 0.05}

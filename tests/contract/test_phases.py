@@ -19,7 +19,7 @@ from mm_ray.fed.loop import role_params
 from mm_ray.fed.method import find_method
 from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.models.network import PARTS
-from mm_ray.names import modules_in, resolve
+from mm_ray.plugins import modules_in, resolve
 from mm_ray.runtime.drive import drive
 from mm_ray.types import ClientUpdate, RoundContext, ServerState
 

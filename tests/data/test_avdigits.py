@@ -68,7 +68,7 @@ def test_a_clip_loads_the_same_every_time(manifest):
 @pytest.mark.parametrize("root", ["", "empty"])
 def test_a_missing_folder_says_what_is_expected(tmp_path, root):
     where = str(tmp_path / root) if root else ""
-    with pytest.raises(UserError, match=r"^data.root=.*needs fsdd/recordings/.*github.com/.*mnist10k\.npz") as caught:
+    with pytest.raises(UserError, match=r"^--data.root .*needs fsdd/recordings/.*github.com/.*mnist10k\.npz") as caught:
         avdigits.read(DataConfig(name="avdigits", root=where))
     assert "\n" not in str(caught.value)
 

@@ -124,7 +124,7 @@ def test_other_settings_are_another_store(tmp_path, other):
 
 
 def test_a_fold_that_is_not_there(tmp_path):
-    with pytest.raises(UserError, match=r"^data.fold=1: synthetic has 1 fold\(s\), counted from 0$"):
+    with pytest.raises(UserError, match=r"^--data.fold 1: synthetic has 1 fold\(s\), counted from 0$"):
         load_data(DataConfig(fold=1), tmp_path)
 
 
@@ -137,7 +137,7 @@ def test_own_data_by_a_dotted_name(tmp_path, monkeypatch):
     table = load_data(DataConfig(name="lab.tones"), tmp_path)
     assert table.class_names == ("low", "high")
     assert table.video_flat_XD is None
-    with pytest.raises(UserError, match=r"^data.name=lab.half: the module has no read;"):
+    with pytest.raises(UserError, match=r"^--data.name lab.half: the module has no read;"):
         load_data(DataConfig(name="lab.half"), tmp_path)
 
 
@@ -153,7 +153,7 @@ def test_a_changed_recording_is_computed_anew(tmp_path, monkeypatch):
 
 
 def test_unknown_data():
-    with pytest.raises(UserError, match=r"^data.name=sinthetic: did you mean 'synthetic'\?"):
+    with pytest.raises(UserError, match=r"^--data.name sinthetic: did you mean 'synthetic'\?"):
         find_manifest("sinthetic")
 
 

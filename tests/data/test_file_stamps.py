@@ -92,7 +92,7 @@ def test_it_says_where_changes_cannot_be_seen(tmp_path, monkeypatch, caplog):
     assert "cannot be seen" not in caplog.text
     monkeypatch.setattr("mm_ray.data.load.file_stamps", lambda names, data: {"a/0.wav": Stamp(5, None)})
     place_of(root)
-    assert f"data.root={root}: changes of its recordings cannot be seen there; after one, remove cache/folder-" in caplog.text
+    assert f"--data.root {root}: changes of its recordings cannot be seen there; after one, remove cache/folder-" in caplog.text
 
 
 def test_root_identity():

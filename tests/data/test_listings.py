@@ -137,7 +137,7 @@ def test_files_without_speakers_are_told_and_a_pattern_names_them(tmp_path):
         assert {clip.group for clip in manifest.clips} == {"ann", "bob", "cyd"}
         assert len({(clip.group, clip.splits) for clip in manifest.clips}) == 3
     assert "each of 4 of 12 recordings" in warnings_of(listed(tmp_path, group_pattern="(ann|bob)_"))[0]
-    with pytest.raises(UserError, match=r"^data.group_pattern=\(: is no regular expression"):
+    with pytest.raises(UserError, match=r"^--data.group_pattern '\(': is no regular expression"):
         listed(tmp_path, group_pattern="(")
 
 

@@ -144,19 +144,23 @@ def test_the_shares_of_data_in_which_every_clip_has_video_are_those_of_the_first
 @pytest.mark.parametrize(
     ("rows", "options", "message"),
     [
-        (range(60), {}, r"^data.name: none of its 48 training clips has video"),
+        (range(60), {}, r"^--data: none of its 48 training clips has video"),
         (
             range(3),
             {"video_missing": 0.0},
-            r"=0.0: 2 of 48 training clips have no video, and .* at least 0.25, or",
+            r" 0.0: 2 of 48 training clips have no video, and .* at least 0.25, or",
         ),
-        (range(3), {"video_missing": 1.0}, r"video_missing=1.0: leaves no client with video"),
+        (range(3), {"video_missing": 1.0}, r"video_missing 1.0: leaves no client with video"),
         (
             range(40),
             {"video_missing": 0.25},
-            r"=0.25: 16 of 48 .* enough for 2 of the 3 .* use at least 0.5, or",
+            r" 0.25: 16 of 48 .* enough for 2 of the 3 .* use at least 0.5, or",
         ),
-        (range(55), {"video_missing": 0.5}, r"=0.5: 4 of 48 .* enough for 0 of the 2 clients with video; use fewer partition"),
+        (
+            range(55),
+            {"video_missing": 0.5},
+            r" 0.5: 4 of 48 .* enough for 0 of the 2 clients with video; use fewer --partition",
+        ),
     ],
 )
 def test_kinds_of_clips_that_do_not_go_round(rows, options, message):
@@ -166,16 +170,16 @@ def test_kinds_of_clips_that_do_not_go_round(rows, options, message):
 
 
 def test_too_many_clients_are_refused_with_how_many_fit():
-    with pytest.raises(UserError, match=r"^partition.num_clients=40: 48 training clips .*fill only 9 clients; use at most 9$"):
+    with pytest.raises(UserError, match=r"^--partition.num_clients 40: 48 training .*fill only 9 clients; use at most 9$"):
         make_clients(make_table(), PartitionConfig(num_clients=40), 0)
 
 
 @pytest.mark.parametrize("missing", [0.95, 1.0])
 def test_no_teacher_is_refused(missing):
-    with pytest.raises(UserError, match=rf"^partition.video_missing={missing}: .*no teacher; use at most 0.75$"):
+    with pytest.raises(UserError, match=rf"^--partition.video_missing {missing}: .*no teacher; use at most 0.75$"):
         make_clients(make_table(), PartitionConfig(num_clients=4, video_missing=missing), 0)
 
 
 def test_data_without_video_is_refused():
-    with pytest.raises(UserError, match=r"^data.name: this data has no video"):
+    with pytest.raises(UserError, match=r"^--data: this data has no video"):
         make_clients(make_table(video=False), PartitionConfig(num_clients=4), 0)

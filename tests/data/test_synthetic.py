@@ -68,5 +68,5 @@ def test_seed_and_dials_change_the_source():
 
 
 def test_too_few_groups():
-    with pytest.raises(UserError, match=r"^data.synthetic.num_groups=2: needs at least 3"):
+    with pytest.raises(UserError, match=r"^--data.synthetic.num_groups 2: needs at least 3"):
         read(num_groups=2)

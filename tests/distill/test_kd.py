@@ -90,5 +90,5 @@ def test_without_weight_or_target_it_is_the_cross_entropy_bit_for_bit(weight, ta
 
 
 def test_an_unknown_loss_lists_what_is_there():
-    with pytest.raises(UserError, match=r"^phase2\.loss=kdd: did you mean 'kd'\? known names: .*kd.*"):
+    with pytest.raises(UserError, match=r"^--phase2\.loss kdd: did you mean 'kd'\? known names: .*kd.*"):
         objective(student([0.0, 0.0]), TEACHER, LABELS, settings(loss="kdd"))

@@ -59,5 +59,5 @@ def test_a_round_without_any_answer_leaves_the_state(tmp_path):
 
 
 def test_a_federation_in_which_nobody_ever_answers_is_refused():
-    with pytest.raises(UserError, match=r"clients\.dropout_frac=1\.0: is a fraction in \[0, 1\)"):
+    with pytest.raises(UserError, match=r"--dropout_frac 1\.0: must be at least 0 and below 1"):
         ClientsConfig(dropout_frac=1.0)

@@ -108,6 +108,8 @@ FIELDS = {name: TINY.get(name, value) for name, value in flatten(to_dict(Experim
 
 def another(name):
     value = FIELDS[name]
+    if isinstance(value, bool):
+        return not value
     if name in OTHER or isinstance(value, int):
         return OTHER.get(name, value + 1 if isinstance(value, int) else None)
     return value * 0.9

@@ -94,7 +94,7 @@ def test_a_truncated_file_is_refused_in_one_line(store, keep):
     name = "k/round-000001.safetensors"
     store.files.write(name, store.files.read(name)[:keep])
     with pytest.raises(
-        UserError, match=r"^phases=.*round-000001\.safetensors: is not a phase state .*; delete its folder$"
+        UserError, match=r"^--phases .*round-000001\.safetensors: is not a phase state .*; delete its folder$"
     ) as caught:
         store.load("k", 1)
     assert "\n" not in str(caught.value)
@@ -104,7 +104,7 @@ def test_a_truncated_file_is_refused_in_one_line(store, keep):
 def test_another_file_is_refused_in_one_line(store, data):
     store.files.write("k/round-000001.safetensors", data)
     for read in (store.load, store.reports):
-        with pytest.raises(UserError, match=r"^phases=.*: is not a phase state .*; delete its folder$"):
+        with pytest.raises(UserError, match=r"^--phases .*: is not a phase state .*; delete its folder$"):
             read("k", 1)
 
 
@@ -168,7 +168,7 @@ def test_a_home_folder_is_expanded(tmp_path, monkeypatch):
 
 
 def test_an_unknown_kind_of_uri_is_refused():
-    with pytest.raises(UserError, match=r"^--phases=ftp://x/y: no file system for it .*; use a path, s3:// or gs://$"):
+    with pytest.raises(UserError, match=r"^--phases ftp://x/y: no file system for it .*; use a path, s3:// or gs://$"):
         PhaseStore("ftp://x/y")
 
 

@@ -86,11 +86,14 @@ def test_a_phase_without_noise_leaves_no_bound(tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [
-        ({"phase1.server.noise": 1.0}, r"^server\.noise=1\.0: needs a server\.clip_norm"),
-        (PRIVATE | {"phase1.server.rule": "median"}, r"^server\.noise=1\.5: goes with server\.rule mean only"),
-        (PRIVATE | {"phase1.local.scaffold": True}, r"^server\.noise=1\.5: with local\.scaffold"),
-        (PRIVATE | {"clients.deadline_s": 2.0}, r"^clients\.deadline_s=2\.0: with server\.noise who is late"),
-        (PRIVATE | {"method": "mfcpl"}, r"^server\.noise=1\.5: in mfcpl/joint"),
+        ({"phase1.server.noise": 1.0}, r"^--phase1\.server\.noise 1\.0: needs --phase1\.server\.clip_norm"),
+        (
+            PRIVATE | {"phase1.server.rule": "median"},
+            r"^--phase1\.server\.noise 1\.5: goes with --phase1\.server\.rule mean",
+        ),
+        (PRIVATE | {"phase1.local.scaffold": True}, r"^--phase1\.server\.noise 1\.5: with --phase1\.local\.scaffold"),
+        (PRIVATE | {"clients.deadline_s": 2.0}, r"^--clients\.deadline_s 2\.0: with --phase1\.server\.noise who is late"),
+        (PRIVATE | {"method": "mfcpl"}, r"^--phase1\.server\.noise 1\.5: in mfcpl/joint"),
     ],
 )
 def test_what_it_does_not_cover_is_refused(overrides, line):

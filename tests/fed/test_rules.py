@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mm_ray.errors import UserError
 from mm_ray.fed.apart import combined, kept_apart
 from mm_ray.fed.executor import added_up
-from mm_ray.names import modules_in
+from mm_ray.plugins import modules_in
 from mm_ray.types import ClientUpdate
 
 RULES = modules_in("mm_ray.fed.rules")
@@ -133,13 +133,14 @@ def test_a_bound_sets_aside_who_sends_a_hundred_times_its_change(off):
 
 def test_rules_are_refused_where_more_than_parts_is_sent():
     with pytest.raises(
-        UserError, match=r"^server\.rule=median: with local\.scaffold clients do not send .* only; leave it out$"
+        UserError,
+        match=r"^--phase1\.server\.rule median: with --phase1\.local\.scaffold clients do not .*; leave it out$",
     ):
         tiny_plan({"phase1.server.rule": "median", "phase1.local.scaffold": True})
     for method in ("harmony", "mfcpl", "central_audio"):
-        with pytest.raises(UserError, match=r"^server\.rule=median: in "):
+        with pytest.raises(UserError, match=r"^--phase[12]\.server\.rule median: in "):
             tiny_plan({"method": method, "phase1.server.rule": "median", "phase2.server.rule": "median"})
-    with pytest.raises(UserError, match=r"^server\.rule=medium: did you mean 'median'\?"):
+    with pytest.raises(UserError, match=r"^--phase1\.server\.rule medium: did you mean 'median'\?"):
         tiny_plan({"phase1.server.rule": "medium"})
 
 

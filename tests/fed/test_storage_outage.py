@@ -111,7 +111,7 @@ def test_a_folder_that_may_not_be_written_is_not_waited_for(tmp_path, monkeypatc
 
 def test_a_place_that_may_not_be_written_is_refused_before_a_run_begins(tmp_path, monkeypatch):
     monkeypatch.setattr("os.access", lambda path, mode: False)  # root may write anywhere
-    with pytest.raises(UserError, match=r"^--phases=.*: cannot be used .*; give a folder that can be written$"):
+    with pytest.raises(UserError, match=r"^--phases .*: cannot be used .*; give a folder that can be written$"):
         storage.check_place(str(tmp_path))
 
 

@@ -134,11 +134,11 @@ class TestAudioClientsThatTrain:
 @pytest.mark.parametrize(
     ("kind", "missing", "message"),
     [
-        ("joint", 0.0, r"^partition\.video_missing=0\.0: no client trains the audio network of phase1/joint; lower it for"),
+        ("joint", 0.0, r"^--partition\.video_missing 0\.0: no client trains the audio network of phase1/joint; lower it for"),
         (
             "modality_wise",
             1.0,
-            r"^partition\.video_missing=1\.0: leaves no client with video, so no teacher; use at most 0\.83$",
+            r"^--partition\.video_missing 1\.0: leaves no client with video, so no teacher; use at most 0\.83$",
         ),
     ],
 )

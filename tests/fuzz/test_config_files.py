@@ -10,8 +10,8 @@ from fuzz.cases import CASES, judged, mutants
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mm_ray.cli import FIELDS, experiment_parser, parse
-from mm_ray.config import ExperimentConfig
+from mm_ray.cli import experiment_parser, parse
+from mm_ray.config import FIELDS, ExperimentConfig
 from mm_ray.errors import UserError
 from mm_ray.runtime.run_folder import config_yaml
 
@@ -63,10 +63,10 @@ ODD_YAML = (
     "data: {features: {sample_rate: 44101}}",
     "data: {features: {video_size: 1000000}}",
 )
-TAKEN = [text for text in ODD_YAML if text.startswith(("method:", "data: {name:", "seed: 9"))]
-"""Names are looked up later, and a seed may be any whole number."""
+TAKEN = [text for text in ODD_YAML if text.startswith(("method:", "data: {", "seed: 9")) and "features" not in text]
+"""Names and places are looked up later, and a seed may be any whole number."""
 NO_FIELDS = ("config", "help", "name", "runs", "space", "resume", "storage", "phase1", "data.features", "phase1.class_path")
-"""Other flags, and groups, whose text jsonargparse takes for a file or a class."""
+"""Other flags, and groups."""
 SHARE = (CASES["config"] - len(ODD_YAML)) // 2
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.dates() | st.binary(max_size=4)
@@ -96,7 +96,7 @@ def test_real_configs_made_worse(tmp_path):
 
 
 @settings(max_examples=SHARE)
-@given(st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=6), values, max_size=3))
+@given(st.dictionaries(st.sampled_from(sorted(FIELDS)) | st.text(max_size=6), values, max_size=3))
 def test_any_values(tmp_path_factory, flat):
     tree = {}
     for name, value in flat.items():
@@ -129,17 +129,17 @@ def test_a_config_file_sets_fields_alone(tmp_path, name):
      "data.features.video_size=1000000", "data.features.num_mels=3"],
 )  # fmt: skip
 def test_sizes_that_nothing_has_are_refused(flag):
-    with pytest.raises(UserError, match=f"^{flag.partition('=')[0]}=.*(at least|between|multiple)"):
+    with pytest.raises(UserError, match=f"^--{flag.partition('=')[0]} .*(at least|between|multiple)"):
         parse(experiment_parser("mm_ray.train", ""), [f"--{flag}"])
 
 
-def test_a_flag_that_unfolds_is_refused():
-    with pytest.raises(UserError, match=r"^--seed: has an alias"):
+def test_a_flag_is_no_yaml():
+    with pytest.raises(UserError, match=r"^--seed .*: must be a whole number"):
         parse(experiment_parser("mm_ray.train", ""), [f"--seed={QUOTED_BOMB}"])
 
 
 def test_the_entry_point_ends_with_2_and_one_line(tmp_path):
-    for number, text in enumerate((ODD_YAML[0], BOMB, f"seed: '{QUOTED_BOMB}'", "seed: " + "[" * 3_000)):
+    for number, text in enumerate((ODD_YAML[0], BOMB, f"phase2.momentum: '{QUOTED_BOMB}'", "seed: " + "[" * 3_000)):
         (tmp_path / "c.yaml").write_text(text)
         done = run("mm_ray.train", ["--serial", *tiny_flags(), "--config=c.yaml"], tmp_path)
         assert (done.code, done.err.count("\n")) == (2, 1), (number, done)

@@ -85,7 +85,7 @@ def test_multifl_is_phase_1_of_kind_joint_and_shares_it(tmp_path):
 @pytest.mark.parametrize("method", ["unifl", "multifl"])
 def test_without_audio_only_clients_one_line_says_so(method):
     with pytest.raises(
-        UserError, match=r"^partition\.video_missing=0\.0: no client trains the audio network of .*; raise|lower"
+        UserError, match=r"^--partition\.video_missing 0\.0: no client trains the audio network of .*; raise|lower"
     ):
         two_client_plan(method, BOTH_AUDIOVISUAL)
 

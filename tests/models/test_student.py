@@ -71,6 +71,6 @@ def no_json(path):
 @pytest.mark.parametrize("fault", [break_json, break_tensors, drop_field, other_size, no_tensors, no_json])
 def test_what_is_no_student_is_refused_in_one_line(path, fault):
     fault(path)
-    with pytest.raises(UserError, match=r"^student=.*; give a run's student\.safetensors$") as caught:
+    with pytest.raises(UserError, match=r"^STUDENT .*; give a run's student\.safetensors$") as caught:
         load_student(path)
     assert "\n" not in str(caught.value)

@@ -71,8 +71,8 @@ def test_the_page_shows_sound_and_frames(tmp_path, capsys):
 
 
 def test_no_store_and_no_fold(tmp_path):
-    with pytest.raises(UserError, match=r"^inspect=.*: no such store"):
+    with pytest.raises(UserError, match=r"^--inspect .*: no such store"):
         main(["--inspect", str(tmp_path / "nowhere")])
     store = run(folder, tmp_path)
-    with pytest.raises(UserError, match=r"^data.fold=3: .* has 1 fold"):
+    with pytest.raises(UserError, match=r"^--data.fold 3: .* has 1 fold"):
         main(["--inspect", str(store), "--data.fold", "3"])

@@ -46,7 +46,7 @@ def test_ray_and_one_process_write_the_same_store(tmp_path, local_ray):
 def test_a_mistake_in_a_worker_is_one_line(tmp_path, local_ray):
     write_film(tmp_path / "root" / "a" / "0.mp4", seconds=1)
     flags = ["--out", str(tmp_path / "store"), "--data.features.video", "numpy:asarray"]
-    with pytest.raises(UserError, match=r"^data.features.video=numpy:asarray: returned shape \(1, 48, 64, 3\)") as caught:
+    with pytest.raises(UserError, match=r"^--data.features.video numpy:asarray: returned shape \(1, 48, 64, 3\)") as caught:
         main(["folder", str(tmp_path / "root"), *flags])
     assert "\n" not in str(caught.value)
 

@@ -55,7 +55,7 @@ def test_rejects_are_listed_and_counted(root, capsys):
     printed = capsys.readouterr().out
     for text in ("11  stored now", "1    flag silent", "1    flag no_video", "1  rejected", "1    not_media"):
         assert text.replace(" ", "") in printed.replace(" ", "")
-    with pytest.raises(UserError, match=r"^max_rejected=0.05: 8.3% of the clips were rejected; see .*rejected.parquet$"):
+    with pytest.raises(UserError, match=r"^--max_rejected 0.05: 8.3% of the clips were rejected; see .*rejected.parquet$"):
         prepare(root)
 
 
@@ -73,14 +73,14 @@ def test_nothing_usable_is_a_store_that_says_so(tmp_path):
         ([], "SOURCE: name a data set"),
         (["/some/where"], "^SOURCE=/some/where: is a path"),
         (["folder", "nowhere"], "out: name the store"),
-        (["folder", "nowhere", "--out", "x"], "^data.root=nowhere: no such folder"),
+        (["folder", "nowhere", "--out", "x"], "^--data.root nowhere: no such folder"),
         (["foldr", "nowhere", "--out", "x"], "did you mean 'folder'"),
         (["folder", "nowhere", "--out", "x", "--max-rejected", "5"], "max_rejected=5"),
         (["folder", "nowhere", "--out", "x", "--shard-clips", "0"], "shard_clips=0"),
         (["folder", "nowhere", "--out", "x", "--speed", "5"], "unrecognized arguments: --speed"),
         (
             ["folder", "nowhere", "--out", "x", "--data.features.fps", "0"],
-            "data.features.fps=0.0: must lie between 0.0001 and 1,000",
+            "--data.features.fps 0.0: must be between 0.0001 and 1,000",
         ),
     ],
 )
@@ -97,7 +97,7 @@ def test_a_store_by_name(root, monkeypatch):
     assert DataConfig(name=str(store)) == DataConfig(name="store", root=str(store))
     with pytest.raises(UserError, match="has 1 fold"):
         load(store, fold=1)
-    with pytest.raises(UserError, match=r"^data.features.num_mels=40: .* was prepared with 80"):
+    with pytest.raises(UserError, match=r"^--data.features.num_mels 40: .* was prepared with 80"):
         load(store, features=FeatureConfig(num_mels=40))
 
 
@@ -114,6 +114,6 @@ def test_a_store_that_cannot_be_written_is_refused_before_ray_starts(root, monke
     monkeypatch.setattr("mm_ray.runtime.cluster.connect", lambda address: pytest.fail("Ray was started"))
     (root.parent / "file").write_text("in the way")
     for out in (root.parent / "file", root.parent / "file" / "below"):
-        with pytest.raises(UserError, match=rf"^(out=)?{out}: cannot be (written|listed) .*; give a folder"):
+        with pytest.raises(UserError, match=rf"^(--out )?{out}: cannot be (written|listed) .*; give a folder"):
             main(["folder", str(root), "--out", str(out)])
     assert (root.parent / "file").read_text() == "in the way"

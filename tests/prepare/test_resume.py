@@ -103,9 +103,9 @@ def test_the_size_of_shards_does_not_matter(root, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "problem"),
     [
-        (["--data.features.num_mels", "40"], r"^data.features.num_mels=40: .* was prepared with data.features.num_mels=80"),
-        (["--data.features.fps", "2"], r"^data.features.fps=2.0: .* was prepared with data.features.fps=1.0"),
-        (["--classes", "a"], r"^class_names=a: .* was prepared with class_names=a,b"),
+        (["--data.features.num_mels", "40"], r"^--data.features.num_mels 40: .* was prepared with 80"),
+        (["--data.features.fps", "2"], r"^--data.features.fps 2.0: .* was prepared with 1.0"),
+        (["--classes", "a"], r"^--classes a: .* was prepared with a,b"),
     ],
 )
 def test_another_setting_is_refused(root, tmp_path, flags, problem):
@@ -125,7 +125,7 @@ def test_another_data_set_is_refused(root, tmp_path):
     with pytest.raises(UserError, match=r"holds clip a/0.wav, which the data set no longer lists"):
         main(arguments(root, store))
     (root / "manifest.csv").write_text("path,label,id\na/1.wav,a,a/1.wav\nb/1.wav,b,b/1.wav\n")
-    with pytest.raises(UserError, match=r"^name=csv: .* was prepared with name=folder"):
+    with pytest.raises(UserError, match=r"^SOURCE csv: .* was prepared with folder"):
         main(["csv", *arguments(root, store)[1:]])
 
 
@@ -161,7 +161,7 @@ def test_a_data_set_may_grow(tmp_path, capsys):
 def test_a_folder_of_other_files_is_no_store(root, tmp_path):
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "letter.txt").write_text("dear")
-    with pytest.raises(UserError, match=r"^out=.*: holds other files \(letter.txt, ...\); give a new or empty folder"):
+    with pytest.raises(UserError, match=r"^--out .*: holds other files \(letter.txt, ...\); give a new or empty folder"):
         main(arguments(root, tmp_path / "home"))
 
 

@@ -101,7 +101,7 @@ def test_activitynet_classes(tmp_path):
     (tmp_path / "some.txt").write_text("Archery\n\n")
     for classes in ("Archery", str(tmp_path / "some.txt")):
         assert read_manifest(DataConfig(name="activitynet", root=str(root), classes=classes)).class_names == ("Archery",)
-    with pytest.raises(UserError, match=r"^data.classes=Archry: did you mean 'Archery'\?"):
+    with pytest.raises(UserError, match=r"^--data.classes Archry: did you mean 'Archery'\?"):
         read_manifest(DataConfig(name="activitynet", root=str(root), classes="Archry"))
     (root / "activity_net.v1-3.min.json").write_text(json.dumps([]))
     with pytest.raises(UserError, match="is not ActivityNet's JSON"):
@@ -188,7 +188,7 @@ def test_rows_of_a_csv_that_make_no_sense(tmp_path):
 
 
 def test_a_csv_without_its_columns(tmp_path):
-    with pytest.raises(UserError, match=r"^data.annotations='': not there; expected manifest.csv below data.root"):
+    with pytest.raises(UserError, match=r"^--data.annotations '': not there; expected manifest.csv below data.root"):
         read_manifest(DataConfig(name="csv", root=str(tmp_path)))
     (tmp_path / "manifest.csv").write_text("file,class\na.wav,x\n")
     with pytest.raises(UserError, match="needs a column label and one of path, audio, video; its columns: class, file"):

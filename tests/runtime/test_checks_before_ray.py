@@ -29,11 +29,11 @@ def no_ray(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--clients.num_gpus=1"], "num_gpus=1.0: .*the cluster has 0; use 0"),
-        (["--clients.num_cpus=5000"], "num_cpus=5000.0: "),
-        (["--data.fold=7"], "fold=7: "),
-        (["--partition.num_clients=900"], "num_clients=900: "),
-        (["--phases=ftp://x/y"], "phases=ftp://x/y: "),
+        (["--clients.num_gpus=1"], "num_gpus 1.0: .*the cluster has 0; use 0"),
+        (["--clients.num_cpus=5000"], "num_cpus 5000.0: "),
+        (["--data.fold=7"], "fold 7: "),
+        (["--partition.num_clients=900"], "num_clients 900: "),
+        (["--phases=ftp://x/y"], "phases ftp://x/y: "),
     ],
 )
 def test_a_mistake_costs_no_start_and_leaves_no_run(tmp_path, command, flags, message):

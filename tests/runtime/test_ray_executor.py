@@ -274,7 +274,7 @@ def gpu_ids_of(actor):
 def test_five_of_them_do_not_fit(local_ray):
     wanted = tiny_config({"clients.num_actors": 5, "clients.num_cpus": 0.25, "clients.num_gpus": 0.5}).clients
     with pytest.raises(
-        UserError, match=r"^clients\.num_gpus=0\.5: 5 client actors need 2\.5 GPUs, the cluster has 2; use 0\.33"
+        UserError, match=r"^--clients\.num_gpus 0\.5: 5 client actors need 2\.5 GPUs, the cluster has 2; use 0\.33"
     ):
         place_run(wanted, connect(local_ray))
 

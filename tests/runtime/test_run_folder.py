@@ -56,7 +56,7 @@ def test_the_same_config_opens_the_folder_again_and_another_is_refused(tmp_path)
     (folder / "rounds.jsonl").write_text("kept")
     assert open_folder(str(tmp_path), "run", tiny_config()) == folder
     assert (folder / "rounds.jsonl").read_text() == "kept"
-    with pytest.raises(UserError, match=r"^--name=run: .*config\.yaml holds another config; choose another --name, or remove"):
+    with pytest.raises(UserError, match=r"^--name run: .*config\.yaml holds another config; choose another --name, or remove"):
         open_folder(str(tmp_path), "run", tiny_config({"seed": 2}))
     assert (folder / "config.yaml").read_text() == config_yaml(tiny_config())
 
@@ -72,7 +72,7 @@ def test_a_home_folder_is_expanded(tmp_path, monkeypatch):
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"^--runs=.*file: cannot be made .*; choose another --runs$"):
+    with pytest.raises(UserError, match=r"^--runs .*file: cannot be made .*; choose another --runs$"):
         open_folder(str(tmp_path / "file"), "run", tiny_config())
 
 
@@ -155,7 +155,7 @@ def test_a_name_stays_within_the_runs(tmp_path, name):
 
 @pytest.mark.parametrize("name", [".", "./.", "phases", "features", "Phases/x", "features/a/b"])
 def test_a_name_is_not_that_of_a_folder_which_all_runs_share(tmp_path, name):
-    with pytest.raises(UserError, match=r"^--name=\S+: .*choose a"):
+    with pytest.raises(UserError, match=r"^--name \S+: .*choose a"):
         open_folder(str(tmp_path / "runs"), name, ExperimentConfig())
     assert not list(tmp_path.iterdir())
 
@@ -163,7 +163,7 @@ def test_a_name_is_not_that_of_a_folder_which_all_runs_share(tmp_path, name):
 @pytest.mark.parametrize(("first", "second"), [("a", "a/b"), ("a", "a/b/c"), ("a/b", "a")])
 def test_a_run_lies_in_no_other_run(tmp_path, first, second):
     open_folder(str(tmp_path), first, ExperimentConfig())
-    with pytest.raises(UserError, match=r"^--name=\S+: (lies in the folder of the run|holds runs)"):
+    with pytest.raises(UserError, match=r"^--name \S+: (lies in the folder of the run|holds runs)"):
         open_folder(str(tmp_path), second, ExperimentConfig())
     assert [path.parent for path in tmp_path.rglob("config.yaml")] == [tmp_path / first]
 

@@ -47,7 +47,7 @@ def test_another_space_or_experiment_is_refused_with_both_digests(tmp_path):
 
 @pytest.mark.parametrize("url", ["nothing://here", "sqlite:////nowhere/at/all/study.db"])
 def test_a_storage_that_cannot_be_opened(tmp_path, url):
-    with pytest.raises(UserError, match=r"storage=.*cannot be opened") as caught:
+    with pytest.raises(UserError, match=r"--storage .*cannot be opened") as caught:
         open_study(space_of(tmp_path), tmp_path / "run", "run", url)
     assert "\n" not in str(caught.value)
 

@@ -97,5 +97,5 @@ def test_what_a_scheduler_cannot_compare(tmp_path):
     check_scheduler("none", pair, 3)
     check_scheduler("wilcoxon", one, 3)
     for case in (("asha", pair, 1), ("median", one, 3), ("wilcoxon", one, 1)):
-        with pytest.raises(UserError, match=f"scheduler={case[0]}: compares"):
+        with pytest.raises(UserError, match=f"--scheduler {case[0]}: compares"):
             check_scheduler(*case)

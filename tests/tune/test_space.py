@@ -39,12 +39,12 @@ def test_short_name_path_and_dotted_name(tmp_path, monkeypatch):
 
 
 def test_unknown_name_lists_what_is_there():
-    with pytest.raises(UserError, match=r"space=distil: did you mean 'distill'\? known names: distill, losses, "):
+    with pytest.raises(UserError, match=r"--space distil: did you mean 'distill'\? known names: distill, losses, "):
         load_space("distil")
 
 
 def test_missing_file():
-    with pytest.raises(UserError, match=r"space=nowhere/mine.py: no such file"):
+    with pytest.raises(UserError, match=r"--space nowhere/mine.py: no such file"):
         load_space("nowhere/mine.py")
 
 
@@ -87,12 +87,12 @@ def test_error_in_the_file_shows_the_users_line(tmp_path, text, where):
 
 def test_no_such_config_field(tmp_path):
     message = refused(tmp_path, GOOD.replace('{"phase2.temperature"', '{"phase2.temprature"'))
-    assert "phase2.temprature=" in message
-    assert "no such field; here are: rounds, loss" in message
+    assert ": phase2.temprature " in message
+    assert "no such field; did you mean temperature? here are: rounds, loss" in message
 
 
 def test_value_that_the_config_refuses(tmp_path):
-    assert "phase2.temperature=-" in refused(tmp_path, GOOD.replace("1, 20, log=True", "-20, -1"))
+    assert ": phase2.temperature -" in refused(tmp_path, GOOD.replace("1, 20, log=True", "-20, -1"))
 
 
 def test_impure_space(tmp_path):
@@ -106,7 +106,8 @@ def test_enqueued_parameter_that_is_never_suggested(tmp_path):
 
 
 def test_no_function_and_wrong_objective(tmp_path):
-    assert "needs a function space(trial)" in refused(tmp_path, "x = 1\n")
+    assert "the module has no space" in refused(tmp_path, "x = 1\n")
+    assert "needs a function space(trial)" in refused(tmp_path, "space = 1\n")
     assert "'max' or 'min'" in refused(tmp_path, textwrap.dedent(GOOD) + "OBJECTIVES = {'a': 'maximize'}\n")
     assert "OBJECTIVES names dev/top1; metrics are: dev/audio_top1" in refused(
         tmp_path, textwrap.dedent(GOOD) + "OBJECTIVES = {'dev/top1': 'max'}\n"
@@ -117,3 +118,18 @@ def test_no_function_and_wrong_objective(tmp_path):
 
 def test_returns_no_dict(tmp_path):
     assert "returns a dict" in refused(tmp_path, "def space(trial):\n    return [1]\n")
+
+
+@pytest.mark.parametrize(
+    "name", ["clients.num_actors", "clients.num_cpus", "clients.num_gpus", "data.fold", "data.features.hop_ms"]
+)
+def test_a_field_without_effect_in_a_trial(tmp_path, name):
+    message = refused(tmp_path, GOOD.replace("return {", f'return {{"{name}": 1, '))
+    assert f": {name} has no effect in a search space: " in message
+    assert message.endswith(f"; give the flag --{name}")
+
+
+def test_one_of_several_spaces_of_a_file(tmp_path):
+    path = write(tmp_path, textwrap.dedent(GOOD) + "\ndef wide(trial):\n    return {'phase2.temperature': 50.0}\n")
+    assert load_space(f"{path}:wide").overrides(None) == {"phase2.temperature": 50.0}
+    assert load_space(f"{path}:space").digest == load_space(path).digest

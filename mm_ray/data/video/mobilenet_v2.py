@@ -69,7 +69,7 @@ def weights_place(data: DataConfig) -> str:
     place = data.video_weights or os.path.join(torch.hub.get_dir(), "checkpoints", os.path.basename(WEIGHTS_URL))
     if size_of(place) is None:
         known = "no such file" if data.video_weights else f"torchvision's cache has no {place}"
-        raise bad_value(_FIELD, data.video_weights or "''", f"{known}; download {WEIGHTS_URL} and give it with --weights FILE")
+        raise bad_value(_FIELD, data.video_weights, f"{known}; download {WEIGHTS_URL} and give it with --weights FILE")
     return place
 
 
@@ -87,7 +87,7 @@ def _network(place: str) -> Any:
         prefix = "features."
         network.load_state_dict({name.removeprefix(prefix): stored[name] for name in stored if name.startswith(prefix)})
     except (RuntimeError, ValueError, TypeError, AttributeError, LookupError, EOFError, UnpicklingError) as error:
-        raise UserError(f"{_FIELD}={place}: does not hold torchvision's mobilenet_v2; download {WEIGHTS_URL}") from error
+        raise UserError(f"--{_FIELD} {place}: does not hold torchvision's mobilenet_v2; download {WEIGHTS_URL}") from error
     return network.eval().requires_grad_(False)
 
 
