@@ -199,6 +199,9 @@ def _metadata(place: str) -> dict[str, Any]:
         for modality in ("audio", "video"):
             if not int(content[f"{modality}_features"]) >= 0:
                 raise ValueError(f"{content[f'{modality}_features']} {modality} features")
+        num_mels = content["features"]["num_mels"]
+        if content["features"].get("audio", "log_mel") == "log_mel" and content["audio_features"] != num_mels:
+            raise ValueError(f"{content['audio_features']} audio features of {num_mels} mel bins")
         return content
 
 
