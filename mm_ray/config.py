@@ -73,6 +73,8 @@ class FeatureConfig:
         for name, (least, most) in FEATURE_RANGES.items():
             value = getattr(self, name)
             _check(least <= value <= most, f"data.features.{name}", value, f"must lie between {least:,} and {most:,}")
+        _check(self.audio in ("log_mel", PRECOMPUTED), "data.features.audio", self.audio, "log_mel or precomputed")
+        _check(self.normalize in ("none", "group"), "data.features.normalize", self.normalize, "none or group")
         whole = self.sample_rate % 25 == 0  # the filters that resample to an odd rate fill gigabytes
         _check(whole, "data.features.sample_rate", self.sample_rate, "must be a multiple of 25, as all usual rates are")
 
