@@ -139,7 +139,7 @@ def test_a_shard_of_another_is_refused(tmp_path):
             refused(table.set_column(place, name, column))
         refused(table.remove_column(place))
         count += len(columns) + 1
-    for name in ("num_folds", "class_names", "features", "video_features", "fingerprint", "format"):
+    for name in ("num_folds", "class_names", "features", "audio_features", "video_features", "fingerprint", "format"):
         for value in (None, -1, [], {}, "x" * 9, 7):
             refused(table, settings | {name: value})
             count += 1
