@@ -33,9 +33,10 @@ def base_keys():
     return keys_of(tiny_plan(SMALL))
 
 
-def changed(overrides):
+def changed(overrides, before=()):
     keys = keys_of(tiny_plan(SMALL | overrides))
-    return {name for name in ALL if keys.get(name) != base_keys()[name]}
+    base = keys_of(tiny_plan(SMALL | before)) if before else base_keys()
+    return {name for name in ALL if keys.get(name) != base[name]}
 
 
 @pytest.mark.parametrize(
@@ -47,11 +48,11 @@ def changed(overrides):
         ("clients.num_actors", 8, set()),
         ("clients.num_cpus", 0.25, set()),
         ("clients.num_gpus", 0.5, set()),
-        ("phase2.temperature", 2.0, {DISTILL}),
+        ("phase2.temperature", 4.0, {DISTILL}),
         ("phase2.loss_weight", 0.9, {DISTILL}),
         ("phase2.loss", "mm_ray.distill.losses.kd", {DISTILL}),
         ("phase2.local.lr", 0.01, {DISTILL}),
-        ("phase2.audio_clients", "train", {DISTILL}),
+        ("phase2.audio_clients", "idle", {DISTILL}),
         ("phase2.student_init", "random", {DISTILL}),
         ("phase1.local.lr", 0.01, ALL),
         ("clients.chunk_size", 1, ALL),
@@ -75,10 +76,15 @@ ELSEWHERE = {
     f"data.{name}"
     for name in ["name", "root", "fold", "annotations", "classes", "video_weights", "dev_from_train", "group_pattern"]
 }
-ELSEWHERE |= {"method"}
-"""Data enters by the fingerprint of what was read (below); methods share phases, so a method's name must not enter."""
+ELSEWHERE |= {"method", "partition.label_confusion", "data.folds", "data.features.audio"}
+"""Data enters by the fingerprint of what was read, wrong labels by their matrix (both below); methods share phases, so a
+method's name must not enter."""
 OTHER = {
-    **{f"phase{n}.{name}": value for n in (1, 2) for name, value in {"local.prox_mu": 0.1, "server.optimizer": "adam"}.items()},
+    **{
+        f"phase{n}.{name}": value
+        for n in (1, 2)
+        for name, value in {"local.prox_mu": 0.1, "server.optimizer": "adam", "local.optimizer": "adam"}.items()
+    },
     **{f"phase{n}.server.{name}": value for n in (1, 2) for name, value in {"rule": "median", "max_norm": 1.0}.items()},
     **{f"phase{n}.server.clip_norm": 1.0 for n in (1, 2)},
     "clients.dropout_frac": 0.2,
@@ -90,19 +96,23 @@ OTHER = {
     "partition.kind": "natural",
     "phase1.kind": "joint",
     "phase2.student_init": "random",
-    "phase2.audio_clients": "train",
+    "phase2.audio_clients": "idle",
     "phase2.loss": "mm_ray.distill.losses.kd",
     "model.audio_pooling": "attention",
     "model.conv_channels": [4, 4, 9],
     "partition.video_missing": 0.2,
+    "partition.label_noise": 0.3,
     "partition.num_clients": 5,
     "partition.min_clips": 4,
     "data.features.sample_rate": 8_000,
     "data.features.video": "media_files:brightness",
     "data.features.video_color": "rgb",
+    "data.features.normalize": "group",
     "data.synthetic.label_noise": 0.5,
-    "data.synthetic.num_groups": 9,
+    "data.synthetic.num_groups": 10,
 }
+NEEDS = {f"phase{n}.local.optimizer": {f"phase{n}.local.lr": 0.01} for n in (1, 2)}
+"""What must be there before and after: adam refuses the tiny config's learning rate."""
 FIELDS = {name: TINY.get(name, value) for name, value in flatten(to_dict(ExperimentConfig())).items()} | SMALL
 
 
@@ -124,7 +134,8 @@ not with the default."""
 @pytest.mark.parametrize("field", sorted(set(FIELDS) - WITHOUT_RESULT - ELSEWHERE - OF_SOME_LOSSES - OF_SOME_OPTIMISERS))
 def test_every_other_field_of_the_config_enters_the_student_s_key(field):
     assert another(field) != FIELDS[field]
-    assert DISTILL in changed({field: another(field)})
+    needs = NEEDS.get(field, {})
+    assert DISTILL in changed(needs | {field: another(field)}, needs)
 
 
 @pytest.mark.parametrize("field", sorted(WITHOUT_RESULT))
@@ -149,6 +160,16 @@ def test_the_data_s_fingerprint_enters():
     assert all(keys[name] != base_keys()[name] for name in ALL)
 
 
+def test_a_confusion_matrix_enters_by_its_numbers_and_not_by_its_file_s_name(tmp_path):
+    noise, keys = {"partition.label_noise": 0.3}, {}
+    next_class, before = "0,1,0,0\n0,0,1,0\n0,0,0,1\n1,0,0,0\n", "0,0,0,1\n1,0,0,0\n0,1,0,0\n0,0,1,0\n"
+    for name, matrix in (("a", next_class), ("copy", next_class), ("other", before)):
+        (tmp_path / name).write_text(matrix)
+        keys[name] = keys_of(tiny_plan(SMALL | noise | {"partition.label_confusion": str(tmp_path / name)}))
+    assert keys["a"] == keys["copy"]
+    assert all(keys["a"][name] != keys["other"][name] for name in ALL)
+
+
 def test_a_device_that_changes_bits_enters_and_the_cpu_leaves_the_keys_as_they_were():
     plan = tiny_plan(SMALL)
     phase = plan.method.phases[0]
@@ -171,7 +192,10 @@ def test_the_control_is_the_same_whatever_it_does_not_use(field):
     value = {"temperature": 9.0, "loss_weight": 0.7, "loss": "mm_ray.distill.losses.kd"}[field]
     control = keys_of(tiny_plan(SMALL | {"method": "control"}))
     assert keys_of(tiny_plan(SMALL | {"method": "control", f"phase2.{field}": value})) == control
-    assert keys_of(tiny_plan(SMALL | {"phase2.loss_weight": 0.0, "phase2.temperature": 9.0})) == control
+    assert (
+        keys_of(tiny_plan(SMALL | {"phase2.loss_weight": 0.0, "phase2.temperature": 9.0, "phase2.audio_clients": "idle"}))
+        == control
+    )
 
 
 def test_the_control_shares_phase_1_with_what_it_controls():
