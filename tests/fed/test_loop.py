@@ -22,7 +22,7 @@ from mm_ray.types import RoundReport
 
 UNIMODAL, DISTILL = "phase1/unimodal", "phase2/distill"
 # Five modality-wise and two fusion rounds.
-LONG = {"phase1.rounds": 7, "phase2.rounds": 7}
+LONG = {"phase1.rounds": 7, "phase1.fusion_frac": 0.25, "phase2.rounds": 7}
 
 
 def outcome(*accuracies):
@@ -63,7 +63,7 @@ def test_all_rounds_of_all_phases_are_reported_in_order(tmp_path):
         (DISTILL, 2, False),
         (DISTILL, 3, False),
     ]
-    assert [report.num_clients for report in run.reports] == [4, 4, 4, 2, 3, 2, 2, 2]
+    assert [report.num_clients for report in run.reports] == [4, 4, 4, 2, 3, 4, 4, 4]
     assert (run.result["rounds_computed"], run.result["rounds_reused"]) == (8, 0)
 
 
@@ -153,7 +153,7 @@ def test_fewer_rounds_than_stored_are_taken_as_they_are(tmp_path):
 
 @pytest.mark.parametrize(("init", "network"), [("phase1", True), ("random", False)])
 def test_the_student_starts_from_the_best_audio_network_of_phase_1_or_anew(tmp_path, init, network):
-    run = Run(tmp_path, {"phase2.student_init": init, "seed": 5})
+    run = Run(tmp_path, {"phase2.student_init": init, "seed": 7})
     audio = Role(UNIMODAL, "audio")
     assert run.finished.outcomes[UNIMODAL].best_round("audio") not in (1, 3)
     best = role_params(audio, run.finished.outcomes, run.store)
@@ -185,20 +185,26 @@ def test_while_another_holds_the_lease_a_run_waits_and_then_takes_what_it_stored
     assert [(report.phase, report.reused) for report in reports] == [(UNIMODAL, True)] * 3 + [("phase1/fusion", False)]
 
 
-def test_the_control_tells_its_own_rounds_only_and_shares_phase_1(tmp_path):
+def reused_of(run, control):
+    """Round and whether it was reused, of a control's own rounds."""
+    return [(report.round, report.reused) for report in run.reports if report.phase == f"{control}/cross_entropy"]
+
+
+def test_the_controls_tell_their_own_rounds_only_and_share_phase_1(tmp_path):
     run = Run(tmp_path, control=True)
-    own = [(report.round, report.reused) for report in run.reports if report.phase == "control/cross_entropy"]
-    assert own == [(1, False), (2, False), (3, False)]
-    assert len(run.reports) == 11
+    assert len(run.reports) == 8 + 3 + 3
     assert run.result["rounds_computed"] == 8
-    alone = Run(tmp_path / "alone", {"method": "control"})
-    assert run.result["test"]["control"] == alone.result["test"]["student"]
+    for control in ("control", "control_all"):
+        assert reused_of(run, control) == [(1, False), (2, False), (3, False)]
+        alone = Run(tmp_path / control, {"method": control})
+        assert run.result["test"][control] == alone.result["test"]["student"]
 
 
-def test_a_control_that_is_asked_for_with_weight_0_is_all_reused(tmp_path):
-    run = Run(tmp_path, {"phase2.loss_weight": 0.0}, control=True)
-    assert [report.reused for report in run.reports[-3:]] == [True, True, True]
-    assert run.result["test"]["control"] == run.result["test"]["student"]
+@pytest.mark.parametrize(("audio_clients", "control"), [("idle", "control"), ("train", "control_all")])
+def test_a_control_that_is_asked_for_with_weight_0_is_all_reused(tmp_path, audio_clients, control):
+    run = Run(tmp_path, {"phase2.loss_weight": 0.0, "phase2.audio_clients": audio_clients}, control=True)
+    assert reused_of(run, control) == [(1, True), (2, True), (3, True)]
+    assert run.result["test"][control] == run.result["test"]["student"]
 
 
 def test_the_result_has_its_keys_and_adds_up(tmp_path):
@@ -206,7 +212,7 @@ def test_the_result_has_its_keys_and_adds_up(tmp_path):
     result = run.result
     assert set(result) == {
         "method", "seed", "data", "test", "dev", "best_round", "rounds_computed", "rounds_reused", "seconds", "compute_s",
-        "bytes_up", "bytes_down", "params_digest",
+        "bytes_up", "bytes_down", "params_digest", "diagnosis",
     }  # fmt: skip
     assert (result["method"], result["seed"], result["data"]) == ("modality_mirror", 1, "synthetic")
     assert {role: set(scores) for role, scores in result["test"].items()} == {

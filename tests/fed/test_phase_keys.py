@@ -76,8 +76,8 @@ ELSEWHERE = {
     f"data.{name}"
     for name in ["name", "root", "fold", "annotations", "classes", "video_weights", "dev_from_train", "group_pattern"]
 }
-ELSEWHERE |= {"method", "partition.label_confusion"}
-"""Data enters by the fingerprint of what was read, wrong labels by what they are (both below); methods share phases, so a
+ELSEWHERE |= {"method", "partition.label_confusion", "data.folds", "data.features.audio"}
+"""Data enters by the fingerprint of what was read, wrong labels by their matrix (both below); methods share phases, so a
 method's name must not enter."""
 OTHER = {
     **{
@@ -107,6 +107,7 @@ OTHER = {
     "data.features.sample_rate": 8_000,
     "data.features.video": "media_files:brightness",
     "data.features.video_color": "rgb",
+    "data.features.normalize": "group",
     "data.synthetic.label_noise": 0.5,
     "data.synthetic.num_groups": 10,
 }
@@ -159,12 +160,14 @@ def test_the_data_s_fingerprint_enters():
     assert all(keys[name] != base_keys()[name] for name in ALL)
 
 
-def test_a_confusion_matrix_enters_by_what_it_does_to_the_labels(tmp_path):
-    noise, matrix = {"partition.label_noise": 0.3}, tmp_path / "next.csv"
-    matrix.write_text("0,1,0,0\n0,0,1,0\n0,0,0,1\n1,0,0,0\n")
-    own = {"partition.label_confusion": str(matrix)}
-    assert changed(noise | own, noise) == ALL
-    assert changed(own) == set()
+def test_a_confusion_matrix_enters_by_its_numbers_and_not_by_its_file_s_name(tmp_path):
+    noise, keys = {"partition.label_noise": 0.3}, {}
+    next_class, before = "0,1,0,0\n0,0,1,0\n0,0,0,1\n1,0,0,0\n", "0,0,0,1\n1,0,0,0\n0,1,0,0\n0,0,1,0\n"
+    for name, matrix in (("a", next_class), ("copy", next_class), ("other", before)):
+        (tmp_path / name).write_text(matrix)
+        keys[name] = keys_of(tiny_plan(SMALL | noise | {"partition.label_confusion": str(tmp_path / name)}))
+    assert keys["a"] == keys["copy"]
+    assert all(keys["a"][name] != keys["other"][name] for name in ALL)
 
 
 def test_a_device_that_changes_bits_enters_and_the_cpu_leaves_the_keys_as_they_were():

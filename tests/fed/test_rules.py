@@ -98,6 +98,8 @@ MANY = {
     "partition.video_missing": 0.0,
     "clients.sample_frac": 1.0,
     "phase1.rounds": 4,
+    "phase1.server.optimizer": "fedavg",
+    "phase1.server.average": 0.0,
     "phase2.rounds": 1,
 }
 
@@ -119,9 +121,9 @@ def off(tmp_path_factory):
 
 @pytest.mark.parametrize(("attack", "num_bad"), [("sign", 3), ("scaled", 1)])
 def test_what_each_rule_saves(off, attack, num_bad):
-    # Measured: three that send -4 times their change lead the mean 2.8 ways off, one that sends 100 times its change 29 ways.
+    # Measured: three that send -4 times their change lead the mean 1.9 ways off, one that sends 100 times its change 12 ways.
     lost = off(attack, num_bad)
-    assert lost > 2
+    assert lost > 1.5
     for rule in RULES:
         assert off(attack, num_bad, rule=rule, bad_frac=0.3) < 0.95
     assert off(attack, num_bad, clip_norm=0.5) < 0.95

@@ -28,7 +28,7 @@ def context_of(plan, phase, sources=None, round_number=1):
 
 def distances(together, alone):
     """Distance of each client's update from the one that it has alone, relative to that one's norm."""
-    flat = [np.concatenate([update.sums[name] for name in sorted(update.sums)]) for update in (*together, *alone)]
+    flat = [np.concatenate([update.sums[name] for name in sorted(update.sums, key=str)]) for update in (*together, *alone)]
     ours, theirs = flat[: len(together)], flat[len(together) :]
     return [np.linalg.norm(a - b) / np.linalg.norm(b) for a, b in zip(ours, theirs, strict=True)]
 

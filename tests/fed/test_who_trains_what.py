@@ -15,11 +15,12 @@ from mm_ray.models.flat import FlatNetwork
 from mm_ray.types import RoundContext
 
 AUDIO, BOTH = ("audio",), ("audio", "video")
+IDLE = {"phase2.audio_clients": "idle"}
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return Run(tmp_path_factory.mktemp("run"))
+    return Run(tmp_path_factory.mktemp("run"), IDLE)
 
 
 def phase_of(plan, name):
@@ -89,7 +90,7 @@ def test_teacher_logits_are_nan_exactly_in_the_rows_of_no_audiovisual_client(run
 
 
 def test_phases_of_one_stream_see_the_same_cohorts():
-    plan, control, joint = (tiny_plan(road) for road in ({}, {"method": "control"}, {"phase1.kind": "joint"}))
+    plan, control, joint = (tiny_plan(road) for road in (IDLE, {"method": "control"}, {"phase1.kind": "joint"}))
     for number in range(1, 8):
         assert cohort(plan, "distill", number) == cohort(control, "distill", number)
         assert cohort(plan, "unimodal", number) == cohort(joint, "joint", number)

@@ -51,8 +51,9 @@ def context_of(plan, phase, params=()):
 def test_the_modality_that_knows_the_right_class_better_teaches_the_other(strong):
     plan, phase = phase_of()
     client = replace(clients_of(plan)[1][0])
-    label = int(plan.federation.table.labels_N[client.indices[0]])
-    client = replace(client, indices=client.indices[plan.federation.table.labels_N[client.indices] == label])
+    label = int(client.labels[0])
+    same = client.labels == label
+    client = replace(client, indices=client.indices[same], labels=client.labels[same])
     context = context_of(plan, phase)
     head = context.params[f"{strong}.head"].copy()
     head[-4 + label] += 5  # the bias of that class
