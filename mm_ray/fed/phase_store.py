@@ -7,8 +7,8 @@
     PHASES/code.json                          digests of the own code that was used, by name, to say when it changed
     PHASES/<key>/lease-*.json                 who computes at this key right now (mm_ray/fed/lease.py)
 
-A state file is written whole or not at all. Two processes that write the same one write the same tensors; its header differs, since it
-holds the seconds that each took.
+A state file is written whole or not at all. Two processes that write the same one write the same tensors; its header differs,
+since it holds the seconds that each took.
 """
 
 import hashlib
