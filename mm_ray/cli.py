@@ -7,6 +7,7 @@ import re
 import select
 import signal
 import sys
+import warnings
 from ast import literal_eval
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -34,6 +35,8 @@ def run_main(main: Callable[[Sequence[str]], None]) -> None:
     """Run an entry point: a user's mistake, a full disk, or a file that the system refuses is one line on stderr and exit code
     2, a machine that fails (Ray does not start) one line and 1; TERM is taken like ^C, until the last word is said.
     """
+    if os.environ.pop("PYTHONWARNINGS", None):  # Ray uses what others deprecate: with `error` it would not even start
+        warnings.resetwarnings()
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         with names_full_disk("the disk"), _ends_without_readers():

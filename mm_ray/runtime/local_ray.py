@@ -101,7 +101,6 @@ def _for_this_run_alone() -> Iterator[None]:
     replaces 127.0.0.1 by the machine's own address.
     """
     os.environ.pop("RAY_ADDRESS", None)  # of another cluster: Ray Train's processes would look there
-    os.environ.pop("PYTHONWARNINGS", None)  # with `error` Ray's dashboard does not start: it uses what pydantic deprecates
     if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
