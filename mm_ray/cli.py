@@ -36,7 +36,7 @@ def run_main(main: Callable[[Sequence[str]], None]) -> None:
     2, a machine that fails (Ray does not start) one line and 1; TERM is taken like ^C, until the last word is said.
     """
     if os.environ.pop("PYTHONWARNINGS", None):  # Ray uses what others deprecate: with `error` it would not even start
-        warnings.resetwarnings()
+        warnings.simplefilter("ignore")
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         with names_full_disk("the disk"), _ends_without_readers():

@@ -91,7 +91,7 @@ def study(cluster, hosts):
 def tune(name, phases, *flags, **overrides):
     """The command of a tiny study; its folder is on the head, its phases where both hosts see them."""
     places = ["--address", "auto", "--name", name, "--runs", "~/runs", "--phases", str(phases)]
-    return " ".join(["python -m mm_ray.tune", *places, *flags, *tiny_flags(overrides)]).replace(", ", ",")
+    return " ".join(["python -m mm_ray.tune", *places, "--test_seeds", "0", *flags, *tiny_flags(overrides)]).replace(", ", ",")
 
 
 def test_the_setup_commands_installed_the_copied_project_on_both_hosts(cluster, hosts):

@@ -84,7 +84,7 @@ def test_a_full_disk_ends_a_study_in_one_line_and_is_no_trials_fault(tmp_path, m
         pytest.skip("no right to mount a file system here (unshare -m)")
     (tmp_path / "mine.py").write_text(SPACE)
     small = tiny_flags({"phase1.rounds": 30, "phase2.rounds": 10})
-    flags = [*small, "--name=run", "--space=mine.py", "--trials=2", "--phases=small/phases"]
+    flags = [*small, "--name=run", "--space=mine.py", "--trials=2", "--test_seeds=0", "--phases=small/phases"]
     script = ["unshare", "-m", "sh", "-c", FULL_DISK, "sh", sys.executable, "-m", "mm_ray.tune", *flags]
     subprocess.run(script, cwd=tmp_path, env=os.environ | {"FILLED_KB": "1900"}, check=True, timeout=280)
     assert (tmp_path / "first.code").read_text() == "2\n"

@@ -71,13 +71,13 @@ def test_nothing_usable_is_a_store_that_says_so(tmp_path):
     ("flags", "problem"),
     [
         ([], "SOURCE: name a data set"),
-        (["/some/where"], "^SOURCE=/some/where: is a path"),
+        (["/some/where"], "^SOURCE /some/where: is a path"),
         (["folder", "nowhere"], "out: name the store"),
         (["folder", "nowhere", "--out", "x"], "^--data.root nowhere: no such folder"),
         (["foldr", "nowhere", "--out", "x"], "did you mean 'folder'"),
-        (["folder", "nowhere", "--out", "x", "--max-rejected", "5"], "max_rejected=5"),
-        (["folder", "nowhere", "--out", "x", "--shard-clips", "0"], "shard_clips=0"),
-        (["folder", "nowhere", "--out", "x", "--speed", "5"], "unrecognized arguments: --speed"),
+        (["folder", "nowhere", "--out", "x", "--max-rejected", "5"], "^--max_rejected 5.0: "),
+        (["folder", "nowhere", "--out", "x", "--shard-clips", "0"], "^--shard_clips 0: "),
+        (["folder", "nowhere", "--out", "x", "--speed", "5"], "^--speed: no such flag"),
         (
             ["folder", "nowhere", "--out", "x", "--data.features.fps", "0"],
             "--data.features.fps 0.0: must be between 0.0001 and 1,000",

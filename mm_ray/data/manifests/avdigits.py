@@ -71,7 +71,7 @@ def load(clip: Clip, data: DataConfig) -> Media:
 def _wavs(data: DataConfig) -> list[Path]:
     wavs = sorted(Path(data.root, _WAVS).glob("[0-9]_*_[0-9]*.[Ww][Aa][Vv]"))
     if not data.root or not wavs:
-        raise bad_value("data.root", data.root or "''", _LAYOUT)
+        raise bad_value("data.root", data.root, _LAYOUT)
     return wavs
 
 

@@ -42,7 +42,7 @@ def read(data: DataConfig) -> Manifest:
     actors = by_digest({name.split("_")[0] for name in recordings})
     if len(actors) < NUM_FOLDS:
         remedy = f"has {len(actors)} actors, {NUM_FOLDS} folds need as many; expected AudioWAV/ACTOR_SENTENCE_EMOTION_LEVEL.wav"
-        raise bad_value("data.root", data.root or "''", remedy)
+        raise bad_value("data.root", data.root, remedy)
     listed = _listed(data) if data.folds == "ogm_ge" else None
     class_names = _classes(data)
     note = f"{len(actors)} actors, {len(films):,} videos"
@@ -87,6 +87,6 @@ def _names(data: DataConfig, file: str) -> list[str]:
     place = join(data.annotations or data.root, file)
     if not exists(place):
         remedy = f"{file} is not there; take it from github.com/GeWu-Lab/OGM-GE_CVPR2022, data/CREMAD"
-        raise bad_value("data.annotations", data.annotations or "''", remedy)
+        raise bad_value("data.annotations", data.annotations, remedy)
     rows = csv.reader(io.StringIO(read_text(place), newline=""))
     return [row[0].upper() for row in rows if row and _emotion(row[0])]

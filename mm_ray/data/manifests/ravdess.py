@@ -96,7 +96,7 @@ def _check_actors(data: DataConfig, actors: set[str]) -> None:
         wanted = [f"{actor:02d}" for actor in range(1, NUM_ACTORS + 1) if _split(actor, fold) == split]
         if not actors & set(wanted):
             lacking = f"fold {fold} has no {split}: none of the actors {', '.join(wanted)} is there"
-            raise bad_value("data.root", data.root or "''", f"{lacking}; expected Actor_01/03-01-06-01-02-01-01.wav and so on")
+            raise bad_value("data.root", data.root, f"{lacking}; expected Actor_01/03-01-06-01-02-01-01.wav and so on")
 
 
 def _action_units(data: DataConfig, names: list[str]) -> dict[str, int]:
