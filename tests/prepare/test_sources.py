@@ -139,7 +139,7 @@ def test_crema_d_in_six_classes(tmp_path):
     by_actor = read_manifest(DataConfig(name="crema_d", root=str(tmp_path), classes=",".join(six)))
     assert (by_actor.class_names, len(by_actor.clips), by_actor.num_folds) == (six, 6 * 2 * 6, 5)
     by_clip = DataConfig(name="crema_d", root=str(tmp_path), folds="ogm_ge")
-    with pytest.raises(UserError, match=r"^--data.annotations '': train.csv is not there; take it from github.com/GeWu-Lab/OGM"):
+    with pytest.raises(UserError, match=r"^--data.annotations '': train.csv is not there; take it from github.com/GeWu-Lab/OG"):
         read_manifest(by_clip)
     names = sorted(clip.id for clip in by_actor.clips)
     (tmp_path / "train.csv").write_text("\ufeff" + "".join(f"{name},{name[9:12]}\n" for name in names[:60]))
