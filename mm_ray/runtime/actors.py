@@ -33,8 +33,8 @@ class Opened:
 class ClientActor:
     """Plays whichever client comes: it keeps the node's shared feature table, and nothing of a round."""
 
-    def __init__(self, table: Any) -> None:
-        self._table = table  # read-only arrays in the node's object store: no copy
+    def __init__(self, table: list[Any]) -> None:
+        self._table = ray.get(table[0])  # read-only arrays in the node's object store: no copy
         self._device = claim_device()
         self._ref: Any = None
 

@@ -33,6 +33,7 @@ class RayExecutor:
     """
 
     def __init__(self, table_ref: Any, placement: Placement, group: PlacementGroup | None = None) -> None:
+        self._table = [table_ref]  # in a list: an actor that is started again asks for it, and it lives as long as this
         actors = [
             ClientActor.options(  # type: ignore[attr-defined]
                 num_cpus=placement.num_cpus,
@@ -40,7 +41,7 @@ class RayExecutor:
                 max_restarts=-1,
                 enable_task_events=False,  # the head would keep 3 kB of each of the last 100,000 calls
                 scheduling_strategy=PlacementGroupSchedulingStrategy(group, i) if group else "DEFAULT",
-            ).remote(table_ref)
+            ).remote(self._table)
             for i in range(placement.num_actors)
         ]
         self._pool = ActorPool(actors, tell_driver)

@@ -96,7 +96,7 @@ def test_the_result_has_the_documented_keys_and_is_that_of_the_library(folder, d
 
 def test_the_rounds_are_a_line_each_and_in_tensorboard(folder, done):
     lines = rounds(folder, "mine")
-    assert len(lines) == 11
+    assert len(lines) == 14, "3 + 1 + 1 + 3, and 3 of each control"
     assert {"phase", "round", "metrics", "num_clients", "seconds", "bytes_up", "bytes_down", "reused"} <= set(lines[0])
     board = EventAccumulator(str(folder / "runs" / "mine" / "tensorboard")).Reload()
     for phase, metric in (("phase1/unimodal", "dev/video_top1"), ("phase2/distill", "dev/audio_top1")):
