@@ -26,6 +26,15 @@ def single_thread_torch():
         sys.modules["torch"].set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def own_code_of_other_tests(tmp_path_factory):
+    """Modules that a test wrote are gone before the next one."""
+    if "mm_ray.plugins" in sys.modules:
+        from own_code import forget
+
+        forget(tmp_path_factory.getbasetemp())
+
+
 @pytest.fixture(scope="session")
 def local_ray():
     """A Ray of 2 CPUs and 2 GPUs (bookkeeping only), shared by all tests that ask for it; its address is the value."""

@@ -25,7 +25,10 @@ WRONG = [
         {"phase2.server.optimizer": "adamw"},
         "--phase2.server.optimizer adamw: must be fedavg, sgd, adam or yogi; did you mean adam?",
     ),
-    ({"partition.kind": "Natural"}, "--partition.kind Natural: must be dirichlet or natural; did you mean natural?"),
+    (
+        {"partition.kind": "Natural"},
+        "--partition.kind Natural: must be dirichlet, natural or fedmultimodal; did you mean natural?",
+    ),
     ({"partition.video_missing": 1.5}, "--partition.video_missing 1.5: must be between 0 and 1 (default: 0.5)"),
     ({"phase2.student_init": "Phase1"}, "--phase2.student_init Phase1: must be phase1 or random; did you mean phase1?"),
     ({"phase2.audio_clients": "Train"}, "--phase2.audio_clients Train: must be idle or train; did you mean train?"),

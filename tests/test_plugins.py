@@ -5,8 +5,8 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from own_code import forget
 
-from mm_ray import plugins
 from mm_ray.config import Phase1Config
 from mm_ray.errors import UserError
 from mm_ray.plugins import code_digest, digests_of, load, modules_in, resolve
@@ -63,17 +63,6 @@ def write(folder, files):
         path = folder / f"{name}.py"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-
-
-def forget(folder):
-    """As if a new process began."""
-    importlib.invalidate_caches()
-    for name, module in list(sys.modules.items()):
-        if str(folder) in f"{vars(module).get('__file__')} {vars(module).get('__path__')}":
-            del sys.modules[name]
-    for file in folder.rglob("*.pyc"):
-        file.unlink()
-    plugins._FILES.clear()
 
 
 @pytest.mark.parametrize(

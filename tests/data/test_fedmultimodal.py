@@ -60,11 +60,11 @@ def test_from_the_lists_to_the_clients(tmp_path):
     lengths[first] = 0
     sightless = replace(table, video_offsets_N1=np.concatenate([[0], np.cumsum(lengths)]))
     assert [client.modalities for client in make_clients(sightless, config, seed=3)] == [("audio",), MODALITIES]
-    with pytest.raises(UserError, match=r"^partition.kind=fedmultimodal: needs data.folds fedmultimodal"):
+    with pytest.raises(UserError, match=r"^--partition.kind fedmultimodal: needs data.folds fedmultimodal"):
         make_clients(load_data(replace(data, folds=""), tmp_path / "cache"), config, seed=3)
-    with pytest.raises(UserError, match=r"^partition.num_clients=50: no draw in 1,000 gives each of 50 clients 5 clips"):
+    with pytest.raises(UserError, match=r"^--partition.num_clients 50: no draw in 1,000 gives each of 50 clients 5 clips"):
         make_clients(table, replace(config, num_clients=50), seed=3)
-    with pytest.raises(UserError, match=r"^data.folds=known: ucf101 has official, fedmultimodal$"):
+    with pytest.raises(UserError, match=r"^--data.folds known: ucf101 has official, fedmultimodal$"):
         read_manifest(replace(data, folds="known"))
 
 

@@ -181,9 +181,9 @@ def test_an_array_holds_no_sound_and_has_no_span(tmp_path):
 def test_settings_that_the_arrays_contradict(tmp_path):
     np.save(tmp_path / "all.npy", np.zeros((4, 3)))
     four(tmp_path, lambda i: f"all.npy#{i}")
-    with pytest.raises(UserError, match=r"^data.features.video=mobilenet_v2: csv names arrays .*; leave it out"):
+    with pytest.raises(UserError, match=r"^--data.features.video mobilenet_v2: csv names arrays .*; leave it out"):
         load(tmp_path, tmp_path / "cache", video="mobilenet_v2")
-    with pytest.raises(UserError, match=r"^data.features.audio=precomputed: csv names no array"):
+    with pytest.raises(UserError, match=r"^--data.features.audio precomputed: csv names no array"):
         load(tmp_path, tmp_path / "cache", audio="precomputed")
     assert load(tmp_path, tmp_path / "cache", video="precomputed").features.video == "precomputed"
 
@@ -202,7 +202,7 @@ def test_normalised_over_each_group(tmp_path):
     rejects(tmp_path, tmp_path / "store")
     again = load_data(DataConfig(name=str(tmp_path / "store"), features=FeatureConfig(normalize="group")), "unused")
     assert again.fingerprint == table.fingerprint
-    with pytest.raises(UserError, match=r"^data.features.normalize=group: is done when a store is read"):
+    with pytest.raises(UserError, match=r"^--data.features.normalize group: is done when a store is read"):
         rejects(tmp_path, tmp_path / "other", "--data.features.normalize", "group")
 
 
@@ -213,7 +213,7 @@ def test_precomputed_audio_is_normalised_too_and_a_lone_frame_refused(tmp_path):
     np.testing.assert_allclose(table.audio_flat_XF[:, 0].astype(float), (np.array([0, 2, 4, 6]) - 3) / 5**0.5, atol=1e-3)
     write_table(tmp_path, [("a.npy#0", "", "x", "g", "train")])
     np.save(tmp_path / "a.npy", np.zeros((1, 1)))
-    with pytest.raises(UserError, match=r"^data.features.normalize=group: group g has a single frame; name larger groups"):
+    with pytest.raises(UserError, match=r"^--data.features.normalize group: group g has a single frame; name larger groups"):
         load(tmp_path, tmp_path / "cache", normalize="group")
 
 
@@ -247,7 +247,7 @@ def test_a_store_has_its_folds(tmp_path):
     np.save(tmp_path / "all.npy", np.zeros((4, 3)))
     four(tmp_path, lambda i: f"all.npy#{i}")
     rejects(tmp_path, tmp_path / "store")
-    with pytest.raises(UserError, match=r"^data.folds=known: .* has the folds that it was prepared with; leave it out$"):
+    with pytest.raises(UserError, match=r"^--data.folds known: .* has the folds that it was prepared with; leave it out$"):
         load_data(DataConfig(name=str(tmp_path / "store"), folds="known"), "unused")
 
 

@@ -62,7 +62,7 @@ def test_classes_and_missing_actors(archive, tmp_path):
     for actor in range(1, 9):
         write_wav(tmp_path / f"Actor_{actor:02d}" / f"03-01-01-01-01-01-{actor:02d}.wav", tone(300 + actor, 0.2, 8000), 8000)
     with pytest.raises(
-        UserError, match=r"^data.root=.*: fold 0 has no train: none of the actors 09, .*, 24 is there; expected"
+        UserError, match=r"^--data.root .*: fold 0 has no train: none of the actors 09, .*, 24 is there; expected"
     ):
         listed(tmp_path)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from media_files import colour_at, write_film
+from own_code import forget
 
 from mm_ray.config import DataConfig, FeatureConfig
 from mm_ray.data.load import load_data
@@ -97,6 +98,7 @@ def test_changed_code_refuses_to_mix(own):
     prepare(own, "own_video:mean_colour")
     (own / "code" / "own_video.py").write_text(OWN.replace("mean(axis=1)", "mean(axis=1) / 2"))
     write_film(own / "root" / "b" / "1.mkv", seconds=1, hz=600)
+    forget(own)  # a process keeps the code that it has loaded
     find_recipe.cache_clear()
     with pytest.raises(UserError, match=r"^--data.features.video 'own_video:mean_colour \w+': .* was prepared with own_video"):
         prepare(own, "own_video:mean_colour")
@@ -109,7 +111,7 @@ def test_changed_code_refuses_to_mix(own):
         ("own_video:much", r"much: returned numbers that are not finite as float16"),
         ("own_video:wider_if_longer", r"gives clips different numbers of features a frame, \[1, 2\]"),
         ("own_video:nothing", r"^--data.features.video own_video:nothing: own_video has no function nothing"),
-        ("nowhere:f", r"^--data.features.video nowhere:f: cannot be imported .* PYTHONPATH\?"),
+        ("nowhere.to:f", r"^--data.features.video nowhere.to: cannot be imported .* PYTHONPATH\?"),
         ("pixel", r"^--data.features.video pixel: did you mean 'pixels'\?"),
     ],
 )

@@ -77,7 +77,7 @@ def test_the_strength_enters_the_key_where_a_loss_has_a_temperature():
 def test_a_client_s_temperatures_come_from_the_student_that_it_received(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(distill, "class_temperatures", lambda *a: seen.append(a) or class_temperatures(*a))
-    fields = {"phase2.class_temperature": 2.0, "phase2.rounds": 1, "phase1.rounds": 2}
+    fields = {"phase2.audio_clients": "idle", "phase2.class_temperature": 2.0, "phase2.rounds": 1, "phase1.rounds": 2}
     run = Run(tmp_path / "with", fields)
     teachers = run.plan.federation.of_type("audio", "video")
     phase = run.plan.method.phases[-1]

@@ -60,7 +60,7 @@ def test_a_key_holds_the_settings_that_its_losses_read_and_no_others():
     mse = Phase2Config(loss="mse_logits", temperature=9.0)
     assert loss_settings(mse) == {"loss": "mse_logits"}
     both = loss_settings(Phase2Config(loss="kd:0.5+dkd:1"))
-    assert both == {"loss": "kd:0.5+dkd", "temperature": 4.0, "losses.dkd_alpha": 1.0, "losses.dkd_beta": 8.0}
+    assert both == {"loss": "kd:0.5+dkd", "temperature": 2.0, "losses.dkd_alpha": 1.0, "losses.dkd_beta": 8.0}
 
 
 def test_a_loss_that_does_not_say_what_it_reads_depends_on_all(monkeypatch):

@@ -93,7 +93,11 @@ class Run:
 
     def bits(self):
         """All that must be equal between two runs of the same experiment, however they were run."""
-        return self.digest, self.states, self.metrics, self.result["test"], self.keys
+        return *self.outcome(), self.keys
+
+    def outcome(self):
+        """The same without the keys, which also depend on own code and on the kind of device."""
+        return self.digest, self.states, self.metrics, self.result["test"]
 
 
 def state_digest(state):

@@ -1,10 +1,13 @@
 """What a host shows of the rounds that it drives."""
 
+import math
+
 import pytest
 from fed.tiny import Run, tiny_plan
 
 from mm_ray.runtime.drive import drive
 from mm_ray.runtime.progress import RunProgress
+from mm_ray.types import RoundReport
 
 
 def test_every_listener_hears_every_report_and_the_end_is_returned():
@@ -40,13 +43,37 @@ def test_away_from_a_terminal_there_is_a_line_for_each_phase(tmp_path, capsys):
     shown = [line for line in lines if line.strip()]
     audio = run.reports[2].metrics["dev/audio_top1"]
     assert shown[0] == f"phase1/unimodal: 3 rounds, dev audio_top1 {audio:.3f}, video_top1 {shown[0][-5:]}"
+    assert shown.pop(2) == run.result["diagnosis"]["text"], "before phase 2"
     assert [line.split(":")[0] for line in shown] == [
         "phase1/unimodal",
         "phase1/fusion",
         "phase1/teacher_logits",
         "phase2/distill",
         "control/cross_entropy",
+        "control_all/cross_entropy",
     ]
+
+
+@pytest.mark.parametrize(
+    ("report", "said"),
+    [
+        (
+            RoundReport("phase1/unimodal", 20, {"dev/audio_top1": 0.12, "dev/video_top1": 0.8}, 1, 1.0, 0, 0),
+            "at chance on dev (0.25)",
+        ),
+        (
+            RoundReport("phase1/unimodal", 3, {"train/audio_loss": math.nan}, 1, 1.0, 0, 0),
+            "the audio network's loss is not finite",
+        ),
+        (RoundReport("phase1/unimodal", 20, {"dev/audio_top1": 0.6}, 1, 1.0, 0, 0), ""),
+        (RoundReport("phase1/unimodal", 19, {"dev/audio_top1": 0.1}, 1, 1.0, 0, 0), ""),
+    ],
+)
+def test_a_training_that_does_not_learn_is_named_while_it_runs(report, said, capsys):
+    with RunProgress(tiny_plan(), control=False) as progress:
+        progress.add(report)
+    out = capsys.readouterr().out
+    assert (said in out) if said else ("phase1/unimodal" not in out)
 
 
 def test_stored_rounds_are_named(tmp_path, capsys):

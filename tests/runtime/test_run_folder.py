@@ -12,6 +12,7 @@ from fed.tiny import Run, table_of, tiny_config
 from mm_ray.cli import experiment_parser, parse
 from mm_ray.config import ExperimentConfig, LocalConfig, with_overrides
 from mm_ray.errors import UserError
+from mm_ray.fed.loop import role_params
 from mm_ray.models.student import load_student
 from mm_ray.runtime.run_folder import RoundLog, config_yaml, default_name, open_folder, phases_place, write_results
 from mm_ray.storage import write_text
@@ -111,7 +112,7 @@ def test_the_results_are_the_student_and_its_numbers(tmp_path):
     assert json.loads((tmp_path / "result.json").read_text()) == run.result
     student = load_student(path)
     assert (student.class_names, student.features) == (table.class_names, run.plan.config.data.features)
-    best = run.store.load(run.keys["phase2/distill"], run.result["best_round"]).params
+    best = role_params(run.plan.method.student, run.finished.outcomes, run.store)
     assert sum(p.numel() for p in student.network.parameters()) == sum(map(len, best.values()))
     head = best["audio.head"]
     last = dict(student.network.named_parameters())["parts.audio_head.classes.bias"].detach().numpy()

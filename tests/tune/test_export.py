@@ -31,7 +31,7 @@ def exported(tmp_path_factory):
     write_results(folder, run.tested, run.store, table_of(run.plan.config.data))
     tested = run.tested
     config = tested.finished.plan.config
-    data, phase2 = replace(config.data, **PLACES), replace(config.phase2, loss="/home/alice/loss.py")
+    data, phase2 = replace(config.data, **PLACES), replace(config.phase2, loss="/mnt/alice/loss.py")
     plan = replace(tested.finished.plan, config=replace(config, data=data, phase2=phase2))
     return export(folder, replace(tested, finished=replace(tested.finished, plan=plan)))
 
