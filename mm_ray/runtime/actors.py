@@ -33,42 +33,53 @@ class Opened:
 class ClientActor:
     """Plays whichever client comes: it keeps the node's shared feature table, and nothing of a round."""
 
-    def __init__(self, table: list[Any]) -> None:
-        self._table = ray.get(table[0])  # read-only arrays in the node's object store: no copy
+    def __init__(self) -> None:
         self._device = claim_device()
-        self._ref: Any = None
+        self._opened_ref: Any = None
+        self._table_ref: Any = None
 
     def run_chunk(
-        self, opened: list[Any], params: Arrays, own: Mapping[int, Arrays], round_number: int, chunk: Sequence[int | ClientData]
+        self,
+        refs: list[Any],
+        params: Arrays,
+        own: Mapping[int, Arrays],
+        round_number: int,
+        chunk: Sequence[int | ClientData],
     ) -> tuple[ClientUpdate, float]:
         """The sum of a chunk's updates, and the seconds that it took.
 
         Args:
-            opened: The reference of the phase's `Opened`, in a list so that Ray passes it on and does not resolve it.
+            refs: The references of the feature table and of the phase's `Opened`, in a list so that Ray passes them on and does
+                not resolve them. They come with each call: an actor that is started again knows nothing.
             params: What the server sends to all.
             own: What each client of the chunk alone gets.
             round_number: The round.
             chunk: Ids of clients of the federation; a client that is none of them as itself.
 
         """
-        started, now = time.perf_counter(), self._taken(opened[0])
-        context = RoundContext(now.seed, round_number, params, now.material, self._table, now.shapes, self._device, own)
+        started, table, now = time.perf_counter(), self._table_of(refs[0]), self._taken(refs[1])
+        context = RoundContext(now.seed, round_number, params, now.material, table, now.shapes, self._device, own)
         clients = tuple(now.clients[who] if isinstance(who, int) else who for who in chunk)
         return run_chunk(now.phase, context, clients), time.perf_counter() - started
 
     def score(
-        self, network: str, params: Arrays, model: ModelConfig, batches: Sequence[np.ndarray]
+        self, table: list[Any], network: str, params: Arrays, model: ModelConfig, batches: Sequence[np.ndarray]
     ) -> tuple[np.ndarray, float]:
         """Confusion matrix (C, C) of a network on some batches of rows, and the seconds that it took."""
         started = time.perf_counter()
-        matrix = confusion_of(network, params, model, self._table, batches, self._device)
+        matrix = confusion_of(network, params, model, self._table_of(table[0]), batches, self._device)
         return matrix, time.perf_counter() - started
 
     def _taken(self, ref: Any) -> Opened:
-        if ref != self._ref:
-            self._ref, self._opened = ref, ray.get(ref)
+        if ref != self._opened_ref:
+            self._opened_ref, self._opened = ref, ray.get(ref)
         opened: Opened = self._opened
         return opened
+
+    def _table_of(self, ref: Any) -> Any:
+        if ref != self._table_ref:
+            self._table_ref, self._table = ref, ray.get(ref)  # read-only arrays in the node's object store: no copy
+        return self._table
 
     @ray.method(max_task_retries=-1)
     def place(self) -> tuple[str, int]:

@@ -33,7 +33,7 @@ class RayExecutor:
     """
 
     def __init__(self, table_ref: Any, placement: Placement, group: PlacementGroup | None = None) -> None:
-        self._table = [table_ref]  # in a list: an actor that is started again asks for it, and it lives as long as this
+        self._table = [table_ref]
         actors = [
             ClientActor.options(  # type: ignore[attr-defined]
                 num_cpus=placement.num_cpus,
@@ -41,7 +41,7 @@ class RayExecutor:
                 max_restarts=-1,
                 enable_task_events=False,  # the head would keep 3 kB of each of the last 100,000 calls
                 scheduling_strategy=PlacementGroupSchedulingStrategy(group, i) if group else "DEFAULT",
-            ).remote(self._table)
+            ).remote()
             for i in range(placement.num_actors)
         ]
         self._pool = ActorPool(actors, tell_driver)
@@ -63,7 +63,7 @@ class RayExecutor:
         self._phase, self._federation = phase, federation
         self._clients = {client.id: client for client in federation.clients}
         opened = Opened(phase, federation.shapes, federation.seed, dict(material), self._clients)
-        self._opened = [ray.put(opened)]
+        self._refs = [*self._table, ray.put(opened)]
 
     def run_round(
         self, params: Arrays, round_number: int, chunks: Sequence[Chunk], clients: Mapping[int, Arrays]
@@ -74,7 +74,7 @@ class RayExecutor:
 
         def submit(actor: Any, place: int) -> Any:
             number = order[place]
-            return actor.run_chunk.remote(self._opened, params_ref, owned[number], round_number, self._named(chunks[number]))
+            return actor.run_chunk.remote(self._refs, params_ref, owned[number], round_number, self._named(chunks[number]))
 
         at_least = len(chunks) if self._phase.needs_all else 1
         arrived = {order[place]: update for place, update in self._run(submit, len(chunks), at_least).items()}
@@ -99,7 +99,7 @@ class RayExecutor:
 
         def submit(actor: Any, number: int) -> Any:
             name, batches = calls[number]
-            return actor.score.remote(name, params_ref, model, batches)
+            return actor.score.remote(self._table, name, params_ref, model, batches)
 
         found = self._run(submit, len(calls), at_least=len(calls))
         matrices = [found[number] for number in range(len(calls))]
