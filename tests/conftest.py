@@ -30,9 +30,9 @@ def single_thread_torch():
 def own_code_of_other_tests(tmp_path_factory):
     """Modules that a test wrote are gone before the next one."""
     if "mm_ray.plugins" in sys.modules:
-        from own_code import forget
+        from own_code import forget_modules
 
-        forget(tmp_path_factory.getbasetemp())
+        forget_modules(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="session")
