@@ -94,7 +94,8 @@ def story(folder):
 
 
 def rows(folder):
-    lines = [json.loads(line) for line in (folder / "trials.jsonl").read_text().splitlines()]
+    text = (folder / "trials.jsonl").read_text()
+    lines = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]  # the last one may be written just now
     return [(row["number"], row["state"], row["score"], row["rounds_computed"] + row["rounds_reused"]) for row in lines]
 
 
@@ -128,7 +129,7 @@ def test_a_kill_of_every_kind(tmp_path, local_ray):
     assert story(hunted) == story(peace)
     assert sorted(rows(hunted)) == sorted(rows(peace))
     assert digest(hunted) == digest(peace)
-    assert {state for _, state, *_ in story(peace)} == {"COMPLETE", "PRUNED"}
+    assert "COMPLETE" in {state for _, state, *_ in story(peace)} <= {"COMPLETE", "PRUNED"}
     assert set(killed) == set(TARGETS)
 
 
