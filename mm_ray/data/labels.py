@@ -36,10 +36,8 @@ def with_client_labels(
         labels_R = _replaced(labels_R, config, num_classes, seed)
     if config.labelled < 1:
         labels_R = _hidden(labels_R, config.labelled, seed)
-    of_row = dict(zip(rows_R[order_R].tolist(), labels_R.tolist(), strict=True))
-    return tuple(
-        replace(client, labels=np.array([of_row[row] for row in client.indices.tolist()], np.int64)) for client in clients
-    )
+    sorted_R = rows_R[order_R]
+    return tuple(replace(client, labels=labels_R[np.searchsorted(sorted_R, client.indices)]) for client in clients)
 
 
 def read_confusion(place: str, num_classes: int) -> np.ndarray:

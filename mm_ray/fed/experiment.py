@@ -93,8 +93,7 @@ def run_experiment(plan: Plan, store: PhaseStore, executor: Executor, control: b
     confusions = {name: _confusion_on_test(finished, role, store) for name, role in plan.method.roles.items()}
     dev = {name: finished.best_dev(role) for name, role in plan.method.roles.items()}
     for name, phase in CONTROL_PHASES.items() if control else ():
-        control_config = with_overrides(plan.config, {"method": name})
-        control_plan = replace(plan, config=control_config, method=find_method(control_config))
+        control_plan = control_of(plan, name)
         control_run = yield from _control_only(run_rounds(control_plan, store, executor), control_plan, phase)
         confusions[name] = _confusion_on_test(control_run, control_plan.method.main, store)
         dev[name] = control_run.best_dev(control_plan.method.main)
@@ -104,6 +103,12 @@ def run_experiment(plan: Plan, store: PhaseStore, executor: Executor, control: b
     if diagnosis:
         result["diagnosis"] = {**asdict(diagnosis), "share": diagnosis.share, "text": diagnosis.line()}
     return Tested(finished, confusions, result)
+
+
+def control_of(plan: Plan, name: str) -> Plan:
+    """A control of a plan, one of `CONTROL_PHASES`, on the same federation."""
+    config = with_overrides(plan.config, {"method": name})
+    return replace(plan, config=config, method=find_method(config))
 
 
 def _note(report: RoundReport, notes: list[RoundReport]) -> RoundReport:

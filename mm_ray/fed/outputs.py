@@ -18,9 +18,7 @@ def outputs_on(net: FlatNetwork, context: RoundContext, client: ClientData) -> t
 
 
 def logits_on(net: FlatNetwork, table: FeatureTable, rows: np.ndarray) -> np.ndarray:
-    """Logits (N, C) of the rows that have what the network reads, in evaluation mode, with the parameters loaded."""
-    if "video" in READS[net.network.name]:
-        rows = rows[table.has_video(rows)]
+    """Logits (N, C) of some rows, in evaluation mode, with the parameters loaded."""
     return _outputs(net, table, rows)[0] if len(rows) else np.zeros((0, table.shapes.num_classes), np.float32)
 
 

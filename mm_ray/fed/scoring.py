@@ -29,11 +29,15 @@ def predicted(logits_BC: np.ndarray, labels_B: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(logits_BC).all(1), logits_BC.argmax(1), wrong_B)
 
 
+def rows_of(split: str, network: str, table: FeatureTable) -> np.ndarray:
+    """Rows of the clips of a split that have the modalities which the network reads."""
+    rows = table.rows(split)
+    return rows[table.has_video(rows)] if "video" in READS[network] else rows
+
+
 def batches_of(split: str, network: str, table: FeatureTable) -> list[np.ndarray]:
     """Rows of the clips of a split that have the modalities which the network reads, in batches of clips of like length."""
-    rows = table.rows(split)
-    if "video" in READS[network]:
-        rows = rows[table.has_video(rows)]
+    rows = rows_of(split, network, table)
     lengths = table.audio_lengths(rows) if "audio" in READS[network] else table.video_lengths(rows)
     size = max(1, min(MOST_CLIPS, BATCH_FRAMES // max(int(lengths.max(initial=1)), 1)))
     rows = rows[np.argsort(lengths, kind="stable")]

@@ -14,8 +14,7 @@ from mm_ray.data.table import FeatureTable
 from mm_ray.errors import StorageError, UserError
 from mm_ray.evaluate.metrics import recall
 from mm_ray.evaluate.statistics import beats_guessing, guessing
-from mm_ray.fed.experiment import CONTROL_PHASES, Plan, Tested, plan_experiment, run_experiment, run_rounds
-from mm_ray.fed.method import find_method
+from mm_ray.fed.experiment import CONTROL_PHASES, Plan, Tested, control_of, plan_experiment, run_experiment, run_rounds
 from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.runtime.drive import drive
 from mm_ray.runtime.run_folder import RoundLog, config_yaml, write_results
@@ -102,7 +101,7 @@ def _compute_missing(runner: Runner, search: StudySearch, row: dict[str, Any], p
     """Let client actors compute the controls, and what is gone of the chosen trial."""
     study, store = runner.study, PhaseStore(runner.study.phases)
     wanted = [(plan, row["overrides"]) for plan in plans]
-    wanted += [(_control(plan, name), row["overrides"] | {"method": name}) for name in CONTROL_PHASES for plan in plans]
+    wanted += [(control_of(plan, name), row["overrides"] | {"method": name}) for name in CONTROL_PHASES for plan in plans]
     missing = [(plan, overrides) for plan, overrides in wanted if not is_stored(plan, store, study.device)]
     jobs = [{"number": row["number"], "overrides": overrides, "seeds": [plan.config.seed]} for plan, overrides in missing]
     if jobs:
@@ -113,11 +112,6 @@ def _compute_missing(runner: Runner, search: StudySearch, row: dict[str, Any], p
         if errors:
             reason = str(errors[0]).strip().splitlines()[-1]
             raise UserError(f"the test of the chosen configuration failed: {reason}; the same command tries it again")
-
-
-def _control(plan: Plan, name: str) -> Plan:
-    config = with_overrides(plan.config, {"method": name})
-    return replace(plan, config=config, method=find_method(config))
 
 
 def _test_all(study: Study, plans: Sequence[Plan]) -> list[Tested]:
@@ -151,7 +145,7 @@ def _write(study: Study, rows: Sequence[dict[str, Any]], tested: Sequence[Tested
 def _headline(study: Study, found: Conclusion, plans: Sequence[Plan], finals: Finals | None) -> dict[str, Any]:
     row, metric = found.row, next(iter(study.space.objectives))
     scores = [_scores(study, plan, metric) for plan in plans]
-    controls = [_scores(study, _control(plan, "control_all"), metric)[1] for plan in plans]
+    controls = [_scores(study, control_of(plan, "control_all"), metric)[1] for plan in plans]
     return {
         "number": row["number"],
         "params": row["params"],

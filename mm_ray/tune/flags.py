@@ -36,7 +36,7 @@ def add_study_flags(parser: ArgumentParser) -> None:
         help="Fresh seeds with which the chosen configuration and both controls run for the test; 0: the trial's own seeds "
         "(default: 5)",
     )
-    add("--time", default="", help="Stop after this time, such as 90s, 30m or 1h30m; begins anew with --resume")
+    add("--time", default="", help="Stop after this time, such as 90s, 30m or 1h30m; counted from the start or the resume")
     add("--rounds", type=int, default=0, help="Stop when so many rounds are computed in all trials (default: no limit)")
     add("--patience", type=int, default=0, help="Stop when so many trials in a row were no better (default: no limit)")
     add("--searcher", choices=SEARCHERS, default="tpe", help="Who suggests trials (default: tpe)")

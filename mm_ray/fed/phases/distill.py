@@ -83,8 +83,7 @@ class Distill(TrainingPhase):
         net.load(context.params)
         student_NC, _ = outputs_on(net, context, client)
         teacher_NC = context.material["logits"][client.indices]
-        classes_N = np.where(client.labels == UNLABELLED, teacher_NC.argmax(1), client.labels)
-        return class_temperatures(teacher_NC, student_NC, classes_N, self.phase2).numpy()
+        return class_temperatures(teacher_NC, student_NC, _classes(client.labels, teacher_NC), self.phase2).numpy()
 
     @property
     def stacks(self) -> bool:
@@ -106,8 +105,12 @@ class Distill(TrainingPhase):
 def _target(material: Arrays, batch: Batch, device: torch.device) -> Target:
     rows = {name: material[name][batch.indices_B] for name in ("logits", "features") if name in material}
     if "temperatures" in material:
-        labels_B = batch.labels_B.cpu().numpy()
-        classes_B = np.where(labels_B == UNLABELLED, rows["logits"].argmax(1), labels_B)
+        classes_B = _classes(batch.labels_B.cpu().numpy(), rows["logits"])
         rows["temperatures"] = material["temperatures"][classes_B][:, None]
     tensors = {name: torch.from_numpy(array).to(device) for name, array in rows.items()}
     return Target(tensors["logits"], tensors.get("features"), tensors.get("temperatures"))
+
+
+def _classes(labels_N: np.ndarray, teacher_NC: np.ndarray) -> np.ndarray:
+    """The labels, and the teacher's class for a clip without one."""
+    return np.where(labels_N == UNLABELLED, teacher_NC.argmax(1), labels_N)

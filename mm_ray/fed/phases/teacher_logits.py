@@ -18,6 +18,7 @@ from mm_ray.fed.diagnosis import COUNTS, counts, mean_entropy
 from mm_ray.fed.federation import Federation
 from mm_ray.fed.outputs import logits_on, outputs_on
 from mm_ray.fed.phase import Role
+from mm_ray.fed.scoring import rows_of
 from mm_ray.fed.training import FLOAT_BYTES
 from mm_ray.models.flat import flat_network
 from mm_ray.models.network import PARTS, part_size, pooled_size
@@ -63,7 +64,7 @@ class TeacherLogits:
         tensors = {name: np.full((num_clips, size), np.nan, np.float32) for name, size in sizes.items()}
         net = flat_network(self.network, self.model, federation.shapes)
         net.load(self.material(sources))
-        dev_NC = logits_on(net, federation.table, federation.table.rows("dev"))
+        dev_NC = logits_on(net, federation.table, rows_of("dev", self.network, federation.table))
         return ServerState(server=tensors, meta={"dev_entropy": mean_entropy(dev_NC)})
 
     def material(self, sources: Mapping[Role, Arrays]) -> Arrays:
