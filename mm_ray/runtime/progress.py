@@ -36,9 +36,9 @@ class RunProgress:
         """Show a round, and say what it shows of the run."""
         self._reports.append(report)
         if said := _warning(report, self._chance):
-            self._console.print(f"{report.phase}: {said}", markup=False, soft_wrap=True)
+            self._console.print(f"{report.phase}: {said}", soft_wrap=True)
         if report.phase == TeacherLogits.name and (diagnosis := diagnosis_of(self._reports)):
-            self._console.print(diagnosis.line(), markup=False, soft_wrap=True)
+            self._console.print(diagnosis.line(), soft_wrap=True)
         note = _note(report)
         if report.phase not in self._tasks:
             total = self._rounds[report.phase]
