@@ -14,7 +14,7 @@ import optuna
 from benchmarks.chaos_faults import FAULTS, Scene, possible
 from benchmarks.chaos_stage import Command, Stage
 from benchmarks.study_sharing import BASE
-from mm_ray.tune.search_journal import JOURNAL
+from mm_ray.tune.study_storage import JOURNAL
 
 LOOK_S = 0.1
 PAUSE_S = (0.3, 3.0)

@@ -1,12 +1,13 @@
 """When ModalityMirror helps: methods on equal terms over many fresh cells, regime by regime (docs/when-it-helps.md).
 
     python -m benchmarks.evidence REGIME ... [--cells 12] [--methods a,b] [--workers 1]
+    python -m benchmarks.evidence REGIME --tune [--cells 3]
     python -m benchmarks.evidence --list
 
 A cell is one data set and partition (a data seed, or a fold and a seed), shared by all methods; each cell is looked at once.
 Each finished run is a line of `benchmarks/results/evidence/REGIME.jsonl`, and what is there is not run again: start it again to
 go on after it was stopped. Settings are the defaults of mm_ray unless the regime or `TUNED` says otherwise; `TUNED` was
-chosen on dev accuracy in cells that are not tested (data seeds 100 to 115).
+chosen on dev accuracy in cells that are not tested (data seeds from 100): `--tune` runs each setting of `GRIDS` there.
 """
 
 import argparse
@@ -15,7 +16,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,16 @@ RESULTS = Path(__file__).parent / "results" / "evidence"
 METHODS = ("modality_mirror", "control_all", "self_distil", "control", "harmony", "fedcmi", "mfcpl", "multifl", "unifl")
 TUNED: dict[str, dict[str, Any]] = {}
 """What a method has besides the defaults, chosen on dev."""
+
+GRIDS: dict[str, tuple[dict[str, Any], ...]] = {
+    **{name: tuple({"phase2.loss_weight": w} for w in (0.03, 0.1, 0.3)) for name in ("fedcmi", "mfcpl")},
+    **{name: tuple({"phase2.local.lr": lr} for lr in (0.02, 0.05, 0.1)) for name in ("control_all", "harmony")},
+    **{name: tuple({"phase1.local.lr": lr} for lr in (0.02, 0.05, 0.1)) for name in ("multifl", "unifl")},
+    "self_distil": tuple({"phase2.loss_weight": w} for w in (0.5, 0.9, 1.0)),
+}
+"""Three settings of each rival; ModalityMirror keeps the defaults, so that its rivals are tuned better than it is."""
+DEV_CELLS = 100
+"""The first data seed of cells for tuning."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +103,14 @@ class Job:
     overrides: Mapping[str, Any]
     methods: tuple[str, ...]
     root: str = ""
-    tuned: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    settings: Mapping[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict)
+    """Of each method, one or, for tuning, several; what is not named has the defaults."""
+    tuning: bool = False
+
+    @property
+    def path(self) -> Path:
+        """Where its results go."""
+        return RESULTS / f"{self.regime}{'.tuning' if self.tuning else ''}.jsonl"
 
 
 def run_cell(job: Job) -> Iterator[dict[str, Any]]:
@@ -112,8 +130,9 @@ def run_cell(job: Job) -> Iterator[dict[str, Any]]:
         root = {"data.root": str(Path(job.root) / ROOTS[name])} if name in ROOTS else {}
         base = with_overrides(ExperimentConfig(), {**job.overrides, **root})
         table = load_data(base.data, Path(work) / "features")
-        for method in job.methods:
-            config = with_overrides(base, {**job.tuned.get(method, {}), "method": method})
+        runs = [(method, setting) for method in job.methods for setting in job.settings.get(method, ({},))]
+        for method, setting in runs:
+            config = with_overrides(base, {**setting, "method": method})
             reports = []
             rounds = run_experiment(
                 plan_experiment(config, table), PhaseStore(f"{work}/phases"), SerialExecutor(), control=False
@@ -131,6 +150,7 @@ def run_cell(job: Job) -> Iterator[dict[str, Any]]:
                 "seed": config.seed,
                 "fold": config.data.fold,
                 "method": method,
+                **({"setting": dict(setting)} if setting else {}),
                 "test": {role: scores["top1"] for role, scores in result["test"].items()},
                 "dev": {role: scores["top1"] for role, scores in result["dev"].items()},
                 "test_clips": len(table.rows("test")),
@@ -146,7 +166,7 @@ def run_cell(job: Job) -> Iterator[dict[str, Any]]:
 def run_job(job: Job) -> None:
     """Append a cell's results to its regime's file, a line each."""
     for row in run_cell(job):
-        with (RESULTS / f"{job.regime}.jsonl").open("a") as file:
+        with job.path.open("a") as file:
             file.write(json.dumps(row) + "\n")
 
 
@@ -160,7 +180,26 @@ def jobs_of(name: str, cells: int, methods: tuple[str, ...], root: str) -> list[
     """A job for each cell that lacks a result."""
     regime, done = REGIMES[name], {(row["cell"], row["method"]) for row in rows_of(name)}
     missing = {cell: tuple(m for m in methods if m in regime.methods and (cell, m) not in done) for cell in range(cells)}
-    return [Job(name, cell, regime.cell(cell), these, root, TUNED) for cell, these in missing.items() if these]
+    settings = {method: (setting,) for method, setting in TUNED.items()}
+    return [Job(name, cell, regime.cell(cell), these, root, settings) for cell, these in missing.items() if these]
+
+
+def tuning_jobs(name: str, cells: int, root: str) -> list[Job]:
+    """Every setting of `GRIDS` in some cells that are never tested; what is stored is run again."""
+    regime = replace(REGIMES[name], first_seed=DEV_CELLS)
+    return [Job(name, cell, regime.cell(cell), tuple(GRIDS), root, GRIDS, tuning=True) for cell in range(cells)]
+
+
+def best_settings(name: str) -> dict[str, tuple[dict[str, Any], float]]:
+    """Of each method the setting with the best mean dev accuracy of the student over the cells, and that mean."""
+    path = RESULTS / f"{name}.tuning.jsonl"
+    means: dict[str, list[tuple[float, dict[str, Any]]]] = {}
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for method, settings in GRIDS.items():
+        for setting in settings:
+            dev = [row["dev"]["student"] for row in rows if (row["method"], row.get("setting")) == (method, setting)]
+            means.setdefault(method, []).append((sum(dev) / len(dev), setting))
+    return {method: (setting, mean) for method, found in means.items() for mean, setting in [max(found, key=lambda f: f[0])]}
 
 
 def main() -> None:
@@ -173,6 +212,7 @@ def main() -> None:
     parser.add_argument("--methods", default=",".join(METHODS), help="with commas between them")
     parser.add_argument("--workers", type=int, default=1, help="processes, of one thread each")
     parser.add_argument("--root", default="../shared/data", help="folder of the recordings (benchmarks/results/evidence)")
+    parser.add_argument("--tune", action="store_true", help="run each setting of GRIDS in cells for tuning")
     parser.add_argument("--list", action="store_true", help="only say what is stored")
     flags = parser.parse_args()
     RESULTS.mkdir(parents=True, exist_ok=True)
@@ -180,11 +220,18 @@ def main() -> None:
         for name in REGIMES:
             print(f"{name:<16}{len(rows_of(name)):>5} runs")
         return
-    jobs = [job for name in flags.regimes for job in jobs_of(name, flags.cells, tuple(flags.methods.split(",")), flags.root)]
+    methods = tuple(flags.methods.split(","))
+    if flags.tune:
+        jobs = [job for name in flags.regimes for job in tuning_jobs(name, flags.cells, flags.root)]
+    else:
+        jobs = [job for name in flags.regimes for job in jobs_of(name, flags.cells, methods, flags.root)]
     with ProcessPoolExecutor(flags.workers, mp_context=get_context("spawn")) as pool:
         for number, ended in enumerate(as_completed([pool.submit(run_job, job) for job in jobs]), 1):
             ended.result()
             print(f"{number} of {len(jobs)} cells", flush=True)
+    for name in flags.regimes if flags.tune else ():
+        for method, (setting, mean) in best_settings(name).items():
+            print(f"{name} {method}: {setting}, dev {mean:.3f}")
 
 
 if __name__ == "__main__":

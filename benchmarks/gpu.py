@@ -18,8 +18,8 @@ import torch
 from benchmarks.results import write_result
 from benchmarks.together import start_of, table_of
 from benchmarks.workloads import WORKLOADS, Workload, clients_of, phase_of
-from mm_ray.fed.executor import added_up
-from mm_ray.runtime.device import repeat_bits
+from mm_ray.fed.executor import sum_updates
+from mm_ray.runtime.device import make_deterministic
 from mm_ray.types import RoundContext
 
 GOAL = 10.0
@@ -79,7 +79,7 @@ def compare(work: Workload, clients: int, device: str) -> dict[str, Any]:
     some = clients_of(clients, work.clips, table.labels_N)
     context = RoundContext(0, 1, start_of(0, work.model, table), {}, table, table.shapes, device)
     alone, together = (phase_of(work, vectorize=on) for on in (False, True))
-    one, many = (added_up(phase.client_updates(context, some)) for phase in (alone, together))
+    one, many = (sum_updates(phase.client_updates(context, some)) for phase in (alone, together))
     apart = max(float(np.linalg.norm(one.sums[p] - many.sums[p]) / np.linalg.norm(one.sums[p])) for p in one.sums)
     seconds = [seconds_of(lambda phase=phase: phase.client_updates(context, some), device) for phase in (alone, together)]
     clips, steps = clients * work.clips, clients * -(-work.clips // work.local.batch_size)
@@ -103,7 +103,7 @@ def main() -> None:
     torch.set_num_threads(1)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     on_gpu = device == "cuda"
-    repeat_bits()  # as client actors do
+    make_deterministic()  # as client actors do
     found = [compare(WORKLOADS["w1"], clients, device) for clients in (CLIENTS if on_gpu else (3,))]
     limits = card_limits(device)
     for line in found:

@@ -27,13 +27,13 @@ from benchmarks.memory import tree_pss_mb
 from benchmarks.results import write_result
 from benchmarks.workloads import SMALL_NET, table_from
 from mm_ray.config import LocalConfig, ModelConfig
-from mm_ray.data.table import FeatureTable
+from mm_ray.data.feature_table import FeatureTable
 from mm_ray.fed.federation import Federation
-from mm_ray.fed.loop import run
 from mm_ray.fed.method import Method
-from mm_ray.fed.phase import Role
+from mm_ray.fed.phase import NetworkRef
 from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.fed.phases.unifl import UniFLAudio
+from mm_ray.fed.rounds import run
 from mm_ray.models.network import PARTS, part_size
 from mm_ray.runtime.cluster import connect
 from mm_ray.runtime.cpus import usable_cpus
@@ -91,7 +91,7 @@ def measure(point: Point, table: FeatureTable, table_ref: Any, rounds: int) -> d
     phase = UniFLAudio(10**9, MODELS[point.model], local, point.cohort / point.clients, point.chunk_size, vectorize=True)
     executor = RayExecutor(table_ref, Placement(point.actors, CORES / max(point.actors, CORES), 0.0))
     with tempfile.TemporaryDirectory() as store:
-        loop = run(Method((phase,), Role(phase.name, "audio")), federation, PhaseStore(store), executor, point.chunk_size)
+        loop = run(Method((phase,), NetworkRef(phase.name, "audio")), federation, PhaseStore(store), executor, point.chunk_size)
         started = time.perf_counter()
         next(loop)
         first = time.perf_counter() - started

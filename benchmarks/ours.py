@@ -12,10 +12,10 @@ import torch
 
 from benchmarks.peers.plain import Gate
 from benchmarks.workloads import WORKLOADS, dropout_of, federation_of, phase_of, read_table
-from mm_ray.fed.loop import run
 from mm_ray.fed.method import Method
-from mm_ray.fed.phase import Role
+from mm_ray.fed.phase import NetworkRef
 from mm_ray.fed.phase_store import PhaseStore
+from mm_ray.fed.rounds import run
 from mm_ray.models.network import PARTS
 
 
@@ -64,7 +64,7 @@ def main(name, folder, processes, dev_clips=1) -> None:
     table, executor = ray.get(table_ref), RayExecutor(table_ref, placement)
     federation = federation_of(work, table)
     watched = Watched(phase_of(work), np.load(Path(folder) / "start.npy"))
-    method = Method((watched,), Role(watched.name, "audio"))
+    method = Method((watched,), NetworkRef(watched.name, "audio"))
     with tempfile.TemporaryDirectory() as store:
         rounds = run(method, federation, PhaseStore(store), Unwrapping(executor), work.chunk_size)
         while gate.wait(lambda: watched.flat):

@@ -13,13 +13,13 @@ import numpy as np
 import ray
 
 from mm_ray.config import DataConfig, FeatureConfig
-from mm_ray.data.batch import gather
-from mm_ray.data.extract import Row
+from mm_ray.data.batching import gather
+from mm_ray.data.feature_row import Row
+from mm_ray.data.feature_store import settings_of, write_rejected, write_shard
+from mm_ray.data.feature_store_reader import is_finished
+from mm_ray.data.feature_table import FeatureTable
 from mm_ray.data.load import load_data
 from mm_ray.data.manifest import Clip, Manifest
-from mm_ray.data.store import settings_of, write_rejected, write_shard
-from mm_ray.data.store_reader import is_finished
-from mm_ray.data.table import FeatureTable
 from mm_ray.runtime.cluster import connect
 
 NUM_CLASSES, SHARD_CLIPS, BATCH = 51, 64, 16

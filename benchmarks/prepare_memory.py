@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.prepare_set import write_clip
 from mm_ray.config import DataConfig
-from mm_ray.data.extract import extract, one_torch_thread
+from mm_ray.data.feature_row import extract, one_torch_thread
 from mm_ray.data.manifest import Clip, find_manifest
 
 FPS = 10

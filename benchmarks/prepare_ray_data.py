@@ -21,13 +21,13 @@ from mm_ray.config import DataConfig
 from mm_ray.prepare.__main__ import Run, prepare
 from mm_ray.prepare.on_ray import run_on_ray
 from mm_ray.prepare.plan import make_plan
-from mm_ray.prepare.work import Outcome, Task, Tick, run_task, tasks_of
+from mm_ray.prepare.work import ClipResult, Task, Tick, run_task, tasks_of
 from mm_ray.runtime.cluster import connect
 
 REPEATS = 5
 
 
-def run_on_ray_data(tasks: list[Task], num_workers: int, tick: Tick) -> Iterator[list[Outcome]]:
+def run_on_ray_data(tasks: list[Task], num_workers: int, tick: Tick) -> Iterator[list[ClipResult]]:
     """The same work in a Ray Data pipeline: a row a shard, as many blocks as rows."""
     shards = ray.data.from_items([{"task": task} for task in tasks], override_num_blocks=len(tasks))
     for row in shards.map(_run_row, concurrency=num_workers).iter_rows():
@@ -42,7 +42,7 @@ def _run_row(row: dict[str, Any]) -> dict[str, Any]:
 def once(root: str, store: Path, how: Any, num_workers: int) -> float:
     plan = make_plan(DataConfig(name="folder", root=root), str(store))
 
-    def run(tick: Tick) -> Iterator[list[Outcome]]:
+    def run(tick: Tick) -> Iterator[list[ClipResult]]:
         yield from how(tasks_of(plan, 64, num_workers), num_workers, tick)
 
     typed: Run = run

@@ -23,7 +23,7 @@ from mm_ray.config import DataConfig
 from mm_ray.prepare.__main__ import prepare
 from mm_ray.prepare.on_ray import run_on_ray
 from mm_ray.prepare.plan import make_plan
-from mm_ray.prepare.work import Outcome, Tick, tasks_of
+from mm_ray.prepare.work import ClipResult, Tick, tasks_of
 from mm_ray.runtime.cluster import connect
 
 
@@ -31,7 +31,7 @@ def prepare_once(root: str, store: str, num_workers: int) -> int:
     """As the command does it; returns the number of clips stored."""
     plan = make_plan(DataConfig(name="folder", root=root), store)
 
-    def run(tick: Tick) -> Iterator[list[Outcome]]:
+    def run(tick: Tick) -> Iterator[list[ClipResult]]:
         return run_on_ray(tasks_of(plan, 64, num_workers), num_workers, tick)
 
     kept = prepare(plan, run, Console(file=io.StringIO())).num_kept

@@ -18,7 +18,7 @@ from benchmarks.peers.plain import PlainNet, Settings, flat, put, train
 from benchmarks.results import FOLDER, write_result
 from benchmarks.together import start_of, table_of
 from benchmarks.workloads import WORKLOADS, Workload, clients_of, cpu_s, phase_of, settings_of
-from mm_ray.data.table import FeatureTable
+from mm_ray.data.feature_table import FeatureTable
 from mm_ray.fed.executor import SerialExecutor
 from mm_ray.fed.federation import Federation
 from mm_ray.types import Arrays, ClientData, RoundContext

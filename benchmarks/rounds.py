@@ -27,8 +27,8 @@ from benchmarks.bars import judged
 from benchmarks.results import table_text, write_result
 from benchmarks.systems import NAMES, System, missing_peers, start
 from benchmarks.workloads import WORKLOADS, Workload, phase_of, read_table, write_inputs, write_settings
-from mm_ray.data.batch import gather
-from mm_ray.models.flat import flat_network
+from mm_ray.data.batching import gather
+from mm_ray.models.flat_params import flat_network
 from mm_ray.models.network import PARTS, part_size
 
 PROCESSES = 2

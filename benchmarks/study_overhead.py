@@ -10,16 +10,16 @@ from ray import tune
 from benchmarks.results import write_result
 from benchmarks.study_sharing import BASE
 from mm_ray.config import ExperimentConfig, with_overrides
+from mm_ray.data.feature_table import FeatureTable
 from mm_ray.data.load import load_data
-from mm_ray.data.table import FeatureTable
 from mm_ray.runtime.cluster import connect
 from mm_ray.tune import study as study_module
-from mm_ray.tune.budget import Budget, Limits
-from mm_ray.tune.hosts import Hosted, TrialActor
-from mm_ray.tune.live import LiveTable
+from mm_ray.tune.hosts import TrialActor, TrialResources
+from mm_ray.tune.live_table import LiveTable
 from mm_ray.tune.schedulers import StudyScheduler
-from mm_ray.tune.search import SearchSettings, Watch
+from mm_ray.tune.searcher import SearchSettings, TrialDirCallback
 from mm_ray.tune.space import load_space
+from mm_ray.tune.stopping import Budget, StopConditions
 from mm_ray.tune.study import Runner, Study
 from mm_ray.tune.study_log import StudyLog
 
@@ -54,7 +54,7 @@ class NoOp:
 class NoOpActor(TrialActor):
     """The study's trainable, with its client actor, around a trial that does nothing."""
 
-    def setup(self, config: dict[str, Any], hosted: Hosted) -> None:  # type: ignore[override]
+    def setup(self, config: dict[str, Any], hosted: TrialResources) -> None:  # type: ignore[override]
         super().setup(config, hosted)
         self.reset_config(config)
 
@@ -121,12 +121,12 @@ def _whole(config: ExperimentConfig, table: FeatureTable, folder: Path, repeat: 
     with LiveTable(TRIALS) as live:
         log = StudyLog(study.folder, live)
         search.before_end = log.end
-        runner.fit(search, TRIALS, Budget(search, Limits()), [Watch(search), log], StudyScheduler(search))
+        runner.fit(search, TRIALS, Budget(search, StopConditions()), [TrialDirCallback(search), log], StudyScheduler(search))
     seconds = time.perf_counter() - started
     assert search.remaining(TRIALS) == 0
     return seconds
 
 
-def _no_op(hosted: Hosted, host: str) -> Any:
+def _no_op(hosted: TrialResources, host: str) -> Any:
     bundles = tune.PlacementGroupFactory([{}, *hosted.placement.bundles()], strategy="PACK")
     return tune.with_resources(tune.with_parameters(NoOpActor, hosted=hosted), bundles)

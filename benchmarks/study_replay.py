@@ -12,7 +12,7 @@ from scipy.interpolate import RegularGridInterpolator
 from benchmarks.results import FOLDER, write_result
 from benchmarks.study_curves import RATES, TEMPERATURES, WEIGHTS
 from mm_ray.seeding import numpy_stream
-from mm_ray.tune.search import SearchSettings, StudySearch
+from mm_ray.tune.searcher import SearchSettings, StudySearch
 from mm_ray.tune.space import load_space
 
 SEEDS, RANDOM_TRIALS = 10, 60

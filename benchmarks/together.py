@@ -18,8 +18,8 @@ from torch.nn import functional
 from benchmarks.results import write_result
 from benchmarks.workloads import NET, SMALL_NET, clients_of, cpu_s, table_from
 from mm_ray.config import LocalConfig, ModelConfig
-from mm_ray.data.table import FeatureTable
-from mm_ray.fed.vectorized import Stack
+from mm_ray.data.feature_table import FeatureTable
+from mm_ray.fed.batched_training import BatchedLocalTrainer
 from mm_ray.models.network import PARTS, init_part
 from mm_ray.seeding import torch_stream
 from mm_ray.types import Arrays, ClientData, ClientUpdate, RoundContext
@@ -34,7 +34,7 @@ CASES = {
 }
 
 
-class Population(Stack):
+class Population(BatchedLocalTrainer):
     """A stack whose rows belong to several trials: parameters and learning rate differ by trial."""
 
     def __init__(
@@ -80,7 +80,11 @@ def compare(model: ModelConfig, clips: int, frames: int, repeats: int) -> dict[s
 
     def apart() -> list[ClientUpdate]:
         each = zip(contexts, lrs, strict=True)
-        return [u for c, lr in each for u in Stack("audio", model, c, clients, replace(LOCAL, lr=lr), "s").train(loss, True)]
+        return [
+            u
+            for c, lr in each
+            for u in BatchedLocalTrainer("audio", model, c, clients, replace(LOCAL, lr=lr), "s").train(loss, True)
+        ]
 
     def together() -> list[ClientUpdate]:
         return Population(contexts, model, clients, lrs).train(loss, True)

@@ -20,18 +20,18 @@ import torch
 from benchmarks.results import write_result
 from benchmarks.workloads import cpu_s, table_from
 from mm_ray.config import ExperimentConfig, with_overrides
-from mm_ray.data.table import FeatureTable
+from mm_ray.data.feature_table import FeatureTable
 from mm_ray.fed.cohort import chunks_of
 from mm_ray.fed.executor import Executor, SerialExecutor
-from mm_ray.fed.experiment import Plan, plan_experiment
-from mm_ray.fed.loop import run
+from mm_ray.fed.experiment import Experiment, plan_experiment
 from mm_ray.fed.method import Method
 from mm_ray.fed.outputs import outputs_on
-from mm_ray.fed.phase import Role
+from mm_ray.fed.phase import NetworkRef
 from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.fed.phases.distill import Distill
+from mm_ray.fed.rounds import run
 from mm_ray.fed.scoring import confusion_on
-from mm_ray.models.flat import flat_network
+from mm_ray.models.flat_params import flat_network
 from mm_ray.models.network import PARTS, init_part
 from mm_ray.seeding import torch_stream
 from mm_ray.types import Arrays, ClientData, ClientUpdate, RoundContext
@@ -53,16 +53,16 @@ SETTINGS = {
 class LiveDistill(Distill):
     """Distillation as one would write it without stored logits: each client asks the teacher anew in every round."""
 
-    teacher: Role
+    teacher: NetworkRef
 
     name: ClassVar[str] = "phase2/distill, teacher live"
 
     @property
-    def sources(self) -> tuple[Role, ...]:
+    def sources(self) -> tuple[NetworkRef, ...]:
         """The student to start from, and the teacher."""
         return (*self.start, self.teacher)
 
-    def material(self, sources: Mapping[Role, Arrays]) -> Arrays:
+    def material(self, sources: Mapping[NetworkRef, Arrays]) -> Arrays:
         """The teacher's parameters."""
         return sources[self.teacher]
 
@@ -128,7 +128,7 @@ def live_shares(config: ExperimentConfig, table: FeatureTable, repeats: int) -> 
     }
 
 
-def client_cpu_s(phase: Any, material: Arrays, params: Arrays, plan: Plan, round_number: int) -> float:
+def client_cpu_s(phase: Any, material: Arrays, params: Arrays, plan: Experiment, round_number: int) -> float:
     """Processor seconds of a round's clients."""
     federation, executor = plan.federation, SerialExecutor()
     executor.open(phase, material, federation)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mm_ray.config import FeatureConfig, LocalConfig, ModelConfig, ServerConfig
-from mm_ray.data.table import FeatureTable
+from mm_ray.data.feature_table import FeatureTable
 from mm_ray.fed.cohort import sample_cohort
 from mm_ray.fed.federation import Federation
 from mm_ray.fed.phases.unifl import UniFLAudio

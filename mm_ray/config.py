@@ -94,7 +94,7 @@ class DataConfig:
     """Which data, and which features of it."""
 
     name: str = "synthetic"
-    """A data set of mm_ray/data/manifests (`synthetic`, `avdigits`, `folder`, ...), your own (`mine.py`, `lab.mine`),
+    """A data set of mm_ray/data/datasets (`synthetic`, `avdigits`, `folder`, ...), your own (`mine.py`, `lab.mine`),
     or a feature store that `mm_ray.prepare` wrote: a path or URI, short for `store` with that `root`.
     """
     root: str = ""
@@ -231,8 +231,8 @@ class ServerConfig:
     tau: AboveZero = 1e-3
     """Added to the root of the second moment; the smaller, the more adaptive."""
     rule: str = "mean"
-    """How the clients' changes become one: `mean`, a rule of mm_ray/fed/rules (`median`, `trimmed_mean`, `krum`) against bad
-    clients, which counts each client once, or your own (`mine.py:thing`).
+    """How the clients' changes become one: `mean`, an aggregator of mm_ray/fed/aggregators (`median`, `trimmed_mean`, `krum`)
+    against bad clients, which counts each client once, or your own (`mine.py:thing`).
     """
     bad_frac: Annotated[float, Field(ge=0, lt=0.5)] = 0.2
     """Fraction of a round's clients that may be bad, for `trimmed_mean` and `krum`."""
@@ -317,7 +317,7 @@ class Phase2Config:
     rounds: Count = 24
     """Rounds of the phase."""
     loss: str = "kd"
-    """A loss of mm_ray/distill/losses, your own (`mine`, `mine.py:thing`, `lab.mine`), or a weighted sum: `kd:0.7+mine:0.3`."""
+    """A loss of mm_ray/losses, your own (`mine`, `mine.py:thing`, `lab.mine`), or a weighted sum: `kd:0.7+mine:0.3`."""
     losses: LossConfig = field(default_factory=LossConfig)
     """Settings of single losses."""
     loss_weight: Fraction = 0.9

@@ -35,7 +35,7 @@ class StorageError(UserError):
     """A place that cannot be written or read now; with the remedy the run goes on from what is stored."""
 
 
-def led_to(error: BaseException) -> Iterator[BaseException]:
+def cause_chain(error: BaseException) -> Iterator[BaseException]:
     """An error and those that led to it, the last one first."""
     cause: BaseException | None = error
     while cause is not None:

@@ -59,8 +59,8 @@ def resolve(field: str, name: str, package: str, needs: str = "", fresh: bool = 
 
     """
     short, known = name.replace("-", "_"), modules_in(package)
-    if short in known:
-        return importlib.import_module(f"{package}.{short}")
+    if short in known and hasattr(module := importlib.import_module(f"{package}.{short}"), needs or "__name__"):
+        return module
     spelled, _, thing = name.partition(":")
     if not _is_own_name(spelled):
         raise unknown_name(field, name, known)

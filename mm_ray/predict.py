@@ -11,8 +11,8 @@ import torch
 
 from mm_ray.cli import Parser, run_main
 from mm_ray.config import PRECOMPUTED
-from mm_ray.data.features import finite_features
-from mm_ray.data.media import read_audio
+from mm_ray.data.features.log_mel import finite_features
+from mm_ray.data.media.decode import read_audio
 from mm_ray.data.precomputed import is_array, read_frames
 from mm_ray.errors import UserError, printable
 from mm_ray.models.student import Student, load_student

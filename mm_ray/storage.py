@@ -19,7 +19,7 @@ from typing import IO, Any, TypeVar, cast
 
 from pyarrow import fs
 
-from mm_ray.errors import StorageError, UserError, bad_value, in_one_line, led_to
+from mm_ray.errors import StorageError, UserError, bad_value, cause_chain, in_one_line
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 PATIENCE_S = 120.0
@@ -302,7 +302,7 @@ def names_full_disk(place: object) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        full = next((one for one in led_to(error) if isinstance(one, OSError) and one.errno in FULL), None)
+        full = next((one for one in cause_chain(error) if isinstance(one, OSError) and one.errno in FULL), None)
         if full is None:
             raise
         remedy = "make room, and the same command goes on from what is stored"

@@ -12,11 +12,11 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemaining
 from mm_ray.cli import add_run_flags, experiment_parser, parse, run_main, say_changed_code
 from mm_ray.config import ClientsConfig, DataConfig
 from mm_ray.console import PlainConsole, text_column
+from mm_ray.data.feature_table import FeatureTable
 from mm_ray.data.load import load_data
-from mm_ray.data.table import FeatureTable
 from mm_ray.errors import bad_value
 from mm_ray.fed.executor import SerialExecutor
-from mm_ray.fed.experiment import Plan, plan_experiment, run_experiment
+from mm_ray.fed.experiment import Experiment, plan_experiment, run_experiment
 from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.runtime.drive import drive
 from mm_ray.runtime.progress import RunProgress
@@ -75,7 +75,7 @@ def load_with_progress(data: DataConfig, runs: str) -> FeatureTable:
         )
 
 
-def _run_here(plan: Plan, table: FeatureTable, phases: str, control: bool, folder: Path, progress: RunProgress) -> None:
+def _run_here(plan: Experiment, table: FeatureTable, phases: str, control: bool, folder: Path, progress: RunProgress) -> None:
     store = PhaseStore(phases)
     rounds = run_experiment(plan, store, SerialExecutor(), control)
     with RoundLog(folder) as log:
@@ -83,16 +83,16 @@ def _run_here(plan: Plan, table: FeatureTable, phases: str, control: bool, folde
     write_results(folder, tested, store, table)
 
 
-def _run_on_ray(plan: Plan, table: FeatureTable, phases: str, flags: Any, folder: Path, progress: RunProgress) -> None:
+def _run_on_ray(plan: Experiment, table: FeatureTable, phases: str, flags: Any, folder: Path, progress: RunProgress) -> None:
     from mm_ray.runtime.cluster import connect
     from mm_ray.runtime.placement import place_run
-    from mm_ray.runtime.train_job import Job, run_job
+    from mm_ray.runtime.train_job import TrainJob, run_job
 
     cluster = connect(flags.address)
     placement = place_run(plan.config.clients, cluster)
     print(f"Ray: {cluster.name}, {cluster.num_cpus:g} CPUs, {cluster.num_gpus:g} GPUs; {placement.num_actors} client actors")
     with _Follower(folder / "rounds.jsonl", progress):
-        run_job(Job(plan.config, flags.control, str(folder.absolute()), phases, placement), table)
+        run_job(TrainJob(plan.config, flags.control, str(folder.absolute()), phases, placement), table)
 
 
 class _Follower:

@@ -126,7 +126,7 @@ class RoundContext:
     material: Arrays
     """What the server sent once, at the start of the phase."""
     table: Any
-    """The feature table (`mm_ray.data.table.FeatureTable`) from which the client reads its own rows only."""
+    """The feature table (`mm_ray.data.feature_table.FeatureTable`) from which the client reads its own rows only."""
     shapes: Shapes
     device: str = "cpu"
     clients: Mapping[int, Arrays] = field(default_factory=dict)

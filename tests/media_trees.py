@@ -1,4 +1,4 @@
-"""Miniature trees of data sets with their real naming; a name of `mm_ray/data/manifests` -> who builds it."""
+"""Miniature trees of data sets with their real naming; a name of `mm_ray/data/datasets` -> who builds it."""
 
 import csv as csv_files
 import json

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 
 from mm_ray.cli import add_run_flags, experiment_parser, parse, run_main, say_changed_code
-from mm_ray.compare.cells import Cell, Setting, cells_of
+from mm_ray.compare.cells import ComparisonRun, Setting, cells_of
 from mm_ray.compare.report import write_report
 from mm_ray.compare.results import row_of, write_csv
 from mm_ray.compare.run import Comparison, run_cells
 from mm_ray.compare.tuning import tuned_settings
 from mm_ray.config import DataConfig, ExperimentConfig, flatten, to_dict
-from mm_ray.data.table import FeatureTable
+from mm_ray.data.feature_table import FeatureTable
 from mm_ray.errors import bad_value
 from mm_ray.fed.experiment import plan_experiment
 from mm_ray.runtime.cluster import connect, known_cluster
@@ -49,7 +49,7 @@ def main(argv: Sequence[str]) -> None:
         _run(comparison, cells, flags.tune)
 
 
-def _run(comparison: Comparison, cells: list[Cell], tune_trials: int) -> None:
+def _run(comparison: Comparison, cells: list[ComparisonRun], tune_trials: int) -> None:
     if tune_trials:
         cells = tuned_settings(comparison, cells, tune_trials)
     results = run_cells(comparison, cells, "test" if tune_trials else "cells")
@@ -61,7 +61,7 @@ def _run(comparison: Comparison, cells: list[Cell], tune_trials: int) -> None:
     print(f"table:  {table}\nreport: {report}")
 
 
-def _prepare(config: ExperimentConfig, flags: Namespace) -> tuple[Comparison, list[Cell]]:
+def _prepare(config: ExperimentConfig, flags: Namespace) -> tuple[Comparison, list[ComparisonRun]]:
     methods = _once("methods", flags.methods, [name.strip() for name in flags.methods.split(",") if name.strip()])
     if not methods:
         raise bad_value("--methods", flags.methods, "names no method; write modality_mirror,control")

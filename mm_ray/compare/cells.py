@@ -22,7 +22,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Cell:
+class ComparisonRun:
     """One run of the comparison. Cells that differ in the method only are a pair: same clients, cohorts and batches."""
 
     method: str
@@ -52,10 +52,18 @@ class Cell:
         return flat
 
 
-def cells_of(methods: Sequence[str], settings: Sequence[Setting], seeds: Sequence[int], folds: Sequence[int]) -> list[Cell]:
+def cells_of(
+    methods: Sequence[str], settings: Sequence[Setting], seeds: Sequence[int], folds: Sequence[int]
+) -> list[ComparisonRun]:
     """All cells, ordered so that two which share a phase do not run side by side more than they must.
 
     Method by method: while the first method computes phase 1 of one setting, another actor computes that of the next one, and
     nobody waits.
     """
-    return [Cell(method, setting, seed, fold) for method in methods for setting in settings for seed in seeds for fold in folds]
+    return [
+        ComparisonRun(method, setting, seed, fold)
+        for method in methods
+        for setting in settings
+        for seed in seeds
+        for fold in folds
+    ]

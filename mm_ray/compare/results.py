@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mm_ray.compare.cells import Cell
+from mm_ray.compare.cells import ComparisonRun
 from mm_ray.config import ExperimentConfig
-from mm_ray.data.table import FeatureTable
+from mm_ray.data.feature_table import FeatureTable
 from mm_ray.errors import UserError
 from mm_ray.storage import read_object, write_text
 
@@ -34,15 +34,15 @@ class CellResults:
         self._folder, self._base = folder / "cells", base
         self._folder.mkdir(exist_ok=True)
 
-    def missing(self, cells: Sequence[Cell]) -> list[Cell]:
+    def missing(self, cells: Sequence[ComparisonRun]) -> list[ComparisonRun]:
         """The cells without a result."""
         return [cell for cell in cells if not self._path(cell).exists()]
 
-    def write(self, cell: Cell, result: dict[str, Any]) -> None:
+    def write(self, cell: ComparisonRun, result: dict[str, Any]) -> None:
         """Keep a cell's result."""
         write_text(self._path(cell), json.dumps(result, indent=2))
 
-    def read(self, cell: Cell) -> dict[str, Any]:
+    def read(self, cell: ComparisonRun) -> dict[str, Any]:
         """A cell's result.
 
         Raises:
@@ -56,7 +56,7 @@ class CellResults:
             raise UserError(f"{path}: is no result of a run, its {wrong[0]} is missing or odd; {REMEDY}")
         return result
 
-    def _path(self, cell: Cell) -> Path:
+    def _path(self, cell: ComparisonRun) -> Path:
         return self._folder / f"{cell.key(self._base)}.json"
 
 
@@ -86,7 +86,7 @@ NEEDS: dict[str, Callable[[Any], bool]] = {
 """What the table and the report read of a result."""
 
 
-def row_of(cell: Cell, result: dict[str, Any], table: FeatureTable) -> dict[str, Any]:
+def row_of(cell: ComparisonRun, result: dict[str, Any], table: FeatureTable) -> dict[str, Any]:
     """A row of the table: the audio student's scores on the test set, what they cost, and from how many clips they come."""
     test = result["test"]
     student = test.get("student", {})

@@ -7,14 +7,14 @@ from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
-from mm_ray.compare.cells import Cell
+from mm_ray.compare.cells import ComparisonRun
 from mm_ray.compare.results import CellResults
 from mm_ray.config import ExperimentConfig
 from mm_ray.console import PlainConsole, text_column
-from mm_ray.data.table import FeatureTable
+from mm_ray.data.feature_table import FeatureTable
 from mm_ray.errors import UserError
 from mm_ray.runtime.cluster import Cluster
-from mm_ray.tune.cell_host import Job, run_jobs
+from mm_ray.tune.cell_host import ComparisonJob, run_jobs
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Comparison:
     cluster: Cluster
 
 
-def run_cells(comparison: Comparison, cells: Sequence[Cell], title: str) -> list[dict[str, Any]]:
+def run_cells(comparison: Comparison, cells: Sequence[ComparisonRun], title: str) -> list[dict[str, Any]]:
     """The results of the cells, computed where they are not there yet.
 
     Raises:
@@ -48,10 +48,10 @@ def run_cells(comparison: Comparison, cells: Sequence[Cell], title: str) -> list
     return [results.read(cell) for cell in cells]
 
 
-def _run(comparison: Comparison, results: CellResults, missing: list[Cell], title: str, total: int) -> dict[int, str]:
+def _run(comparison: Comparison, results: CellResults, missing: list[ComparisonRun], title: str, total: int) -> dict[int, str]:
     console = PlainConsole()
     columns = [text_column("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()]
-    jobs = [Job(cell.config(comparison.base), cell.on_test) for cell in missing]
+    jobs = [ComparisonJob(cell.config(comparison.base), cell.on_test) for cell in missing]
     with Progress(*columns, text_column("{task.fields[now]}"), console=console, disable=not console.is_terminal) as bars:
         task = bars.add_task(title, total=total, completed=total - len(missing), now="")
 
@@ -68,7 +68,7 @@ def _run(comparison: Comparison, results: CellResults, missing: list[Cell], titl
         return run_jobs(jobs, comparison.tables, comparison.phases, folder, comparison.cluster, done, moved)
 
 
-def _describe(cell: Cell) -> str:
+def _describe(cell: ComparisonRun) -> str:
     setting = cell.setting
     return f"{cell.method} q={setting.video_missing:g} alpha={setting.alpha:g} seed={cell.seed} fold={cell.fold}"
 

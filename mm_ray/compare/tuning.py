@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mm_ray.compare.cells import Cell, Setting
+from mm_ray.compare.cells import ComparisonRun, Setting
 from mm_ray.compare.run import Comparison, run_cells
 from mm_ray.tune.method_search import MethodSearch
 
@@ -19,9 +19,9 @@ Group = tuple[str, Setting]
 """What is tuned by itself: a method in a regime."""
 
 
-def tuned_settings(comparison: Comparison, cells: Sequence[Cell], num_trials: int) -> list[Cell]:
+def tuned_settings(comparison: Comparison, cells: Sequence[ComparisonRun], num_trials: int) -> list[ComparisonRun]:
     """The cells with the setting that did best on dev for their method and regime."""
-    groups: dict[Group, list[Cell]] = defaultdict(list)
+    groups: dict[Group, list[ComparisonRun]] = defaultdict(list)
     for cell in cells:
         groups[cell.method, cell.setting].append(cell)
     searches = {group: MethodSearch(group[0], str(group), comparison.base.seed) for group in groups}
@@ -31,7 +31,9 @@ def tuned_settings(comparison: Comparison, cells: Sequence[Cell], num_trials: in
     return [replace(cell, tuned=best[cell.method, cell.setting]) for cell in cells]
 
 
-def _trial(comparison: Comparison, groups: dict[Group, list[Cell]], searches: dict[Group, MethodSearch], title: str) -> None:
+def _trial(
+    comparison: Comparison, groups: dict[Group, list[ComparisonRun]], searches: dict[Group, MethodSearch], title: str
+) -> None:
     """One trial of each group, all of them side by side."""
     suggested = {group: search.ask() for group, search in searches.items()}
     trials = [(group, replace(cell, tuned=suggested[group], on_test=False)) for group in groups for cell in groups[group]]

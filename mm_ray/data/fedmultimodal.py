@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mm_ray.config import PartitionConfig
-from mm_ray.data.table import FeatureTable
+from mm_ray.data.feature_table import FeatureTable
 from mm_ray.errors import bad_value
 
 SEED, MIN_CLIPS = 8, 5

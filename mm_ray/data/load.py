@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from mm_ray.config import DataConfig, FeatureConfig
-from mm_ray.data.extract import Row, extract, one_torch_thread
+from mm_ray.data.dataset_helpers import hold_out
+from mm_ray.data.feature_row import Row, extract, one_torch_thread
+from mm_ray.data.feature_store import FORMAT_VERSION, digest, settings_of, write_rejected, write_shard
+from mm_ray.data.feature_store_reader import is_finished, read_store, refuse_other_features
+from mm_ray.data.feature_table import SPLITS, FeatureTable
 from mm_ray.data.file_stamps import file_stamps, root_identity
-from mm_ray.data.listing import hold_out
 from mm_ray.data.manifest import PACKAGE, Manifest, ManifestModule, find_manifest, read_manifest, warnings_of
 from mm_ray.data.normalize import by_group
 from mm_ray.data.precomputed import with_precomputed
-from mm_ray.data.store import FORMAT_VERSION, digest, settings_of, write_rejected, write_shard
-from mm_ray.data.store_reader import is_finished, read_store, refuse_other_features
-from mm_ray.data.table import SPLITS, FeatureTable
 from mm_ray.data.video_features import video_identity
 from mm_ray.errors import bad_value
 from mm_ray.plugins import find_file, modules_in, source_of

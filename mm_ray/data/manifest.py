@@ -1,4 +1,4 @@
-"""What a data set is: a list of clips, and maybe a way of its own to load one. A data set is one module in `manifests/`."""
+"""What a data set is: a list of clips, and maybe a way of its own to load one. A data set is one module in `datasets/`."""
 
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Protocol, cast
 
 from mm_ray.config import DataConfig
-from mm_ray.data.media import Media
-from mm_ray.data.table import SPLITS
+from mm_ray.data.feature_table import SPLITS
+from mm_ray.data.media.decode import Media
 from mm_ray.errors import UserError, bad_value
 from mm_ray.plugins import resolve
 from mm_ray.types import UNLABELLED
 
-PACKAGE = "mm_ray.data.manifests"
+PACKAGE = "mm_ray.data.datasets"
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Rejected:
     """Class name, as far as known."""
     group: str
     reason: str
-    """One of `mm_ray.data.reasons.REASONS`."""
+    """One of `mm_ray.data.media.errors.REASONS`."""
     detail: str
 
 
@@ -99,7 +99,7 @@ def own_load(module: ManifestModule) -> Callable[[Clip, DataConfig], Media] | No
 
 
 def find_manifest(name: str) -> ManifestModule:
-    """The data set of that name: a module of `mm_ray/data/manifests`, or your own (`mm_ray.plugins`).
+    """The data set of that name: a module of `mm_ray/data/datasets`, or your own (`mm_ray.plugins`).
 
     Raises:
         UserError: An unknown name, or a module without `read`.

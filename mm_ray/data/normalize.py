@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from mm_ray.config import PRECOMPUTED
-from mm_ray.data.store import digest
-from mm_ray.data.table import FeatureTable
+from mm_ray.data.feature_store import digest
+from mm_ray.data.feature_table import FeatureTable
 from mm_ray.errors import bad_value
 
 _EPSILON = 1e-5

@@ -7,7 +7,7 @@ import numpy as np
 
 from mm_ray.config import MODALITIES, PartitionConfig
 from mm_ray.data import fedmultimodal
-from mm_ray.data.table import FeatureTable
+from mm_ray.data.feature_table import FeatureTable
 from mm_ray.errors import UserError, bad_value
 from mm_ray.seeding import numpy_stream
 from mm_ray.types import ClientData

@@ -18,7 +18,7 @@ import numpy as np
 
 from mm_ray.config import PRECOMPUTED, DataConfig
 from mm_ray.data.manifest import Clip, Manifest, ManifestModule, Rejected, label_name, own_load
-from mm_ray.data.reasons import BadMedia
+from mm_ray.data.media.errors import MediaError
 from mm_ray.errors import UserError, bad_value, in_one_line
 from mm_ray.storage import is_uri, join, leaves_root, locate, open_binary, size_of
 
@@ -81,20 +81,20 @@ def _are_arrays(modality: str, sources: list[str]) -> bool:
 
 def _without_bad(manifest: Manifest, data: DataConfig, found: Mapping[str, bool]) -> Manifest:
     """Arrays that cannot be features go to the rejects: by shape, type, and a number of features that most others lack."""
-    problems: dict[str, BadMedia] = {}
+    problems: dict[str, MediaError] = {}
     for modality in (modality for modality, are in found.items() if are):
         sizes: dict[str, int] = {}
         for clip in manifest.clips:
             if source := clip.source if modality == "audio" else clip.video_source:
                 try:
                     sizes[clip.id] = _numbers_a_frame(source, data)
-                except BadMedia as error:
+                except MediaError as error:
                     problems.setdefault(clip.id, error)
         common = Counter(sizes.values()).most_common(1)[0][0] if sizes else 0
         for clip_id, size in sizes.items():
             if size != common:
                 detail = f"its {modality} has {size} numbers a frame, most clips have {common}"
-                problems.setdefault(clip_id, BadMedia("bad_array", clip_id, detail))
+                problems.setdefault(clip_id, MediaError("bad_array", clip_id, detail))
     good = tuple(clip for clip in manifest.clips if clip.id not in problems)
     if not good:
         raise UserError(str(next(iter(problems.values()))))
@@ -102,14 +102,14 @@ def _without_bad(manifest: Manifest, data: DataConfig, found: Mapping[str, bool]
     return replace(manifest, clips=good, rejected=(*manifest.rejected, *bad))
 
 
-def _rejected(manifest: Manifest, clip: Clip, error: BadMedia) -> Rejected:
+def _rejected(manifest: Manifest, clip: Clip, error: MediaError) -> Rejected:
     label = label_name(clip.label, manifest.class_names)
     return Rejected(clip.id, clip.source, label, clip.group, error.reason, error.detail)
 
 
 def _numbers_a_frame(source: str, data: DataConfig) -> int:
     if leaves_root(data.root, array_file(source)):
-        raise BadMedia("outside_root", source, "a link or path that leaves ROOT; copy the array there")
+        raise MediaError("outside_root", source, "a link or path that leaves ROOT; copy the array there")
     return _checked_shape(join(data.root, source))[-1]
 
 
@@ -147,9 +147,9 @@ def as_float16(values_XD: np.ndarray, place: str) -> np.ndarray:
 
     """
     if not np.isfinite(values_XD).all():
-        raise BadMedia("bad_array", place, "holds NaN or infinite numbers; replace them, or leave these frames out")
+        raise MediaError("bad_array", place, "holds NaN or infinite numbers; replace them, or leave these frames out")
     if np.abs(values_XD).max() > _LARGEST:
-        raise BadMedia("bad_array", place, f"holds numbers beyond {_LARGEST:,.0f}, too large for float16; scale the features")
+        raise MediaError("bad_array", place, f"holds numbers beyond {_LARGEST:,.0f}, too large for float16; scale the features")
     return values_XD.astype(np.float16)
 
 
@@ -157,23 +157,23 @@ def _checked_shape(place: str) -> tuple[int, ...]:
     """Frames and numbers a frame, from the header alone."""
     file, key = array_file(place), place[len(array_file(place)) + 1 :]
     if size_of(file) is None:
-        raise BadMedia("missing", file, "no such file; check the path")
+        raise MediaError("missing", file, "no such file; check the path")
     try:
         shape, dtype = _npz_header(file, key) if file.endswith(".npz") else _npy_header(file)
-    except BadMedia:
+    except MediaError:
         raise
     except Exception as error:  # as in read_frames
         raise _unreadable(file, error) from error
     if key and file.endswith(".npy"):
         if not key.isdecimal() or not shape or int(key) >= shape[0]:
-            raise BadMedia("bad_array", place, f"row {key!r} is none of its {shape[0] if shape else 0:,}, counted from 0")
+            raise MediaError("bad_array", place, f"row {key!r} is none of its {shape[0] if shape else 0:,}, counted from 0")
         shape = (1, *shape[1:]) if len(shape) == 2 else shape[1:]
     if not np.issubdtype(dtype, np.floating):
-        raise BadMedia("bad_array", place, f"holds {dtype}; save floating point numbers")
+        raise MediaError("bad_array", place, f"holds {dtype}; save floating point numbers")
     if len(shape) != 2 or not all(shape):
-        raise BadMedia("bad_array", place, f"has shape {shape} for a clip; save (frames, numbers), of one frame at least")
+        raise MediaError("bad_array", place, f"has shape {shape} for a clip; save (frames, numbers), of one frame at least")
     if shape[0] * shape[1] > _MOST_NUMBERS:
-        raise BadMedia("bad_array", place, f"has {shape[0]:,} x {shape[1]:,} numbers for a clip; cut it")
+        raise MediaError("bad_array", place, f"has {shape[0]:,} x {shape[1]:,} numbers for a clip; cut it")
     return shape
 
 
@@ -185,7 +185,7 @@ def _npy_header(file: str) -> tuple[tuple[int, ...], Any]:
 def _npz_header(file: str, key: str) -> tuple[tuple[int, ...], Any]:
     with open_binary(file) as opened, zipfile.ZipFile(opened) as archive:
         if f"{key}.npy" not in archive.namelist():
-            raise BadMedia("bad_array", file, f"has no array {key!r}; name one of its arrays after a #")
+            raise MediaError("bad_array", file, f"has no array {key!r}; name one of its arrays after a #")
         with archive.open(f"{key}.npy") as member:
             return _header(member)
 
@@ -197,8 +197,8 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], Any]:
     return tuple(shape), dtype
 
 
-def _unreadable(file: str, error: Exception) -> BadMedia:
-    return BadMedia("bad_array", file, f"is no array that NumPy reads without pickle ({in_one_line(error)[:120]})")
+def _unreadable(file: str, error: Exception) -> MediaError:
+    return MediaError("bad_array", file, f"is no array that NumPy reads without pickle ({in_one_line(error)[:120]})")
 
 
 @lru_cache(maxsize=4)

@@ -8,8 +8,8 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import torch
 
-from mm_ray.data.resident import Frames, resident
-from mm_ray.data.table import FeatureTable
+from mm_ray.data.device_cache import Frames, resident
+from mm_ray.data.feature_table import FeatureTable
 from mm_ray.types import StackedBatch
 
 

@@ -1,4 +1,4 @@
-"""From frames to video features, by the recipe that `data.features.video` names: a module of `video/`, or a function.
+"""From frames to video features, by the recipe that `data.features.video` names: a module of `features/`, or a function.
 
 Shape suffixes: S video frames, H height, W width, D video features.
 """
@@ -12,16 +12,16 @@ from typing import Protocol, cast
 import numpy as np
 
 from mm_ray.config import DataConfig, FeatureConfig
-from mm_ray.data.sight import Size
+from mm_ray.data.media.video_track import Size
 from mm_ray.errors import bad_value
 from mm_ray.plugins import code_digest, load, resolve
 
-PACKAGE = "mm_ray.data.video"
+PACKAGE = "mm_ray.data.features"
 _FIELD = "data.features.video"
 
 
 class VideoRecipe(Protocol):
-    """What a module of `video/` has."""
+    """What a module of `features/` for video has."""
 
     def frame_size(self, features: FeatureConfig) -> Size:
         """At which size frames are decoded."""

@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from mm_ray.config import Phase2Config
-from mm_ray.distill.target import Target
-from mm_ray.distill.terms import parse_loss
+from mm_ray.distill.loss_spec import parse_loss
+from mm_ray.distill.teacher_output import TeacherOutput
 from mm_ray.models.layers import Output
 from mm_ray.types import UNLABELLED
 
@@ -19,7 +19,7 @@ def cross_entropy(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
     return total / (labels_B != UNLABELLED).sum().clamp_min(1)
 
 
-def objective(student: Output, target: Target | None, labels_B: Tensor, settings: Phase2Config) -> Tensor:
+def objective(student: Output, target: TeacherOutput | None, labels_B: Tensor, settings: Phase2Config) -> Tensor:
     """(1 - a) * cross-entropy over the labelled clips + a * distillation loss over all clips of the batch (scalar, nats).
 
     The distillation loss is the weighted sum of the terms of `phase2.loss`; one that reads labels gets the teacher's class for

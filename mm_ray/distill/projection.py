@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from mm_ray.config import Phase2Config
-from mm_ray.distill.target import Target
+from mm_ray.distill.teacher_output import TeacherOutput
 from mm_ray.seeding import torch_stream
 
 USES = ("losses.projection_seed",)
 
 
-def projected(target: Target, size: int, settings: Phase2Config) -> Tensor:
+def projected(target: TeacherOutput, size: int, settings: Phase2Config) -> Tensor:
     """The teacher's features, (B, H = size)."""
     features_BP = target.features_BP
     assert features_BP is not None

@@ -16,7 +16,7 @@ from mm_ray.types import Arrays, ClientData, ClientUpdate, RoundContext
 Chunk = tuple[ClientData, ...]
 
 
-class Spent(NamedTuple):
+class ExecutorStats(NamedTuple):
     """What an executor's work cost."""
 
     busy_s: float
@@ -55,13 +55,13 @@ class Executor(Protocol):
         """The confusion matrix (C, C) of each network on a split; the same whoever works it out."""
         ...
 
-    def spent(self) -> Spent:
+    def spent(self) -> ExecutorStats:
         """What was spent since the last time."""
         ...
 
 
 @runtime_checkable
-class PlaysTogether(Protocol):
+class SupportsBatchedClients(Protocol):
     """A phase that plays several clients at once better than one by one."""
 
     def client_updates(self, context: RoundContext, clients: Sequence[ClientData]) -> Iterable[ClientUpdate]:
@@ -72,11 +72,11 @@ class PlaysTogether(Protocol):
 def run_chunk(phase: Phase, context: RoundContext, chunk: Chunk) -> ClientUpdate:
     """Play a chunk's clients in their order and sum their updates: the unit of work of every executor."""
     one_by_one = (phase.client_update(context, client) for client in chunk)
-    updates = phase.client_updates(context, chunk) if isinstance(phase, PlaysTogether) else one_by_one
-    return added_up(phase.receive(context, client, update) for client, update in zip(chunk, updates, strict=True))
+    updates = phase.client_updates(context, chunk) if isinstance(phase, SupportsBatchedClients) else one_by_one
+    return sum_updates(phase.receive(context, client, update) for client, update in zip(chunk, updates, strict=True))
 
 
-def added_up(updates: Iterable[ClientUpdate]) -> ClientUpdate:
+def sum_updates(updates: Iterable[ClientUpdate]) -> ClientUpdate:
     """The sum of the updates in their order: `+`, with one copy of the arrays for all of them."""
     total = ClientUpdate()
     for update in updates:
@@ -129,7 +129,7 @@ class SerialExecutor:
         """One network after the other."""
         return [confusion_on(split, name, params, model, self._federation) for name in networks]
 
-    def spent(self) -> Spent:
+    def spent(self) -> ExecutorStats:
         """It works all the time, and nothing moves."""
         before, self._since = self._since, time.perf_counter()
-        return Spent(self._since - before, 0)
+        return ExecutorStats(self._since - before, 0)

@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 
 from mm_ray.config import ExperimentConfig, ModelConfig, with_overrides
-from mm_ray.data.table import FeatureTable
+from mm_ray.data.feature_table import FeatureTable
 from mm_ray.evaluate.metrics import summary
 from mm_ray.fed.diagnosis import diagnosis_of
 from mm_ray.fed.epsilon import privacy_of
 from mm_ray.fed.executor import Executor
 from mm_ray.fed.federation import Federation, build_federation
-from mm_ray.fed.loop import Outcomes, role_params, run
 from mm_ray.fed.method import Method, find_method
-from mm_ray.fed.phase import Role
+from mm_ray.fed.phase import NetworkRef
 from mm_ray.fed.phase_store import PhaseStore
-from mm_ray.fed.received import refusals
+from mm_ray.fed.rounds import Outcomes, role_params, run
 from mm_ray.fed.scoring import confusion_on
-from mm_ray.models.flat import named_tensors
+from mm_ray.fed.update_screening import refusals
+from mm_ray.models.flat_params import named_tensors
 from mm_ray.types import RoundReport
 
 CONTROL_PHASES = {"control": "control/cross_entropy", "control_all": "control_all/cross_entropy"}
@@ -30,43 +30,43 @@ CONTROL_PHASES = {"control": "control/cross_entropy", "control_all": "control_al
 
 
 @dataclass(frozen=True)
-class Plan:
+class Experiment:
     """A config made ready to run: its federation and its method, both checked."""
 
     config: ExperimentConfig
     federation: Federation
     method: Method
 
-    def model_of(self, role: Role) -> ModelConfig:
+    def model_of(self, role: NetworkRef) -> ModelConfig:
         """Sizes of a role's network; a method may have its own."""
         return next(phase.model for phase in self.method.phases if phase.name == role.phase)
 
 
 @dataclass(frozen=True)
-class Finished:
+class RunResult:
     """All rounds done: the plan and the outcome of each of its phases."""
 
-    plan: Plan
+    plan: Experiment
     outcomes: Outcomes
 
-    def best_dev(self, role: Role) -> float:
+    def best_dev(self, role: NetworkRef) -> float:
         """A role's dev top-1 at its best round."""
         outcome = self.outcomes[role.phase]
         return float(outcome.reports[outcome.best_round(role.network) - 1].metrics[f"dev/{role.network}_top1"])
 
 
 @dataclass(frozen=True)
-class Tested:
+class Evaluation:
     """A finished experiment and its one look at the test set."""
 
-    finished: Finished
+    finished: RunResult
     confusions: dict[str, np.ndarray]
     """Confusion matrix (C, C) on the test set by role, and of each control that ran."""
     result: dict[str, Any]
     """What `result.json` holds."""
 
 
-def plan_experiment(config: ExperimentConfig, table: FeatureTable) -> Plan:
+def plan_experiment(config: ExperimentConfig, table: FeatureTable) -> Experiment:
     """Partition the data, build the method, and check that every phase can work.
 
     Raises:
@@ -76,16 +76,18 @@ def plan_experiment(config: ExperimentConfig, table: FeatureTable) -> Plan:
     federation, method = build_federation(config, table), find_method(config)
     for phase in method.phases:
         phase.check(federation)
-    return Plan(config, federation, method)
+    return Experiment(config, federation, method)
 
 
-def run_rounds(plan: Plan, store: PhaseStore, executor: Executor) -> Generator[RoundReport, None, Finished]:
+def run_rounds(plan: Experiment, store: PhaseStore, executor: Executor) -> Generator[RoundReport, None, RunResult]:
     """The rounds of a plan."""
     outcomes = yield from run(plan.method, plan.federation, store, executor, plan.config.clients.chunk_size)
-    return Finished(plan, outcomes)
+    return RunResult(plan, outcomes)
 
 
-def run_experiment(plan: Plan, store: PhaseStore, executor: Executor, control: bool) -> Generator[RoundReport, None, Tested]:
+def run_experiment(
+    plan: Experiment, store: PhaseStore, executor: Executor, control: bool
+) -> Generator[RoundReport, None, Evaluation]:
     """The rounds of a plan and, if asked for, of both controls; then the test."""
     started = time.perf_counter()
     reports: list[RoundReport] = []
@@ -102,10 +104,10 @@ def run_experiment(plan: Plan, store: PhaseStore, executor: Executor, control: b
     result = _result(finished, reports, test, dev, store, time.perf_counter() - started)
     if diagnosis:
         result["diagnosis"] = {**asdict(diagnosis), "share": diagnosis.share, "text": diagnosis.line()}
-    return Tested(finished, confusions, result)
+    return Evaluation(finished, confusions, result)
 
 
-def control_of(plan: Plan, name: str) -> Plan:
+def control_of(plan: Experiment, name: str) -> Experiment:
     """A control of a plan, one of `CONTROL_PHASES`, on the same federation."""
     config = with_overrides(plan.config, {"method": name})
     return replace(plan, config=config, method=find_method(config))
@@ -117,36 +119,36 @@ def _note(report: RoundReport, notes: list[RoundReport]) -> RoundReport:
 
 
 def _control_only(
-    rounds: Generator[RoundReport, None, Finished], plan: Plan, name: str
-) -> Generator[RoundReport, None, Finished]:
+    rounds: Generator[RoundReport, None, RunResult], plan: Experiment, name: str
+) -> Generator[RoundReport, None, RunResult]:
     """A control's own rounds under a name of their own; the rounds that it shares were reported already."""
     own = plan.method.main.phase
     return (yield from _mapped(rounds, lambda r: replace(r, phase=name) if r.phase == own else None))
 
 
 def _mapped(
-    rounds: Generator[RoundReport, None, Finished], change: Callable[[RoundReport], RoundReport | None]
-) -> Generator[RoundReport, None, Finished]:
+    rounds: Generator[RoundReport, None, RunResult], change: Callable[[RoundReport], RoundReport | None]
+) -> Generator[RoundReport, None, RunResult]:
     """The rounds as `change` gives them, without those for which it gives None."""
     with contextlib.closing(rounds):
         while True:
             try:
                 report = change(next(rounds))
             except StopIteration as stop:
-                finished: Finished = stop.value
+                finished: RunResult = stop.value
                 return finished
             if report:
                 yield report
 
 
-def _confusion_on_test(finished: Finished, role: Role, store: PhaseStore) -> np.ndarray:
+def _confusion_on_test(finished: RunResult, role: NetworkRef, store: PhaseStore) -> np.ndarray:
     assert role.network
     params = role_params(role, finished.outcomes, store)
     plan = finished.plan
     return confusion_on("test", role.network, params, plan.model_of(role), plan.federation)
 
 
-def params_digest(finished: Finished, role: Role, store: PhaseStore) -> str:
+def params_digest(finished: RunResult, role: NetworkRef, store: PhaseStore) -> str:
     """sha256 over a role's tensors (float32, little endian) in the order of their names."""
     digest, plan = hashlib.sha256(), finished.plan
     params = role_params(role, finished.outcomes, store)
@@ -158,7 +160,7 @@ def params_digest(finished: Finished, role: Role, store: PhaseStore) -> str:
 
 
 def _result(
-    finished: Finished,
+    finished: RunResult,
     reports: list[RoundReport],
     test: Mapping[str, Mapping[str, float]],
     dev: Mapping[str, float],

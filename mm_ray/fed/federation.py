@@ -4,9 +4,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mm_ray.config import ExperimentConfig, PartitionConfig
+from mm_ray.data.feature_table import FeatureTable
 from mm_ray.data.labels import read_confusion, with_client_labels
 from mm_ray.data.partition import make_clients
-from mm_ray.data.table import FeatureTable
 from mm_ray.types import ClientData, Shapes
 
 

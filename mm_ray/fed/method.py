@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from mm_ray.config import ExperimentConfig, Phase1Config, Phase2Config
-from mm_ray.distill.terms import reads_features
-from mm_ray.fed.phase import Phase, Role
+from mm_ray.distill.loss_spec import reads_features
+from mm_ray.fed.phase import NetworkRef, Phase
 from mm_ray.fed.phases.distill import Distill
 from mm_ray.fed.phases.fusion import Fusion
 from mm_ray.fed.phases.joint import Joint
@@ -20,21 +20,21 @@ class Method:
     """Phases in order, and the roles that `result.json` reports, as far as the method has them."""
 
     phases: tuple[Phase, ...]
-    student: Role | None
+    student: NetworkRef | None
     """The audio network that every client ends with."""
-    teacher: Role | None = None
+    teacher: NetworkRef | None = None
     """The audiovisual network, where there is one for all clients; it need not teach."""
-    phase1_audio: Role | None = None
+    phase1_audio: NetworkRef | None = None
     """The audio network before phase 2."""
 
     @property
-    def roles(self) -> dict[str, Role]:
+    def roles(self) -> dict[str, NetworkRef]:
         """The roles that there are, by name."""
         named = {"student": self.student, "teacher": self.teacher, "phase1_audio": self.phase1_audio}
         return {name: role for name, role in named.items() if role}
 
     @property
-    def main(self) -> Role:
+    def main(self) -> NetworkRef:
         """The network by which the method is judged: the student, or else the audiovisual one."""
         return next(iter(self.roles.values()))
 
@@ -44,8 +44,8 @@ class Phase1:
     """What phase 1 offers to whatever follows it."""
 
     phases: tuple[Phase, ...]
-    teacher: Role
-    audio: Role
+    teacher: NetworkRef
+    audio: NetworkRef
 
 
 class Trial(Protocol):
@@ -109,10 +109,10 @@ def phase1(config: ExperimentConfig) -> Phase1:
     one, common = config.phase1, training(config, config.phase1)
     if one.kind == "joint":
         joint = Joint(one.rounds, **common)
-        return Phase1((joint,), Role(joint.name, "av"), Role(joint.name, "audio"))
+        return Phase1((joint,), NetworkRef(joint.name, "av"), NetworkRef(joint.name, "audio"))
     unimodal = Unimodal(one.rounds - one.fusion_rounds, **common)
     fusion = Fusion(one.fusion_rounds, **common)
-    return Phase1((unimodal, fusion), Role(fusion.name, "av"), Role(unimodal.name, "audio"))
+    return Phase1((unimodal, fusion), NetworkRef(fusion.name, "av"), NetworkRef(unimodal.name, "audio"))
 
 
 def total_rounds(config: ExperimentConfig) -> int:
@@ -134,4 +134,4 @@ def with_phase2(config: ExperimentConfig, teacher: Literal["av", "audio"] = "av"
     source = first.teacher if teacher == "av" else first.audio
     deadline_s, features = config.clients.deadline_s, reads_features(two)
     teacher_logits = TeacherLogits(config.model, (source,), teacher, features=features, deadline_s=deadline_s)
-    return Method((*first.phases, teacher_logits, distill), Role(distill.name, "audio"), first.teacher, first.audio)
+    return Method((*first.phases, teacher_logits, distill), NetworkRef(distill.name, "audio"), first.teacher, first.audio)

@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 
-from mm_ray.data.batch import gather
-from mm_ray.data.table import FeatureTable
+from mm_ray.data.batching import gather
+from mm_ray.data.feature_table import FeatureTable
 from mm_ray.evaluate.predictions import outputs_of, over_batches
-from mm_ray.models.flat import FlatNetwork
+from mm_ray.models.flat_params import FlatNetwork
 from mm_ray.models.layers import MeanPool, Output
 from mm_ray.models.network import READS
 from mm_ray.types import Batch, ClientData, RoundContext

@@ -8,7 +8,7 @@ from mm_ray.fed.federation import Federation
 from mm_ray.types import Arrays, ClientData, ClientUpdate, RoundContext, ServerState
 
 
-class Role(NamedTuple):
+class NetworkRef(NamedTuple):
     """A network out of a phase, at the best dev round of that network; without a network, the phase's last state."""
 
     phase: str
@@ -37,7 +37,7 @@ class Phase(Protocol):
         ...
 
     @property
-    def sources(self) -> tuple[Role, ...]:
+    def sources(self) -> tuple[NetworkRef, ...]:
         """What of earlier phases its result depends on."""
         ...
 
@@ -64,11 +64,11 @@ class Phase(Protocol):
         """All that the result depends on besides sources, data, partition and seed; never the number of rounds. JSON-able."""
         ...
 
-    def init(self, federation: Federation, sources: Mapping[Role, Arrays]) -> ServerState:
+    def init(self, federation: Federation, sources: Mapping[NetworkRef, Arrays]) -> ServerState:
         """The state before round 1."""
         ...
 
-    def material(self, sources: Mapping[Role, Arrays]) -> Arrays:
+    def material(self, sources: Mapping[NetworkRef, Arrays]) -> Arrays:
         """What clients get once, at the start of the phase."""
         ...
 
@@ -85,7 +85,7 @@ class Phase(Protocol):
         ...
 
     def receive(self, context: RoundContext, client: ClientData, update: ClientUpdate) -> ClientUpdate:
-        """What of a client's update goes into the sum over clients (`mm_ray.fed.received`)."""
+        """What of a client's update goes into the sum over clients (`mm_ray.fed.update_screening`)."""
         ...
 
     def server_update(self, state: ServerState, total: ClientUpdate) -> ServerState:

@@ -24,7 +24,7 @@ ORDERS = [*range(2, 65), 80, 96, 128, 192, 256, 384, 512]
 """Of the Renyi divergences; whole ones, for which the sampled Gaussian has a closed form."""
 
 
-class Spent(NamedTuple):
+class DpEvent(NamedTuple):
     """Some rounds of a phase."""
 
     sample_frac: float
@@ -32,7 +32,7 @@ class Spent(NamedTuple):
     rounds: int
 
 
-def noised(
+def add_gaussian_noise(
     server: ServerConfig, total: ClientUpdate, sample_frac: float, meta: Mapping[str, Any], sizes: Mapping[str, int]
 ) -> ClientUpdate:
     """The sum over a round's clients with noise, as the estimate of the mean change that the noise is meant for.
@@ -59,7 +59,7 @@ def delta_of(num_clients: int) -> float:
     return float(num_clients**-1.1)
 
 
-def epsilon_of(spent: Sequence[Spent], delta: float) -> float:
+def epsilon_of(spent: Sequence[DpEvent], delta: float) -> float:
     """Epsilon of all rounds together.
 
     Raises:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mm_ray.models.flat import FlatVectors
+from mm_ray.models.flat_params import FlatVectors
 from mm_ray.types import Arrays, ClientData, ClientUpdate, Key, RoundContext
 
 CONTROL = "control"

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 
 from mm_ray.config import ModelConfig
-from mm_ray.data.batch import gather
-from mm_ray.data.table import FeatureTable
+from mm_ray.data.batching import gather
+from mm_ray.data.feature_table import FeatureTable
 from mm_ray.evaluate.metrics import confusion_matrix, summary
 from mm_ray.fed.federation import Federation
-from mm_ray.models.flat import flat_network
+from mm_ray.models.flat_params import flat_network
 from mm_ray.models.network import READS
 from mm_ray.types import Arrays
 

@@ -8,14 +8,14 @@ from typing import Any
 
 from mm_ray.config import ExperimentConfig
 from mm_ray.fed.method import Method, Trial, phase1_rate, total_rounds, training
-from mm_ray.fed.phase import Role
+from mm_ray.fed.phase import NetworkRef
 from mm_ray.fed.phases.central import CentralAudio
 
 
 def build(config: ExperimentConfig) -> Method:
     """Central training of the audio network."""
     central = CentralAudio(total_rounds(config), **training(config, config.phase1))
-    return Method((central,), student=Role(central.name, "audio"))
+    return Method((central,), student=NetworkRef(central.name, "audio"))
 
 
 def space(trial: Trial) -> dict[str, Any]:

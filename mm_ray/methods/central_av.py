@@ -9,14 +9,14 @@ from typing import Any
 
 from mm_ray.config import ExperimentConfig
 from mm_ray.fed.method import Method, Trial, phase1_rate, total_rounds, training
-from mm_ray.fed.phase import Role
+from mm_ray.fed.phase import NetworkRef
 from mm_ray.fed.phases.central import CentralAudiovisual
 
 
 def build(config: ExperimentConfig) -> Method:
     """Central training of the audiovisual network."""
     central = CentralAudiovisual(total_rounds(config), **training(config, config.phase1))
-    return Method((central,), student=None, teacher=Role(central.name, "av"))
+    return Method((central,), student=None, teacher=NetworkRef(central.name, "av"))
 
 
 def space(trial: Trial) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from mm_ray.config import ExperimentConfig
 from mm_ray.fed.method import Method, Trial, loss_weight, phase1_rate, total_rounds, training
-from mm_ray.fed.phase import Role
+from mm_ray.fed.phase import NetworkRef
 from mm_ray.fed.phases.fedcmi import CrossModalInfiltration
 
 
@@ -16,7 +16,7 @@ def build(config: ExperimentConfig) -> Method:
     """Joint training with infiltration from the first round to the last."""
     common = training(config, config.phase1)
     joint = CrossModalInfiltration(total_rounds(config), **common, weight=config.phase2.loss_weight)
-    return Method((joint,), student=Role(joint.name, "audio"), teacher=Role(joint.name, "av"))
+    return Method((joint,), student=NetworkRef(joint.name, "audio"), teacher=NetworkRef(joint.name, "av"))
 
 
 def space(trial: Trial) -> dict[str, Any]:

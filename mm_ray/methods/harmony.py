@@ -11,7 +11,7 @@ from typing import Any
 
 from mm_ray.config import ExperimentConfig
 from mm_ray.fed.method import Method, Trial, learning_rates, training
-from mm_ray.fed.phase import Role
+from mm_ray.fed.phase import NetworkRef
 from mm_ray.fed.phases.harmony import HarmonyFusion
 from mm_ray.fed.phases.unimodal import Unimodal
 
@@ -20,7 +20,7 @@ def build(config: ExperimentConfig) -> Method:
     """The unimodal phase, and the discrepancy-aware fusion step."""
     unimodal = Unimodal(config.phase1.rounds, **training(config, config.phase1))
     fusion = HarmonyFusion(config.phase2.rounds, **training(config, config.phase2))
-    return Method((unimodal, fusion), student=Role(unimodal.name, "audio"))
+    return Method((unimodal, fusion), student=NetworkRef(unimodal.name, "audio"))
 
 
 def space(trial: Trial) -> dict[str, Any]:

@@ -9,14 +9,14 @@ from typing import Any
 
 from mm_ray.config import ExperimentConfig
 from mm_ray.fed.method import Method, Trial, loss_weight, phase1_rate, total_rounds, training
-from mm_ray.fed.phase import Role
+from mm_ray.fed.phase import NetworkRef
 from mm_ray.fed.phases.mfcpl import CrossPrototypes
 
 
 def build(config: ExperimentConfig) -> Method:
     """Joint training with prototypes from the first round to the last."""
     joint = CrossPrototypes(total_rounds(config), **training(config, config.phase1), weight=config.phase2.loss_weight)
-    return Method((joint,), student=Role(joint.name, "audio"), teacher=Role(joint.name, "av"))
+    return Method((joint,), student=NetworkRef(joint.name, "audio"), teacher=NetworkRef(joint.name, "av"))
 
 
 def space(trial: Trial) -> dict[str, Any]:

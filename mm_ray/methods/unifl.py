@@ -10,7 +10,7 @@ from typing import Any
 
 from mm_ray.config import ExperimentConfig
 from mm_ray.fed.method import Method, Trial, phase1_rate, total_rounds, training
-from mm_ray.fed.phase import Role
+from mm_ray.fed.phase import NetworkRef
 from mm_ray.fed.phases.unifl import UniFLAudio, UniFLAudiovisual
 
 
@@ -18,7 +18,7 @@ def build(config: ExperimentConfig) -> Method:
     """The two federations, one after the other; nothing passes between them."""
     rounds, common = total_rounds(config), training(config, config.phase1)
     audio, audiovisual = UniFLAudio(rounds, **common), UniFLAudiovisual(rounds, **common)
-    return Method((audio, audiovisual), student=Role(audio.name, "audio"), teacher=Role(audiovisual.name, "av"))
+    return Method((audio, audiovisual), student=NetworkRef(audio.name, "audio"), teacher=NetworkRef(audiovisual.name, "av"))
 
 
 def space(trial: Trial) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Dropout masks from explicit generators: 16 random bits a value, so that a draw costs a seventh of `bernoulli_`.
 
 A mask is drawn in the order clip, step, channel, and depends on nothing but its size, the probability and the generator. So
-a client's masks are the same whether it is trained alone or stacked with others (`mm_ray.models.stacked`).
+a client's masks are the same whether it is trained alone or stacked with others (`mm_ray.models.batched.network`).
 
 Shape suffixes: B batch, T steps, C channels, K clients.
 """

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save
 
 from mm_ray.config import PRECOMPUTED, FeatureConfig, ModelConfig, read_names
 from mm_ray.errors import bad_value, in_one_line
-from mm_ray.models.flat import named_tensors
+from mm_ray.models.flat_params import named_tensors
 from mm_ray.models.network import Network, part_of
 from mm_ray.storage import write_bytes, write_text
 from mm_ray.types import Arrays, Shapes

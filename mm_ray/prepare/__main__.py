@@ -7,19 +7,19 @@ from rich.console import Console
 
 from mm_ray.cli import run_main
 from mm_ray.console import PlainConsole
-from mm_ray.data.store import REJECTED, check_writable, reopen, write_rejected
+from mm_ray.data.feature_store import REJECTED, check_writable, reopen, write_rejected
 from mm_ray.errors import bad_value
 from mm_ray.prepare.estimate import estimate, print_estimate
 from mm_ray.prepare.flags import parse_flags
 from mm_ray.prepare.inspect import print_contents, read_contents
 from mm_ray.prepare.page import write_page
-from mm_ray.prepare.plan import Plan, make_plan
+from mm_ray.prepare.plan import PreparePlan, make_plan
 from mm_ray.prepare.progress import ClipProgress
 from mm_ray.prepare.summary import Summary, print_summary
-from mm_ray.prepare.work import Outcome, Tick, run_here, tasks_of
+from mm_ray.prepare.work import ClipResult, Tick, run_here, tasks_of
 from mm_ray.runtime.cpus import usable_cpus
 
-Run = Callable[[Tick], Iterator[list[Outcome]]]
+Run = Callable[[Tick], Iterator[list[ClipResult]]]
 
 
 def main(argv: Sequence[str]) -> None:
@@ -49,7 +49,7 @@ def inspect(store: str, fold: int, console: Console) -> None:
     console.print(f"page: {write_page(contents)}", soft_wrap=True)
 
 
-def prepare(plan: Plan, run: Run, console: Console) -> Summary:
+def prepare(plan: PreparePlan, run: Run, console: Console) -> Summary:
     """Prepare what is missing; `rejected.parquet` is written last."""
     summary = Summary(plan.num_stored, list(plan.rejected))
     reopen(plan.store)
@@ -61,7 +61,7 @@ def prepare(plan: Plan, run: Run, console: Console) -> Summary:
     return summary
 
 
-def _runner(plan: Plan, flags: Any) -> Run:
+def _runner(plan: PreparePlan, flags: Any) -> Run:
     """Where the tasks run; Ray is started only if there is something to do."""
     if flags.serial or not plan.missing:
         return lambda tick: run_here(tasks_of(plan, flags.shard_clips, 1), tick)

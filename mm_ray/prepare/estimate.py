@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from mm_ray.data.extract import Row
-from mm_ray.prepare.plan import Plan
+from mm_ray.data.feature_row import Row
+from mm_ray.prepare.plan import PreparePlan
 from mm_ray.prepare.summary import print_notes
 from mm_ray.prepare.work import Task, extracted
 
@@ -29,7 +29,7 @@ class Estimate:
     """Features, before compression."""
 
 
-def estimate(plan: Plan, num_workers: int) -> Estimate:
+def estimate(plan: PreparePlan, num_workers: int) -> Estimate:
     """Decode a few of the missing clips in this process and multiply; nothing is written."""
     count = min(NUM_TRIED, len(plan.missing))
     some = tuple(plan.missing[i * len(plan.missing) // count] for i in range(count))
@@ -43,7 +43,7 @@ def estimate(plan: Plan, num_workers: int) -> Estimate:
     return Estimate(count, count - len(rows), seconds * scale / num_workers, num_workers, num_bytes)
 
 
-def print_estimate(plan: Plan, found: Estimate, console: Console) -> None:
+def print_estimate(plan: PreparePlan, found: Estimate, console: Console) -> None:
     """Counts and estimate as a table."""
     table = Table("", "", box=None, pad_edge=False, show_header=False)
     table.columns[0].justify = "right"
@@ -58,7 +58,7 @@ def print_estimate(plan: Plan, found: Estimate, console: Console) -> None:
     print_notes(plan.manifest, console)
 
 
-def _task(plan: Plan, clips: tuple) -> Task:
+def _task(plan: PreparePlan, clips: tuple) -> Task:
     return Task(plan.data, plan.store, plan.settings, clips)
 
 

@@ -9,7 +9,7 @@ from mm_ray.errors import UserError, bad_value
 from mm_ray.validation import with_overrides
 
 DESCRIPTION = """Turn recordings into a feature store, on all cores of this machine or of a Ray cluster:
-python -m mm_ray.prepare SOURCE ROOT --out STORE; then train with --data STORE. SOURCE is a data set of mm_ray/data/manifests or
+python -m mm_ray.prepare SOURCE ROOT --out STORE; then train with --data STORE. SOURCE is a data set of mm_ray/data/datasets or
 your own (mine.py, lab.mine). The same command goes on where it was stopped, and prepares what came since. A recording that
 cannot be used never stops it: it is listed with its reason in STORE/rejected.parquet."""
 

@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
+from mm_ray.data.feature_store import REJECTED, Settings, shards
+from mm_ray.data.feature_store_reader import Header, is_finished, names_broken, read_clips, read_header
+from mm_ray.data.feature_table import SPLITS
 from mm_ray.data.manifest import NO_LABEL
-from mm_ray.data.reasons import FLAGS, REASONS
-from mm_ray.data.store import REJECTED, Settings, shards
-from mm_ray.data.store_reader import Header, is_finished, names_broken, read_clips, read_header
-from mm_ray.data.table import SPLITS
+from mm_ray.data.media.errors import FLAGS, REASONS
 from mm_ray.errors import bad_value, printable
 from mm_ray.storage import join, locate
 from mm_ray.types import UNLABELLED

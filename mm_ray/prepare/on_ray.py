@@ -7,10 +7,10 @@ from typing import Any
 import ray
 from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 
-from mm_ray.data.extract import rejected
-from mm_ray.data.reasons import BadMedia
+from mm_ray.data.feature_row import rejected
+from mm_ray.data.media.errors import MediaError
 from mm_ray.errors import UserError
-from mm_ray.prepare.work import Outcome, Task, Tick, run_task
+from mm_ray.prepare.work import ClipResult, Task, Tick, run_task
 
 QUEUED = 1
 """Tasks that wait beside the running ones, so that no CPU waits for the driver."""
@@ -23,10 +23,10 @@ class _Running:
     task: Task
     deaths: int
     stream: Any
-    outcomes: list[Outcome] = field(default_factory=list)
+    outcomes: list[ClipResult] = field(default_factory=list)
 
 
-def run_on_ray(tasks: Sequence[Task], num_workers: int, tick: Tick) -> Iterator[list[Outcome]]:
+def run_on_ray(tasks: Sequence[Task], num_workers: int, tick: Tick) -> Iterator[list[ClipResult]]:
     """All tasks on the connected cluster; yields the outcomes of a task when its shard is written.
 
     Features go from the worker to the store and never through the driver or the object store, so the memory needed is
@@ -66,7 +66,7 @@ def run_on_ray(tasks: Sequence[Task], num_workers: int, tick: Tick) -> Iterator[
 
 
 @ray.remote(num_cpus=1, num_returns="streaming", max_retries=0, scheduling_strategy="SPREAD")
-def _stream(task: Task) -> Iterator[Outcome]:
+def _stream(task: Task) -> Iterator[ClipResult]:
     yield from run_task(task)
 
 
@@ -86,7 +86,7 @@ def _around_the_death(dead: _Running) -> list[tuple[Task, int]]:
     return [(replace(dead.task, clips=part), deaths) for part, deaths in parts if part]
 
 
-def _crashed(task: Task) -> Outcome:
+def _crashed(task: Task) -> ClipResult:
     clip = task.clips[0][1]
-    error = BadMedia("crashed", clip.source, f"ended the process that decoded it, {MOST_DEATHS} times; convert it")
-    return Outcome(clip.id, rejected=rejected(task.settings.class_names, clip, error))
+    error = MediaError("crashed", clip.source, f"ended the process that decoded it, {MOST_DEATHS} times; convert it")
+    return ClipResult(clip.id, rejected=rejected(task.settings.class_names, clip, error))

@@ -11,8 +11,8 @@ from typing import Any
 import av
 import numpy as np
 
+from mm_ray.data.feature_store_reader import names_broken, read_columns
 from mm_ray.data.manifest import label_name
-from mm_ray.data.store_reader import names_broken, read_columns
 from mm_ray.prepare.inspect import Contents
 from mm_ray.storage import join, write_whole
 

@@ -7,11 +7,11 @@ import pyarrow as pa
 
 from mm_ray.config import DataConfig
 from mm_ray.data.duplicates import duplicates
+from mm_ray.data.feature_store import Settings, settings_of, shards
+from mm_ray.data.feature_store_reader import read_columns, read_header, read_origin
 from mm_ray.data.file_stamps import changed
 from mm_ray.data.manifest import Clip, Manifest, Rejected, find_manifest, label_name, read_manifest
 from mm_ray.data.precomputed import with_precomputed
-from mm_ray.data.store import Settings, settings_of, shards
-from mm_ray.data.store_reader import read_columns, read_header, read_origin
 from mm_ray.errors import UserError, bad_value
 from mm_ray.storage import names_in
 
@@ -20,7 +20,7 @@ Numbered = tuple[int, Clip]
 
 
 @dataclass(frozen=True)
-class Plan:
+class PreparePlan:
     """A preparation: what there is, and what is missing in the store."""
 
     data: DataConfig
@@ -34,7 +34,7 @@ class Plan:
     """Clips that the store had before."""
 
 
-def make_plan(data: DataConfig, store: str) -> Plan:
+def make_plan(data: DataConfig, store: str) -> PreparePlan:
     """List the data set and look into the store.
 
     Raises:
@@ -58,7 +58,7 @@ def make_plan(data: DataConfig, store: str) -> Plan:
     twice = _duplicates(manifest, stored, data)
     again = [_rejected(manifest, clip, twice[clip.id]) for _, clip in missing if clip.id in twice]
     fresh = tuple((number, clip) for number, clip in missing if clip.id not in twice)
-    return Plan(data, store, manifest, settings, fresh, (*manifest.rejected, *again), len(stored))
+    return PreparePlan(data, store, manifest, settings, fresh, (*manifest.rejected, *again), len(stored))
 
 
 def _duplicates(manifest: Manifest, stored: Container[str], data: DataConfig) -> dict[str, Clip]:

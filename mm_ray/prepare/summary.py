@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.table import Table
 
+from mm_ray.data.feature_table import SPLITS
 from mm_ray.data.manifest import Manifest, Rejected, warnings_of
-from mm_ray.data.reasons import FLAGS, REASONS, UNCOUNTED
-from mm_ray.data.table import SPLITS
-from mm_ray.prepare.work import Outcome
+from mm_ray.data.media.errors import FLAGS, REASONS, UNCOUNTED
+from mm_ray.prepare.work import ClipResult
 
 
 @dataclass
@@ -24,7 +24,7 @@ class Summary:
     seconds: float = 0.0
     flags: Counter[str] = field(default_factory=Counter)
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, outcome: ClipResult) -> None:
         """Count one clip."""
         if outcome.rejected is not None:
             self.rejected.append(outcome.rejected)

@@ -4,17 +4,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from mm_ray.config import DataConfig
-from mm_ray.data.extract import Row, extract, one_torch_thread, rejected
+from mm_ray.data.feature_row import Row, extract, one_torch_thread, rejected
+from mm_ray.data.feature_store import Settings, write_shard
 from mm_ray.data.file_stamps import origin_of
 from mm_ray.data.manifest import Rejected, find_manifest, own_load
+from mm_ray.data.media.errors import MediaError
 from mm_ray.data.precomputed import array_file
-from mm_ray.data.reasons import BadMedia
-from mm_ray.data.store import Settings, write_shard
-from mm_ray.prepare.plan import Numbered, Plan
+from mm_ray.prepare.plan import Numbered, PreparePlan
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ClipResult:
     """What became of a clip."""
 
     clip_id: str
@@ -40,7 +40,7 @@ class Task:
     clips: tuple[Numbered, ...]
 
 
-def tasks_of(plan: Plan, shard_clips: int, num_workers: int) -> list[Task]:
+def tasks_of(plan: PreparePlan, shard_clips: int, num_workers: int) -> list[Task]:
     """The missing clips cut into shards: of `shard_clips`, and towards the end ever fewer, so that all workers end together."""
     tasks, rest = [], plan.missing
     while rest:
@@ -57,11 +57,11 @@ def extracted(task: Task) -> Iterator[Row | Rejected]:
         for number, clip in task.clips:
             try:
                 yield extract(module, number, clip, task.data)
-            except BadMedia as error:
+            except MediaError as error:
                 yield rejected(task.settings.class_names, clip, error)
 
 
-def run_task(task: Task) -> Iterator[Outcome]:
+def run_task(task: Task) -> Iterator[ClipResult]:
     """Prepare the clips of a task one by one, then write their shard; it holds one shard of features in memory.
 
     Outcomes count only when the iterator has ended: the shard is written last.
@@ -69,17 +69,17 @@ def run_task(task: Task) -> Iterator[Outcome]:
     rows = []
     for result in extracted(task):
         if isinstance(result, Rejected):
-            yield Outcome(result.clip_id, rejected=result)
+            yield ClipResult(result.clip_id, rejected=result)
         else:
             rows.append(result)
-            yield Outcome(result.clip.id, result.seconds, result.flags)
+            yield ClipResult(result.clip.id, result.seconds, result.flags)
     if rows:
         names = (array_file(name) for row in rows for name in (row.clip.source, row.clip.video_source) if name)
         origin = origin_of(names, task.data) if own_load(find_manifest(task.data.name)) is None else None
         write_shard(task.store, task.settings, rows, origin)
 
 
-def run_here(tasks: Sequence[Task], tick: Tick) -> Iterator[list[Outcome]]:
+def run_here(tasks: Sequence[Task], tick: Tick) -> Iterator[list[ClipResult]]:
     """All tasks in this process, one after the other; yields the outcomes of a task when its shard is written."""
     for task in tasks:
         outcomes = []

@@ -14,12 +14,12 @@ from mm_ray.config import ModelConfig
 from mm_ray.fed.executor import run_chunk
 from mm_ray.fed.phase import Phase
 from mm_ray.fed.scoring import confusion_of
-from mm_ray.runtime.device import claim_device
+from mm_ray.runtime.device import select_device
 from mm_ray.types import Arrays, ClientData, ClientUpdate, RoundContext, Shapes
 
 
 @dataclass(frozen=True)
-class Opened:
+class PhaseBroadcast:
     """What every call of a phase needs; it lies in the object store once a phase, and actors keep what they took last."""
 
     phase: Phase
@@ -34,7 +34,7 @@ class ClientActor:
     """Plays whichever client comes: it keeps the node's shared feature table, and nothing of a round."""
 
     def __init__(self) -> None:
-        self._device = claim_device()
+        self._device = select_device()
         self._opened_ref: Any = None
         self._table_ref: Any = None
 
@@ -70,10 +70,10 @@ class ClientActor:
         matrix = confusion_of(network, params, model, self._table_of(table[0]), batches, self._device)
         return matrix, time.perf_counter() - started
 
-    def _taken(self, ref: Any) -> Opened:
+    def _taken(self, ref: Any) -> PhaseBroadcast:
         if ref != self._opened_ref:
             self._opened_ref, self._opened = ref, ray.get(ref)
-        opened: Opened = self._opened
+        opened: PhaseBroadcast = self._opened
         return opened
 
     def _table_of(self, ref: Any) -> Any:

@@ -4,16 +4,16 @@ import ray
 import torch
 
 
-def claim_device() -> str:
+def select_device() -> str:
     """`cuda` if Ray gave this actor a share of a card, else `cpu`; with one thread, and settings under which bits repeat."""
     torch.set_num_threads(1)
     if not (ray.get_gpu_ids() and torch.cuda.is_available()):
         return "cpu"
-    repeat_bits()
+    make_deterministic()
     return "cuda"
 
 
-def repeat_bits() -> None:
+def make_deterministic() -> None:
     """Of cuDNN's algorithms only those that give the same bits each time, with float32's precision as on a CPU."""
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.allow_tf32 = False

@@ -10,12 +10,12 @@ from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from mm_ray.config import ModelConfig
-from mm_ray.fed.executor import Chunk, Spent, moved_bytes, num_bytes, own_of
+from mm_ray.fed.executor import Chunk, ExecutorStats, moved_bytes, num_bytes, own_of
 from mm_ray.fed.federation import Federation
 from mm_ray.fed.phase import Phase
 from mm_ray.fed.scoring import batches_of, confusion_on
 from mm_ray.models.network import PARTS
-from mm_ray.runtime.actors import ClientActor, Opened
+from mm_ray.runtime.actors import ClientActor, PhaseBroadcast
 from mm_ray.runtime.notices import tell_driver
 from mm_ray.runtime.placement import Placement
 from mm_ray.runtime.pool import ActorPool, Submit
@@ -62,7 +62,7 @@ class RayExecutor:
         """Put once what every chunk of the phase needs."""
         self._phase, self._federation = phase, federation
         self._clients = {client.id: client for client in federation.clients}
-        opened = Opened(phase, federation.shapes, federation.seed, dict(material), self._clients)
+        opened = PhaseBroadcast(phase, federation.shapes, federation.seed, dict(material), self._clients)
         self._refs = [*self._table, ray.put(opened)]
 
     def run_round(
@@ -118,9 +118,9 @@ class RayExecutor:
         """Clients by their id: whoever is not of the federation goes as it is."""
         return [client.id if self._clients.get(client.id) is client else client for client in chunk]
 
-    def spent(self) -> Spent:
+    def spent(self) -> ExecutorStats:
         """Since the last time."""
-        spent = Spent(self._busy_s, self._moved_bytes)
+        spent = ExecutorStats(self._busy_s, self._moved_bytes)
         self._busy_s, self._moved_bytes = 0.0, 0
         return spent
 

@@ -7,7 +7,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeR
 
 from mm_ray.console import PlainConsole, text_column
 from mm_ray.fed.diagnosis import diagnosis_of
-from mm_ray.fed.experiment import CONTROL_PHASES, Plan
+from mm_ray.fed.experiment import CONTROL_PHASES, Experiment
 from mm_ray.fed.phases.teacher_logits import TeacherLogits
 from mm_ray.types import RoundReport
 
@@ -21,7 +21,7 @@ class RunProgress:
 
     """
 
-    def __init__(self, plan: Plan, control: bool) -> None:
+    def __init__(self, plan: Experiment, control: bool) -> None:
         self._console = PlainConsole()
         self._rounds = {phase.name: phase.rounds for phase in plan.method.phases}
         if control:

@@ -12,11 +12,11 @@ from typing import IO
 import yaml
 
 from mm_ray.config import ExperimentConfig
-from mm_ray.data.table import FeatureTable
+from mm_ray.data.feature_table import FeatureTable
 from mm_ray.errors import bad_value
-from mm_ray.fed.experiment import Tested
-from mm_ray.fed.loop import role_params
+from mm_ray.fed.experiment import Evaluation
 from mm_ray.fed.phase_store import PhaseStore
+from mm_ray.fed.rounds import role_params
 from mm_ray.models.student import save_student
 from mm_ray.plugins import plain
 from mm_ray.runtime.tensorboard import TrialWriter
@@ -165,7 +165,7 @@ class RoundLog:
             self._board.finish("SUCCESS" if error is None else "FAILURE")
 
 
-def write_results(folder: Path, tested: Tested, store: PhaseStore, table: FeatureTable) -> Path | None:
+def write_results(folder: Path, tested: Evaluation, store: PhaseStore, table: FeatureTable) -> Path | None:
     """Write the student and then `result.json`; returns the student's path, or None if the method has no student."""
     finished, path = tested.finished, None
     plan, student = finished.plan, finished.plan.method.student

@@ -20,7 +20,7 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.util.placement_group import placement_group, remove_placement_group
 
 from mm_ray.config import ExperimentConfig
-from mm_ray.data.table import FeatureTable
+from mm_ray.data.feature_table import FeatureTable
 from mm_ray.errors import UserError, in_one_line
 from mm_ray.fed.experiment import plan_experiment, run_experiment
 from mm_ray.fed.phase_store import PhaseStore
@@ -39,7 +39,7 @@ SHARE_OF_NODE = 0.001
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainJob:
     """All that the worker needs."""
 
     config: ExperimentConfig
@@ -49,7 +49,7 @@ class Job:
     placement: Placement
 
 
-def run_job(job: Job, table: FeatureTable) -> None:
+def run_job(job: TrainJob, table: FeatureTable) -> None:
     """Run a Train job to its end; its files are then in the job's folder.
 
     Raises:
@@ -118,7 +118,7 @@ def wait_for_room(placement: Placement) -> None:
 def _worker(settings: dict[str, Any]) -> None:
     """The Train worker: drives the rounds, writes the run's files, hands the server's state to Train now and then."""
     torch.set_num_threads(1)
-    job: Job = settings["job"]
+    job: TrainJob = settings["job"]
     table = ray.get(settings["table"][0])
     store = PhaseStore(job.phases)
     _restore(store)

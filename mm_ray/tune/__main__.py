@@ -16,15 +16,15 @@ from mm_ray.runtime.placement import place_trial
 from mm_ray.runtime.run_folder import default_name, open_folder, phases_place
 from mm_ray.storage import check_place, names_full_disk
 from mm_ray.train import load_with_progress
-from mm_ray.tune.budget import Interrupted, Limits, seconds_of
-from mm_ray.tune.choice import ranking
-from mm_ray.tune.conclude import Conclusion, conclude, report_so_far
 from mm_ray.tune.export import ROLE_LABELS, export
-from mm_ray.tune.finals import run_finals
+from mm_ray.tune.finalize import Conclusion, conclude, report_so_far
 from mm_ray.tune.flags import add_study_flags, keep_flags, resumed, scheduler_of
-from mm_ray.tune.live import describe
-from mm_ray.tune.search import SearchSettings
+from mm_ray.tune.live_table import describe
+from mm_ray.tune.reevaluation import run_finals
+from mm_ray.tune.searcher import SearchSettings
+from mm_ray.tune.selection import ranking
 from mm_ray.tune.space import load_space
+from mm_ray.tune.stopping import Interrupted, StopConditions, seconds_of
 from mm_ray.tune.study import Runner, Study, check_study
 
 DESCRIPTION = """Search a space of configurations for the best audio student: Ray Tune runs the trials, Optuna suggests them,
@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> None:
     if flags.test_seeds < 0:
         raise bad_value("test_seeds", flags.test_seeds, "must be 0 (the trial's own seeds) or above")
     search = SearchSettings(flags.searcher, scheduler_of(flags), flags.storage, experiment=name.rpartition("-")[2])
-    limits = Limits(seconds_of(flags.time), flags.rounds, flags.patience)
+    limits = StopConditions(seconds_of(flags.time), flags.rounds, flags.patience)
     check_study(space, search, flags.seeds)
     place_trial(config.clients, known_cluster(flags.address) or connect(flags.address), flags.host)
     table = load_with_progress(config.data, flags.runs)

@@ -14,7 +14,7 @@ from ray.tune import Callback
 from ray.util.placement_group import get_current_placement_group
 
 from mm_ray.config import ExperimentConfig
-from mm_ray.data.table import FeatureTable
+from mm_ray.data.feature_table import FeatureTable
 from mm_ray.evaluate.metrics import recall
 from mm_ray.fed.experiment import plan_experiment, run_experiment, run_rounds
 from mm_ray.fed.phase_store import PhaseStore
@@ -28,7 +28,7 @@ RETRIES = 2
 
 
 @dataclass(frozen=True)
-class Job:
+class ComparisonJob:
     """One run."""
 
     config: ExperimentConfig
@@ -51,7 +51,7 @@ Moved = Callable[[int, int], None]
 
 
 def run_jobs(
-    jobs: Sequence[Job],
+    jobs: Sequence[ComparisonJob],
     tables: Mapping[int, FeatureTable],
     phases: str,
     folder: Path,
@@ -83,7 +83,7 @@ def run_jobs(
         run_config=tune.RunConfig(
             name="runs",
             storage_path=str(folder.absolute()),
-            callbacks=[_Tell(done, moved)],
+            callbacks=[ProgressCallback(done, moved)],
             failure_config=tune.FailureConfig(max_failures=RETRIES),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             verbose=0,
@@ -98,7 +98,7 @@ def run_jobs(
 class JobActor(tune.Trainable):
     """A run in this actor; the next run reuses it together with its client actors."""
 
-    def setup(self, config: dict[str, Any], shared: Shared, jobs: list[Job]) -> None:  # type: ignore[override]
+    def setup(self, config: dict[str, Any], shared: Shared, jobs: list[ComparisonJob]) -> None:  # type: ignore[override]
         """Start the client actors and the run."""
         torch.set_num_threads(1)
         group = get_current_placement_group()
@@ -133,7 +133,7 @@ class JobActor(tune.Trainable):
         self._executor.close()
 
 
-def _rounds(job: Job, table: FeatureTable, store: PhaseStore, executor: RayExecutor) -> Any:
+def _rounds(job: ComparisonJob, table: FeatureTable, store: PhaseStore, executor: RayExecutor) -> Any:
     plan = plan_experiment(job.config, table)
     if not job.on_test:
         finished = yield from run_rounds(plan, store, executor)
@@ -147,7 +147,7 @@ def _reason(error: Exception) -> str:
     return str(error).strip().splitlines()[-1]
 
 
-class _Tell(Callback):
+class ProgressCallback(Callback):
     """Passes progress and results on to the driver's functions."""
 
     def __init__(self, done: Done, moved: Moved) -> None:

@@ -14,7 +14,7 @@ import optuna
 
 from mm_ray.config import ExperimentConfig, with_overrides
 from mm_ray.fed.executor import Executor
-from mm_ray.fed.experiment import CONTROL_PHASES, Plan, run_rounds
+from mm_ray.fed.experiment import CONTROL_PHASES, Experiment, run_rounds
 from mm_ray.fed.federation import Federation
 from mm_ray.fed.method import find_method
 from mm_ray.fed.phase import Phase
@@ -81,7 +81,7 @@ class Estimate:
 
 
 def estimate(
-    plan: Plan, space: Space, measured: Measured, trials: int, seeds: tuple[int, int], at_once: int, num_actors: int
+    plan: Experiment, space: Space, measured: Measured, trials: int, seeds: tuple[int, int], at_once: int, num_actors: int
 ) -> Estimate:
     """Scale a measured round.
 
@@ -110,7 +110,7 @@ def estimate(
     return Estimate(asked * num_seeds, computed, rounds_after, seconds, memory * (1 + num_actors), disk, measured)
 
 
-def _after(plan: Plan, trials: int, num_seeds: int, num_test_seeds: int) -> list[tuple[Phase, int]]:
+def _after(plan: Experiment, trials: int, num_seeds: int, num_test_seeds: int) -> list[tuple[Phase, int]]:
     """Phases that are computed after the trials, with how many rounds of each: the controls' own, the finals', the test's."""
     controls = [find_method(with_overrides(plan.config, {"method": name})) for name in CONTROL_PHASES]
     own = [phase for control in controls for phase in control.phases if phase.name == control.main.phase]
@@ -124,7 +124,7 @@ def _after(plan: Plan, trials: int, num_seeds: int, num_test_seeds: int) -> list
     ]
 
 
-def measure(plan: Plan, store: PhaseStore, device: str, start_actors: Callable[[], ClosableExecutor]) -> Measured:
+def measure(plan: Experiment, store: PhaseStore, device: str, start_actors: Callable[[], ClosableExecutor]) -> Measured:
     """Time the first rounds of the plan's first phase, on client actors as the trials will; the rounds stay in the store.
 
     Args:
@@ -144,7 +144,7 @@ def measure(plan: Plan, store: PhaseStore, device: str, start_actors: Callable[[
         executor.close()
 
 
-def _measure(plan: Plan, store: PhaseStore, executor: Executor) -> Measured:
+def _measure(plan: Experiment, store: PhaseStore, executor: Executor) -> Measured:
     wanted = min(MEASURED_ROUNDS, plan.method.phases[0].rounds)
     with closing(run_rounds(plan, store, executor)) as rounds:
         begun = time.perf_counter()

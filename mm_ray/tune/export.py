@@ -9,8 +9,8 @@ import yaml
 from mm_ray.config import FeatureConfig, flatten, to_dict
 from mm_ray.errors import bad_value
 from mm_ray.evaluate.metrics import recall
-from mm_ray.fed.experiment import Tested
-from mm_ray.models.onnx_file import write_onnx
+from mm_ray.fed.experiment import Evaluation
+from mm_ray.models.onnx_export import write_onnx
 from mm_ray.models.student import load_student
 from mm_ray.storage import write_bytes, write_text
 from mm_ray.tune import numpy_features
@@ -27,7 +27,7 @@ PRIVATE = ("data.root", "data.annotations", "data.classes", "data.video_weights"
 """Settings that name files of whoever trained the student."""
 
 
-def export(folder: Path, tested: Tested) -> Path:
+def export(folder: Path, tested: Evaluation) -> Path:
     """Write `export/` below the study's folder; returns it.
 
     The card is Hugging Face's kind: YAML between dashes, then Markdown. Its licence is left open: it depends on the data's.
@@ -49,7 +49,7 @@ def export(folder: Path, tested: Tested) -> Path:
     return target
 
 
-def _card(name: str, tested: Tested, features: FeatureConfig) -> str:
+def _card(name: str, tested: Evaluation, features: FeatureConfig) -> str:
     config, test = tested.finished.plan.config, tested.result["test"]
     head: dict[str, Any] = {
         "license": "unknown",
@@ -123,7 +123,7 @@ def _accuracies(test: dict[str, dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
-def _classes(tested: Tested) -> str:
+def _classes(tested: Evaluation) -> str:
     names = tested.finished.plan.federation.table.class_names
     student_CC, control_CC = tested.confusions["student"], tested.confusions["control"]
     rows = zip(names, student_CC.sum(1), recall(student_CC), recall(control_CC), strict=True)

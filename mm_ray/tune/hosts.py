@@ -22,7 +22,7 @@ from mm_ray.tune.trial import TrialRun, TrialSettings
 
 
 @dataclass(frozen=True)
-class Hosted:
+class TrialResources:
     """What a host gets: the study's settings, the feature table in the object store, the trial's actors."""
 
     settings: TrialSettings
@@ -41,7 +41,7 @@ class Hosted:
         return TrialRun(self.settings, config["overrides"], ray.get(self.table[0]), executor, config.get("seeds", ()))
 
 
-def trainable(hosted: Hosted, host: str) -> Any:
+def trainable(hosted: TrialResources, host: str) -> Any:
     """What Tune runs: `actor` (the Trainable) or `train` (a Train job per trial)."""
     kind: Any = TrialActor if host == "actor" else train_trial
     return tune.with_resources(tune.with_parameters(kind, hosted=hosted), bundles_of(hosted.placement))
@@ -58,7 +58,7 @@ def bundles_of(placement: Placement) -> tune.PlacementGroupFactory:
 LOGGERS = "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"
 """Tune's own loggers: they would write every result a second time, under other names."""
 SIGINT_HANDLER = "TUNE_DISABLE_SIGINT_HANDLER"
-"""Tune's ^C, where signals are ours (`mm_ray.tune.budget.stops_on_signals`)."""
+"""Tune's ^C, where signals are ours (`mm_ray.tune.stopping.stops_on_signals`)."""
 
 
 @contextmanager
@@ -75,7 +75,7 @@ def tune_without(*features: str) -> Iterator[None]:
 class TrialActor(tune.Trainable):
     """A trial in this actor; the next trial reuses it together with its client actors."""
 
-    def setup(self, config: dict[str, Any], hosted: Hosted) -> None:  # type: ignore[override]
+    def setup(self, config: dict[str, Any], hosted: TrialResources) -> None:  # type: ignore[override]
         """Start the client actors and plan the trial."""
         self._hosted = hosted
         self._executor = hosted.executor(get_current_placement_group())
@@ -98,7 +98,7 @@ class TrialActor(tune.Trainable):
         self._executor.close()
 
 
-def train_trial(config: dict[str, Any], hosted: Hosted) -> None:
+def train_trial(config: dict[str, Any], hosted: TrialResources) -> None:
     """A trial whose driver is a Train job; its clients are actors in the trial's placement group."""
     DataParallelTrainer(
         _train_worker,
@@ -114,7 +114,7 @@ def train_trial(config: dict[str, Any], hosted: Hosted) -> None:
 
 
 def _train_worker(settings: dict[str, Any]) -> None:
-    hosted: Hosted = settings["hosted"]
+    hosted: TrialResources = settings["hosted"]
     executor = hosted.executor(settings["group"])
     trial = hosted.trial(settings["config"], executor)
     try:

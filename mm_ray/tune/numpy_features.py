@@ -1,6 +1,6 @@
 """The audio features of a student in plain numpy. The model card quotes this file; it must need nothing else.
 
-The same recipe as `mm_ray.data.features`, which is faster; tests/tune/test_export.py holds the two together.
+The same recipe as `mm_ray.data.features.log_mel`, which is faster; tests/tune/test_export.py holds the two together.
 """
 
 import math

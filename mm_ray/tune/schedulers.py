@@ -30,9 +30,9 @@ def make_pruner(name: str) -> BasePruner | None:
     """The rule of a scheduler's name; None lets every trial run."""
     match name:
         case "asha":
-            return Halving(GRACE_ROUNDS, REDUCTION)
+            return SuccessiveHalving(GRACE_ROUNDS, REDUCTION)
         case "hyperband":
-            return Halving(GRACE_ROUNDS, REDUCTION, BRACKETS)
+            return SuccessiveHalving(GRACE_ROUNDS, REDUCTION, BRACKETS)
         case "median":
             return optuna.pruners.MedianPruner(MEDIAN_STARTUP_TRIALS, n_warmup_steps=GRACE_ROUNDS)
         case "wilcoxon":
@@ -59,7 +59,7 @@ def check_scheduler(name: str, space: Space, num_seeds: int) -> None:
         raise bad_value("scheduler", name, "compares seeds; give --seeds 4 or more")
 
 
-class Halving(BasePruner):
+class SuccessiveHalving(BasePruner):
     """Asynchronous successive halving (Li et al. 2020) as a function of the stored curves.
 
     At each rung (`grace`, `grace * factor`, ... rounds) a trial goes on if it is among the best 1/`factor` of those that have

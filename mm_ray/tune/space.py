@@ -19,7 +19,7 @@ from mm_ray.tune.space_probe import probe_study
 NUM_PROBES = 32
 DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
 METRICS = ("dev/audio_top1", "dev/audio_uar", "dev/audio_macro_f1", "dev/gain_top1", "bytes", "compute_s", "rounds")
-"""What a trial ends with (mm_ray/tune/figures.py): the student on dev at its best round; what it is ahead of phase 1's audio
+"""What a trial ends with (mm_ray/tune/trial_metrics.py): the student on dev at its best round; its lead over phase 1's audio
 network in top-1; bytes that a federation would send, seconds of computation and rounds, whether reused or not."""
 
 ACTORS = "all trials of a study have the same actors"

@@ -6,8 +6,8 @@ from typing import NoReturn
 import numpy as np
 
 from mm_ray.config import ModelConfig
-from mm_ray.fed.executor import Chunk, Spent
-from mm_ray.fed.experiment import Plan, run_rounds
+from mm_ray.fed.executor import Chunk, ExecutorStats
+from mm_ray.fed.experiment import Experiment, run_rounds
 from mm_ray.fed.federation import Federation
 from mm_ray.fed.phase import Phase
 from mm_ray.fed.phase_store import PhaseStore
@@ -45,15 +45,15 @@ class StoredOnly:
         """Never called: no phase opens."""
         self._refuse()
 
-    def spent(self) -> Spent:
+    def spent(self) -> ExecutorStats:
         """Nothing."""
-        return Spent(0.0, 0)
+        return ExecutorStats(0.0, 0)
 
     def _refuse(self) -> NoReturn:
         raise NotStored
 
 
-def is_stored(plan: Plan, store: PhaseStore, device: str) -> bool:
+def is_stored(plan: Experiment, store: PhaseStore, device: str) -> bool:
     """Whether all rounds of a plan are in the store."""
     try:
         for _ in run_rounds(plan, store, StoredOnly(device)):

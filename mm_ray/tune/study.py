@@ -10,24 +10,24 @@ from ray import tune
 from ray.tune.search.searcher import Searcher
 
 from mm_ray.config import ExperimentConfig
-from mm_ray.data.table import FeatureTable
+from mm_ray.data.feature_table import FeatureTable
 from mm_ray.errors import StorageError
 from mm_ray.fed.experiment import plan_experiment
 from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.runtime.cluster import Cluster
 from mm_ray.runtime.executor import RayExecutor
 from mm_ray.runtime.placement import most_trials, place_trial
-from mm_ray.tune.budget import Budget, Interrupted, Limits, stops_on_signals
 from mm_ray.tune.estimate import estimate, measure
-from mm_ray.tune.hosts import LOGGERS, SIGINT_HANDLER, Hosted, trainable, tune_without
+from mm_ray.tune.hosts import LOGGERS, SIGINT_HANDLER, TrialResources, trainable, tune_without
 from mm_ray.tune.hparams import write_experiment
-from mm_ray.tune.live import JobProgress, LiveTable
+from mm_ray.tune.live_table import JobProgress, LiveTable
 from mm_ray.tune.schedulers import StudyScheduler, check_scheduler
-from mm_ray.tune.search import SearchSettings, StudySearch, Watch
-from mm_ray.tune.search_journal import check_storage
+from mm_ray.tune.searcher import SearchSettings, StudySearch, TrialDirCallback
 from mm_ray.tune.searchers import check_searcher
 from mm_ray.tune.space import Space
+from mm_ray.tune.stopping import Budget, Interrupted, StopConditions, stops_on_signals
 from mm_ray.tune.study_log import StudyLog
+from mm_ray.tune.study_storage import check_storage
 from mm_ray.tune.trial import TrialSettings
 from mm_ray.tune.trial_rows import mend_rows
 
@@ -46,7 +46,7 @@ class Study:
     trials: int
     host: str = "actor"
     search: SearchSettings = field(default_factory=SearchSettings)
-    limits: Limits = field(default_factory=Limits)
+    limits: StopConditions = field(default_factory=StopConditions)
     num_seeds: int = 1
     num_test_seeds: int = 0
 
@@ -119,12 +119,12 @@ class Runner:
         if remaining and not budget.stop_all():
             self._tell_estimate()
             write_experiment(study.folder / "tensorboard", study.space.distributions, study.space.objectives)
-            with LiveTable(remaining, lambda: budget.left_s) as live, stops_on_signals(budget):
+            with LiveTable(remaining, lambda: budget.remaining_s) as live, stops_on_signals(budget):
                 log = StudyLog(study.folder, live)
                 search.before_end = log.end
                 while remaining and not budget.stop_all():
                     before = len(search.given_back)
-                    self.fit(search, remaining, budget, [Watch(search), log], StudyScheduler(search))
+                    self.fit(search, remaining, budget, [TrialDirCallback(search), log], StudyScheduler(search))
                     remaining = search.remaining(study.trials) if len(search.given_back) > before else 0
         if search.refusal:
             raise StorageError(search.refusal)
@@ -157,7 +157,7 @@ class Runner:
             Interrupted: Somebody ended it.
 
         """
-        budget = Budget(search, Limits())
+        budget = Budget(search, StopConditions())
         with JobProgress(what, len(jobs)) as progress, stops_on_signals(budget):
             grid = self.fit(FixedListSearcher(jobs), len(jobs), budget, [progress])
         if budget.interrupted:
@@ -172,7 +172,7 @@ class Runner:
         placement = place_trial(clients, self.cluster, study.host)
         with tune_without(LOGGERS, SIGINT_HANDLER):
             return tune.Tuner(
-                trainable(Hosted(study.trial_settings, [ray.put(self.table)], placement), study.host),
+                trainable(TrialResources(study.trial_settings, [ray.put(self.table)], placement), study.host),
                 tune_config=tune.TuneConfig(
                     num_samples=count,
                     search_alg=searcher,

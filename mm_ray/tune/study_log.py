@@ -10,7 +10,7 @@ from ray.tune import Callback
 from mm_ray.errors import UserError
 from mm_ray.runtime.tensorboard import TrialWriter
 from mm_ray.storage import append_lines
-from mm_ray.tune.live import LiveTable
+from mm_ray.tune.live_table import LiveTable
 from mm_ray.tune.space import METRICS
 
 ROW_KEYS = ("score", "seed_scores", "best_round", "rounds_computed", "rounds_reused", "seconds")

@@ -7,11 +7,11 @@ from statistics import fmean
 from typing import Any
 
 from mm_ray.config import ExperimentConfig, with_overrides
-from mm_ray.data.table import FeatureTable
+from mm_ray.data.feature_table import FeatureTable
 from mm_ray.fed.executor import Executor
-from mm_ray.fed.experiment import Finished, plan_experiment, run_rounds
+from mm_ray.fed.experiment import RunResult, plan_experiment, run_rounds
 from mm_ray.fed.phase_store import PhaseStore
-from mm_ray.tune.figures import Figures
+from mm_ray.tune.trial_metrics import TrialMetrics
 from mm_ray.types import RoundReport
 
 REPORT_EVERY_S = 2.0
@@ -63,7 +63,7 @@ class TrialRun:
         self._seeds = [*(seeds or range(config.seed, config.seed + settings.num_seeds))]
         self._config, self._table, self._executor = config, table, executor
         self._settings, self._store = settings, PhaseStore(settings.phases)
-        self._done: list[Figures] = []
+        self._done: list[TrialMetrics] = []
         self._seconds = 0.0
         self._begin()
 
@@ -95,8 +95,8 @@ class TrialRun:
         config = replace(self._config, seed=self._seeds[len(self._done)])
         plan = plan_experiment(config, self._table)
         self._last = plan.method.phases[-1]
-        self._figures = Figures(plan.method, self._settings.objective)
-        self._rounds: Generator[RoundReport, None, Finished] = run_rounds(plan, self._store, self._executor)
+        self._figures = TrialMetrics(plan.method, self._settings.objective)
+        self._rounds: Generator[RoundReport, None, RunResult] = run_rounds(plan, self._store, self._executor)
 
     def _is_last(self, report: RoundReport) -> bool:
         return report.phase == self._last.name and report.round == self._last.rounds

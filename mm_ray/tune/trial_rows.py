@@ -7,10 +7,10 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
-from mm_ray.data.table import FeatureTable
+from mm_ray.data.feature_table import FeatureTable
 from mm_ray.errors import UserError
 from mm_ray.storage import write_text
-from mm_ray.tune.search import ENDED_AFTER, StudySearch
+from mm_ray.tune.searcher import ENDED_AFTER, StudySearch
 from mm_ray.tune.space import METRICS
 from mm_ray.tune.stored import NotStored, StoredOnly
 from mm_ray.tune.study_log import ROW_KEYS, whole_rows

@@ -14,7 +14,7 @@ from ray.cluster_utils import Cluster
 
 from mm_ray.runtime.cluster import connect
 from mm_ray.runtime.placement import place_run
-from mm_ray.runtime.train_job import Job, run_job
+from mm_ray.runtime.train_job import TrainJob, run_job
 
 ROUNDS = {"phase1.rounds": 24, "phase2.rounds": 8, "clients.num_actors": 2, "clients.chunk_size": 1}
 
@@ -30,7 +30,9 @@ def main(folder: Path, kind: str) -> None:
     killer = threading.Thread(target=kill, args=(cluster, workers[0], folder / "rounds.jsonl"))
     if kind == "killed":
         killer.start()
-    run_job(Job(config, False, str(folder), str(folder / "phases"), place_run(config.clients, place)), table_of(config.data))
+    run_job(
+        TrainJob(config, False, str(folder), str(folder / "phases"), place_run(config.clients, place)), table_of(config.data)
+    )
     if kind == "killed":
         killer.join()
     ray.shutdown()

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from mm_ray.compare.cells import Cell, Setting, cells_of
+from mm_ray.compare.cells import ComparisonRun, Setting, cells_of
 from mm_ray.compare.results import CellResults
 from mm_ray.compare.tuning import tuned_settings
 from mm_ray.config import ExperimentConfig
@@ -20,7 +20,7 @@ def test_everything_is_crossed_with_everything_method_by_method():
 
 
 def test_a_cell_is_a_config():
-    cell = Cell("control", Setting(0.2, 0.1), 3, 4, {"phase1.local.lr": 0.05})
+    cell = ComparisonRun("control", Setting(0.2, 0.1), 3, 4, {"phase1.local.lr": 0.05})
     config = cell.config(BASE)
     assert (config.method, config.seed, config.data.fold) == ("control", 3, 4)
     assert (config.partition.video_missing, config.partition.alpha, config.phase1.local.lr) == (0.2, 0.1, 0.05)
@@ -34,12 +34,12 @@ def test_a_cell_is_a_config():
     ],
 )  # fmt: skip
 def test_a_result_s_name_depends_on_all_that_it_depends_on(change):
-    cell = Cell("control", Setting(0.5, 1.0), 0, 0)
+    cell = ComparisonRun("control", Setting(0.5, 1.0), 0, 0)
     assert replace(cell, **change).key(BASE) != cell.key(BASE) == replace(cell).key(BASE)
 
 
 def test_results_are_kept_by_cell(tmp_path):
-    first, second = Cell("control", Setting(0.5, 1.0), 0, 0), Cell("control", Setting(0.5, 1.0), 1, 0)
+    first, second = ComparisonRun("control", Setting(0.5, 1.0), 0, 0), ComparisonRun("control", Setting(0.5, 1.0), 1, 0)
     scores = {"student": {"top1": 0.5}}
     result = {"test": scores, "dev": scores, "per_class": {"student": [0.5, 1]}, "rounds_computed": 3, "rounds_reused": 0}
     CellResults(tmp_path, BASE).write(first, result)

@@ -1,4 +1,4 @@
-"""Every module in `mm_ray/distill/losses` is a distillation loss that keeps its promises."""
+"""Every module in `mm_ray/losses` is a distillation loss that keeps its promises."""
 
 import inspect
 
@@ -7,12 +7,12 @@ import torch
 
 from mm_ray.config import Phase2Config, flatten, to_dict, with_overrides
 from mm_ray.distill.projection import projected
-from mm_ray.distill.target import Target
+from mm_ray.distill.teacher_output import TeacherOutput
 from mm_ray.models.layers import Output
 from mm_ray.plugins import modules_in, resolve
 from mm_ray.seeding import torch_stream
 
-NAMES = modules_in("mm_ray.distill.losses")
+NAMES = modules_in("mm_ray.losses")
 SETTINGS = Phase2Config(temperature=3.0)
 LABELS = torch.tensor([0, 1, 2, 3, 1, 0])
 OTHER_SETTINGS = {"temperature": 2.0} | {
@@ -23,7 +23,7 @@ OTHER_SETTINGS = {"temperature": 2.0} | {
 
 @pytest.fixture(params=NAMES)
 def loss(request):
-    return resolve("phase2.loss", request.param, "mm_ray.distill.losses").loss
+    return resolve("phase2.loss", request.param, "mm_ray.losses").loss
 
 
 def draw(name):
@@ -31,7 +31,7 @@ def draw(name):
 
 
 def target(logits=None, features=None):
-    return Target(draw("teacher") if logits is None else logits, draw("features") if features is None else features)
+    return TeacherOutput(draw("teacher") if logits is None else logits, draw("features") if features is None else features)
 
 
 def make(logits, features=None):
@@ -93,7 +93,7 @@ def test_the_order_of_the_batch_does_not_matter(loss):
     order = torch.tensor([3, 0, 5, 1, 4, 2])
     shuffled = Output(*(values[order] for values in student[:2]))
     value = loss(student, target(), LABELS, SETTINGS)
-    again = loss(shuffled, Target(*(values[order] for values in target()[:2])), LABELS[order], SETTINGS)
+    again = loss(shuffled, TeacherOutput(*(values[order] for values in target()[:2])), LABELS[order], SETTINGS)
     torch.testing.assert_close(again, value, atol=1e-6, rtol=1e-5)
 
 
@@ -115,9 +115,9 @@ def test_it_names_the_settings_that_it_reads(loss):
 
 
 def test_kd_is_zero_where_student_and_teacher_agree():
-    kd = resolve("phase2.loss", "kd", "mm_ray.distill.losses")
+    kd = resolve("phase2.loss", "kd", "mm_ray.losses")
     student = make(draw("teacher") + 5)  # a softmax does not see what is added to all classes
-    value = kd.loss(student, Target(draw("teacher")), LABELS, SETTINGS)
+    value = kd.loss(student, TeacherOutput(draw("teacher")), LABELS, SETTINGS)
     value.backward()
     assert abs(value.item()) < 1e-6
     assert student.logits_BC.grad.abs().max() < 1e-6

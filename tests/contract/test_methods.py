@@ -8,7 +8,7 @@ from fed.tiny import Run, tiny_config
 from mm_ray.config import ExperimentConfig, with_overrides
 from mm_ray.errors import UserError
 from mm_ray.fed.method import find_method
-from mm_ray.fed.phase import Role
+from mm_ray.fed.phase import NetworkRef
 from mm_ray.plugins import modules_in, resolve
 from mm_ray.tune.method_search import default_of
 
@@ -45,7 +45,7 @@ def test_sources_and_roles_come_from_phases_before(name):
             assert role.network is None or role.network in before[role.phase].networks
         before[phase.name] = phase
     for role in method.roles.values():
-        assert isinstance(role, Role)
+        assert isinstance(role, NetworkRef)
         assert role.network in before[role.phase].networks
     networks = {role: where.network for role, where in method.roles.items()}
     assert networks.items() <= {"student": "audio", "phase1_audio": "audio", "teacher": "av"}.items()

@@ -15,9 +15,9 @@ from mm_ray.config import FeatureConfig
 from mm_ray.fed.cohort import chunks_of
 from mm_ray.fed.executor import SerialExecutor, run_chunk
 from mm_ray.fed.experiment import run_rounds
-from mm_ray.fed.loop import role_params
 from mm_ray.fed.method import find_method
 from mm_ray.fed.phase_store import PhaseStore
+from mm_ray.fed.rounds import role_params
 from mm_ray.models.network import PARTS
 from mm_ray.plugins import modules_in, resolve
 from mm_ray.runtime.drive import drive

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from mm_ray.config import DataConfig
+from mm_ray.data.datasets import avdigits
 from mm_ray.data.load import load_data
-from mm_ray.data.manifests import avdigits
 from mm_ray.errors import UserError
 from mm_ray.prepare.__main__ import main
 

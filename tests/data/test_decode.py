@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 from media_files import CODECS, colour_at, tone, write_film, write_picture, write_wav
 
-from mm_ray.data.media import Wanted, read_media
-from mm_ray.data.reasons import BadMedia
-from mm_ray.data.sight import Sight, evenly_spaced, varies
+from mm_ray.data.media.decode import DecodeRequest, read_media
+from mm_ray.data.media.errors import MediaError
+from mm_ray.data.media.video_track import VideoFrameSampler, evenly_spaced, varies
 
 
 def pitch(waveform_N, rate):
@@ -15,7 +15,7 @@ def pitch(waveform_N, rate):
 
 @pytest.mark.parametrize("form", CODECS)
 def test_both_tracks_of_every_container(tmp_path, form):
-    media = read_media(write_film(tmp_path / f"a.{form}", seconds=3, hz=1000), Wanted(fps=1))
+    media = read_media(write_film(tmp_path / f"a.{form}", seconds=3, hz=1000), DecodeRequest(fps=1))
     assert abs(pitch(media.waveform_N, media.sample_rate) - 1000) < 2
     assert abs(np.abs(media.waveform_N[5000:-5000]).max() - 0.5) < 0.05
     assert media.frames.shape == (3, 48, 64, 3)
@@ -27,7 +27,7 @@ def test_both_tracks_of_every_container(tmp_path, form):
 
 
 def test_a_lossless_film_is_read_exactly(tmp_path):
-    media = read_media(write_film(tmp_path / "a.mkv", seconds=3, hz=440), Wanted(fps=10, max_frames=100))
+    media = read_media(write_film(tmp_path / "a.mkv", seconds=3, hz=440), DecodeRequest(fps=10, max_frames=100))
     assert media.frames[:, 40, 32].tolist() == [list(colour_at(i // 10)) for i in range(30)]
     left = [int(np.flatnonzero((frame[4] == 255).all(axis=-1))[0]) for frame in media.frames]
     assert left == [56 * (i % 10) // 10 for i in range(30)]
@@ -38,7 +38,7 @@ def test_a_lossless_film_is_read_exactly(tmp_path):
 @pytest.mark.parametrize("gop", [1, 7, 1000])
 def test_a_span_is_cut_from_the_middle(tmp_path, form, gop):
     path = write_film(tmp_path / f"a.{form}", seconds=8, hz=800, gop=gop)
-    media = read_media(path, Wanted(start_s=3.0, end_s=6.0, fps=1))
+    media = read_media(path, DecodeRequest(start_s=3.0, end_s=6.0, fps=1))
     assert abs(len(media.waveform_N) / media.sample_rate - 3) < 0.03
     assert abs(pitch(media.waveform_N, media.sample_rate) - 800) < 2
     colours = media.frames[:, 40, 32].astype(int)
@@ -48,18 +48,18 @@ def test_a_span_is_cut_from_the_middle(tmp_path, form, gop):
 
 def test_a_span_of_lossless_sound_is_the_same_samples(tmp_path):
     path = write_wav(tmp_path / "a.wav", tone(300, 5, 8000), 8000)
-    whole, part = read_media(path, Wanted()), read_media(path, Wanted(start_s=1.25, end_s=2.0))
+    whole, part = read_media(path, DecodeRequest()), read_media(path, DecodeRequest(start_s=1.25, end_s=2.0))
     assert part.waveform_N.tobytes() == whole.waveform_N[10_000:16_000].tobytes()
 
 
 def test_no_more_sound_than_wanted(tmp_path):
-    media = read_media(write_wav(tmp_path / "a.wav", tone(300, 5, 8000), 8000), Wanted(audio_s=1.0))
+    media = read_media(write_wav(tmp_path / "a.wav", tone(300, 5, 8000), 8000), DecodeRequest(audio_s=1.0))
     assert len(media.waveform_N) == 10_000  # and a quarter of a second for the resampler
 
 
 def num_decoded(path, times):
     with av.open(str(path)) as container:
-        sight = Sight(container.streams.video[0], times, lambda width, height: (8, 8))
+        sight = VideoFrameSampler(container.streams.video[0], times, lambda width, height: (8, 8))
         for packet in container.demux(container.streams.video[0]):
             sight.feed(packet)
         sight.end()
@@ -74,13 +74,13 @@ def test_only_groups_with_a_wanted_frame_are_decoded(tmp_path):
 
 def test_frames_of_a_long_film_are_sought(tmp_path):
     path = write_film(tmp_path / "a.mp4", seconds=60, fps=5, gop=10)
-    media = read_media(path, Wanted(audio_s=1.0, fps=1, max_frames=4))
+    media = read_media(path, DecodeRequest(audio_s=1.0, fps=1, max_frames=4))
     assert media.frames[:, 40, 32].tolist() == pytest.approx(np.array([colour_at(s) for s in (0, 15, 30, 45)]), abs=6)
 
 
 def test_a_picture_is_a_video_of_one_frame(tmp_path):
     for name in ("a.png", "a.jpg"):
-        media = read_media(write_picture(tmp_path / name), Wanted(), tracks=("video",))
+        media = read_media(write_picture(tmp_path / name), DecodeRequest(), tracks=("video",))
         assert media.frames.shape == (1, 30, 40, 3)
         assert media.frames[0, 15, 20].tolist() == pytest.approx([255, 0, 0], abs=2)
         assert media.flags == ()
@@ -88,7 +88,7 @@ def test_a_picture_is_a_video_of_one_frame(tmp_path):
 
 def test_frames_are_scaled_as_asked(tmp_path):
     path = write_film(tmp_path / "a.mkv", seconds=1)
-    media = read_media(path, Wanted(size=lambda width, height: (width // 4, height // 4)))
+    media = read_media(path, DecodeRequest(size=lambda width, height: (width // 4, height // 4)))
     assert media.frames.shape == (1, 12, 16, 3)
     assert media.frames[0, 10, 8].tolist() == list(colour_at(0))
 
@@ -109,12 +109,12 @@ def test_steady_and_varying_times():
 def test_a_steady_film_that_is_not_read_to_its_end_varies_not(tmp_path):
     path = write_film(tmp_path / "a.mp4", seconds=4, fps=25, gop=250)  # with frames that are stored before earlier ones
     for end_s in (2.0, 2.2, 2.4, 3.0):
-        assert read_media(path, Wanted(end_s=end_s, fps=5, max_frames=20)).flags == ()
+        assert read_media(path, DecodeRequest(end_s=end_s, fps=5, max_frames=20)).flags == ()
 
 
 def test_names_that_ffmpeg_would_take_for_something_else(tmp_path):
     for name in ("12:30.wav", "a%03d.wav", "-i.wav", "pipe:0.wav", "ä ö.wav"):
-        assert len(read_media(write_wav(tmp_path / name, tone(300, 0.5, 8000), 8000), Wanted()).waveform_N) == 4000
+        assert len(read_media(write_wav(tmp_path / name, tone(300, 0.5, 8000), 8000), DecodeRequest()).waveform_N) == 4000
 
 
 def test_a_playlist_leads_nowhere(tmp_path):
@@ -124,5 +124,5 @@ def test_a_playlist_leads_nowhere(tmp_path):
         f"ffconcat version 1.0\nfile '{path}'\n",
     ):
         (tmp_path / "list.mp4").write_text(text)
-        with pytest.raises(BadMedia):
-            read_media(tmp_path / "list.mp4", Wanted())
+        with pytest.raises(MediaError):
+            read_media(tmp_path / "list.mp4", DecodeRequest())

@@ -8,13 +8,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from mm_ray.config import DataConfig, FeatureConfig, SyntheticConfig
-from mm_ray.data.extract import Row, extract
+from mm_ray.data.feature_row import Row, extract
+from mm_ray.data.feature_store import settings_of, write_rejected, write_shard
+from mm_ray.data.feature_store_reader import read_store
 from mm_ray.data.load import load_data, store_path
 from mm_ray.data.manifest import Clip, Manifest, check_manifest, find_manifest
-from mm_ray.data.media import Media
-from mm_ray.data.reasons import BadMedia
-from mm_ray.data.store import settings_of, write_rejected, write_shard
-from mm_ray.data.store_reader import read_store
+from mm_ray.data.media.decode import Media
+from mm_ray.data.media.errors import MediaError
 from mm_ray.errors import UserError
 
 FEATURES = FeatureConfig(num_mels=4, video_size=2)
@@ -32,7 +32,7 @@ SMALL = DataConfig(synthetic=SyntheticConfig(num_classes=2, num_groups=5, clips_
 OWN_DATA = """
 import numpy as np
 from mm_ray.data.manifest import Clip, Manifest
-from mm_ray.data.media import Media
+from mm_ray.data.media.decode import Media
 
 def read(data):
     splits = ("train", "train", "dev", "test")
@@ -215,5 +215,5 @@ def test_the_largest_features_are_finite(tmp_path):
 
 def test_features_that_are_not_finite_reject_their_clip():
     loud = SimpleNamespace(load=lambda clip, data: Media(np.full(800, 1e30, np.float32), 8000))
-    with pytest.raises(BadMedia, match=r"^a.wav: has samples that are no finite numbers"), np.errstate(all="ignore"):
+    with pytest.raises(MediaError, match=r"^a.wav: has samples that are no finite numbers"), np.errstate(all="ignore"):
         extract(loud, 0, MANIFEST.clips[0], DataConfig())

@@ -7,10 +7,10 @@ import pytest
 from media_trees import ucf101
 
 from mm_ray.config import MODALITIES, DataConfig, PartitionConfig
+from mm_ray.data.datasets.ucf101 import CLASSES_WITH_SOUND
 from mm_ray.data.fedmultimodal import dirichlet_clients, split_train_dev
 from mm_ray.data.load import load_data
 from mm_ray.data.manifest import read_manifest
-from mm_ray.data.manifests.ucf101 import CLASSES_WITH_SOUND
 from mm_ray.data.partition import make_clients
 from mm_ray.errors import UserError
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from mm_ray.config import FeatureConfig
-from mm_ray.data.batch import gather
-from mm_ray.data.table import FeatureTable
+from mm_ray.data.batching import gather
+from mm_ray.data.feature_table import FeatureTable
 from mm_ray.types import Shapes
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mm_ray.config import DataConfig
-from mm_ray.data.listing import SPLIT_NAMES, split_of, splits_of, tidy
+from mm_ray.data.dataset_helpers import SPLIT_NAMES, split_of, splits_of, tidy
 from mm_ray.data.manifest import Manifest, check_manifest, read_manifest, warnings_of
 from mm_ray.errors import UserError
 from mm_ray.types import UNLABELLED

@@ -5,7 +5,7 @@ import av
 import numpy as np
 import pytest
 
-from mm_ray.data.media import read_audio
+from mm_ray.data.media.decode import read_audio
 from mm_ray.errors import UserError
 
 MEDIA = Path(__file__).parents[3] / "shared" / "data" / "media"

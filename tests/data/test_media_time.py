@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from media_files import tone, write_wav
 
-from mm_ray.data.media import Wanted, read_audio, read_media
-from mm_ray.data.reasons import BadMedia
+from mm_ray.data.media.decode import DecodeRequest, read_audio, read_media
+from mm_ray.data.media.errors import MediaError
 
 RATE, FPS = 16_000, 5
 
@@ -55,10 +55,10 @@ def greys(media):
 def test_a_span_is_on_the_recordings_clock_not_the_files(tmp_path, form, offset_s):
     codecs = ("mpeg2video", "mp2") if form == "mpegts" else ("mpeg4", "pcm_s16le")
     path = write_steps(tmp_path / "a", form, codecs, options={"output_ts_offset": str(offset_s)})
-    part = read_media(path, Wanted(start_s=2.0, end_s=4.0))
+    part = read_media(path, DecodeRequest(start_s=2.0, end_s=4.0))
     assert (part.seconds, len(part.waveform_N)) == (2.0, 2 * RATE)
     assert greys(part) == [3, 4]
-    whole = read_media(path, Wanted())
+    whole = read_media(path, DecodeRequest())
     assert whole.seconds == pytest.approx(6, abs=0.2)
     assert greys(whole)[:5] == [1, 2, 3, 4, 5]
     if form != "mpegts":
@@ -67,38 +67,38 @@ def test_a_span_is_on_the_recordings_clock_not_the_files(tmp_path, form, offset_
 
 def test_sound_that_begins_late_is_silence_before(tmp_path):
     path = write_steps(tmp_path / "a.mkv", "matroska", sound_at_s=2.0)
-    assert steps(read_media(path, Wanted())) == [0, 0, 1, 2, 3, 4, 5, 6]
-    early = read_media(path, Wanted(start_s=0.0, end_s=1.5))
+    assert steps(read_media(path, DecodeRequest())) == [0, 0, 1, 2, 3, 4, 5, 6]
+    early = read_media(path, DecodeRequest(start_s=0.0, end_s=1.5))
     assert (len(early.waveform_N), early.waveform_N.any()) == (1.5 * RATE, False)
     assert early.flags == ("silent", "audio_gap")
-    assert steps(read_media(path, Wanted(start_s=0.0, end_s=3.0))) == [0, 0, 1]
-    assert steps(read_media(path, Wanted(start_s=3.0, end_s=5.0))) == [2, 3]
+    assert steps(read_media(path, DecodeRequest(start_s=0.0, end_s=3.0))) == [0, 0, 1]
+    assert steps(read_media(path, DecodeRequest(start_s=3.0, end_s=5.0))) == [2, 3]
 
 
 def test_a_gap_in_the_sound_is_silence(tmp_path):
     path = write_steps(tmp_path / "a.mkv", "matroska", sound_s=(0.0, 2.0, 4.0, 6.0))
-    assert steps(read_media(path, Wanted())) == [1, 2, 0, 0, 5, 6]
-    assert steps(read_media(path, Wanted(start_s=0.0, end_s=4.0))) == [1, 2, 0, 0]
-    assert steps(read_media(path, Wanted(start_s=3.0, end_s=6.0))) == [0, 5, 6]
+    assert steps(read_media(path, DecodeRequest())) == [1, 2, 0, 0, 5, 6]
+    assert steps(read_media(path, DecodeRequest(start_s=0.0, end_s=4.0))) == [1, 2, 0, 0]
+    assert steps(read_media(path, DecodeRequest(start_s=3.0, end_s=6.0))) == [0, 5, 6]
 
 
 def test_a_span_after_the_sound_is_silence(tmp_path):
     path = write_steps(tmp_path / "a.mkv", "matroska", sound_s=(0.0, 2.0))
-    media = read_media(path, Wanted(start_s=3.0, end_s=5.0))
+    media = read_media(path, DecodeRequest(start_s=3.0, end_s=5.0))
     assert (steps(media), greys(media)) == ([0, 0], [4, 5])
 
 
 def test_no_picture_from_behind_the_span(tmp_path):
     path = write_steps(tmp_path / "a.mkv", "matroska", film_at_s=2.0)
-    assert read_media(path, Wanted(start_s=0.0, end_s=1.5)).frames is None
-    assert greys(read_media(path, Wanted(start_s=1.0, end_s=4.0))) == [1, 2]
+    assert read_media(path, DecodeRequest(start_s=0.0, end_s=1.5)).frames is None
+    assert greys(read_media(path, DecodeRequest(start_s=1.0, end_s=4.0))) == [1, 2]
 
 
 @pytest.mark.parametrize("span", [(-1.0, 2.0), (3.0, 3.0), (float("nan"), 2.0), (9.0, 10.0)])
 def test_a_span_outside_is_refused(tmp_path, span):
     path = write_wav(tmp_path / "a.wav", tone(300, 5, 8000), 8000)
-    with pytest.raises(BadMedia) as caught:
-        read_media(path, Wanted(*span))
+    with pytest.raises(MediaError) as caught:
+        read_media(path, DecodeRequest(*span))
     assert caught.value.reason == "span_outside"
 
 
@@ -121,7 +121,7 @@ def loudest_hz(waveform_N, rate):
 def test_a_change_of_the_sample_rate_is_heard_at_one_rate(tmp_path):
     parts = [write_sound(tmp_path / f"{rate}.mp3", "mp3", "libmp3lame", tone(500, 2, rate), rate) for rate in (22_050, 44_100)]
     (tmp_path / "joined.mp3").write_bytes(b"".join(part.read_bytes() for part in parts))
-    media = read_media(tmp_path / "joined.mp3", Wanted())
+    media = read_media(tmp_path / "joined.mp3", DecodeRequest())
     assert "rate_changes" in media.flags
     assert len(media.waveform_N) / media.sample_rate == pytest.approx(4, abs=0.2)
     for begin in (0.5, 2.5):
@@ -137,8 +137,8 @@ def test_a_length_that_was_guessed_is_measured(tmp_path, form, codec):
         ("loud", np.concatenate([noise_N, noise_N * 0])),
     ):
         path = write_sound(tmp_path / f"{name}.{form}", form, codec, waveform_N, 22_050)
-        assert read_media(path, Wanted()).seconds == pytest.approx(6, abs=0.2)
-        assert len(read_media(path, Wanted(start_s=5.0, end_s=6.0)).waveform_N) == 22_050
+        assert read_media(path, DecodeRequest()).seconds == pytest.approx(6, abs=0.2)
+        assert len(read_media(path, DecodeRequest(start_s=5.0, end_s=6.0)).waveform_N) == 22_050
 
 
 def wav_bytes(samples_NC, rate=8_000, claimed=None, riff=None):
@@ -156,7 +156,7 @@ TONE_N1 = np.rint(tone(440, 0.5, 8_000) * 32_767).astype(np.int16)[:, None]
 def test_a_wav_whose_header_errs_is_whole(tmp_path, claimed):
     for riff in (None, claimed, min(claimed + 36, 0xFFFFFFFF)):
         (tmp_path / "a.wav").write_bytes(wav_bytes(TONE_N1, claimed=claimed, riff=riff))
-        media = read_media(tmp_path / "a.wav", Wanted())
+        media = read_media(tmp_path / "a.wav", DecodeRequest())
         assert (len(media.waveform_N), media.flags) == (4_000, ())
 
 
@@ -164,7 +164,7 @@ def test_a_wav_whose_header_errs_is_whole(tmp_path, claimed):
 def test_a_wav_that_was_cut_is_not(tmp_path, left):
     content = wav_bytes(TONE_N1)
     (tmp_path / "a.wav").write_bytes(content[: round(len(content) * left)])
-    with pytest.raises(BadMedia) as caught:
+    with pytest.raises(MediaError) as caught:
         read_audio(tmp_path / "a.wav", 0.01)
     assert caught.value.reason == "truncated"
 
@@ -175,7 +175,7 @@ def test_samples_that_are_no_numbers_are_refused(tmp_path, value, channel):
     samples_NC = np.repeat(tone(440, 0.5, 8_000)[:, None], 3, axis=1)
     samples_NC[1000, channel], samples_NC[1000, 1] = value, -value
     (tmp_path / "a.wav").write_bytes(wav_bytes(samples_NC))
-    with pytest.raises(BadMedia) as caught:
+    with pytest.raises(MediaError) as caught:
         read_audio(tmp_path / "a.wav")
     assert caught.value.reason == "damaged"
 
@@ -184,7 +184,7 @@ def test_samples_that_are_no_numbers_are_refused(tmp_path, value, channel):
 def test_any_number_of_channels_is_mixed_by_the_mean(tmp_path, channels):
     samples_NC = TONE_N1 // np.arange(1, channels + 1)
     (tmp_path / "a.wav").write_bytes(wav_bytes(samples_NC.astype(np.int16)))
-    media = read_media(tmp_path / "a.wav", Wanted())
+    media = read_media(tmp_path / "a.wav", DecodeRequest())
     np.testing.assert_allclose(media.waveform_N, samples_NC.mean(axis=1) / 32_768, atol=1e-6)
     assert media.flags == ("multichannel",)
 
@@ -210,11 +210,13 @@ def test_of_a_long_recording_only_what_is_wanted_is_read(tmp_path):
 
 @pytest.mark.parametrize("name", ["a.ts", "a.m2ts", "a.MTS", "a", "a.2021", "a.download"])
 def test_a_right_name_is_not_flagged(tmp_path, name):
-    assert read_media(write_steps(tmp_path / name, "mpegts", ("mpeg2video", "mp2")), Wanted()).flags == ()
+    assert read_media(write_steps(tmp_path / name, "mpegts", ("mpeg2video", "mp2")), DecodeRequest()).flags == ()
 
 
 def test_a_wrong_name_is_flagged(tmp_path):
-    assert "wrong_extension" in read_media(write_steps(tmp_path / "a.mp4", "mpegts", ("mpeg2video", "mp2")), Wanted()).flags
+    assert (
+        "wrong_extension" in read_media(write_steps(tmp_path / "a.mp4", "mpegts", ("mpeg2video", "mp2")), DecodeRequest()).flags
+    )
 
 
 @pytest.mark.parametrize(
@@ -228,6 +230,6 @@ def test_a_wrong_name_is_flagged(tmp_path):
 )
 def test_what_is_no_recording_is_named(tmp_path, content, reason, detail):
     (tmp_path / "a.wav").write_bytes(content)
-    with pytest.raises(BadMedia, match=detail) as caught:
+    with pytest.raises(MediaError, match=detail) as caught:
         read_audio(tmp_path / "a.wav")
     assert caught.value.reason == reason

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mm_ray.config import FeatureConfig, PartitionConfig
+from mm_ray.data.feature_table import FeatureTable
 from mm_ray.data.partition import make_clients, partition, video_missing
-from mm_ray.data.table import FeatureTable
 from mm_ray.errors import UserError
 
 

@@ -10,12 +10,12 @@ import torch
 from media_files import tone, write_wav
 
 from mm_ray.config import DataConfig, FeatureConfig, ModelConfig
+from mm_ray.data.feature_store_reader import read_store
 from mm_ray.data.load import load_data
 from mm_ray.data.precomputed import array_file, is_array
-from mm_ray.data.store_reader import read_store
 from mm_ray.errors import UserError
 from mm_ray.models.network import PARTS, init_part
-from mm_ray.models.onnx_file import write_onnx
+from mm_ray.models.onnx_export import write_onnx
 from mm_ray.models.student import load_student, save_student
 from mm_ray.predict import predict
 from mm_ray.prepare.__main__ import main

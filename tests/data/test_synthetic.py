@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mm_ray.config import DataConfig, SyntheticConfig
-from mm_ray.data.manifests import synthetic
+from mm_ray.data.datasets import synthetic
 from mm_ray.errors import UserError
 from mm_ray.types import UNLABELLED
 

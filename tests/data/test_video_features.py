@@ -11,10 +11,10 @@ from media_files import colour_at, write_film
 from own_code import forget
 
 from mm_ray.config import DataConfig, FeatureConfig
+from mm_ray.data.feature_store import shards
+from mm_ray.data.feature_store_reader import read_header
+from mm_ray.data.features import mobilenet_v2
 from mm_ray.data.load import load_data
-from mm_ray.data.store import shards
-from mm_ray.data.store_reader import read_header
-from mm_ray.data.video import mobilenet_v2
 from mm_ray.data.video_features import find_recipe, video_features, video_identity
 from mm_ray.errors import UserError
 from mm_ray.prepare.__main__ import main

@@ -7,10 +7,10 @@ import torch
 from torch.nn import functional
 
 from mm_ray.config import LossConfig, Phase2Config
-from mm_ray.distill.losses import crd, fitnets, rkd
+from mm_ray.distill.loss_spec import reads_features
 from mm_ray.distill.projection import projected, projection
-from mm_ray.distill.target import Target
-from mm_ray.distill.terms import reads_features
+from mm_ray.distill.teacher_output import TeacherOutput
+from mm_ray.losses import crd, fitnets, rkd
 from mm_ray.models.layers import Output
 from mm_ray.seeding import torch_stream
 
@@ -26,7 +26,7 @@ def output(*rows):
 
 
 def target(*rows):
-    return Target(torch.zeros(len(rows), 3), torch.tensor(rows))
+    return TeacherOutput(torch.zeros(len(rows), 3), torch.tensor(rows))
 
 
 def draw(name, *shape):
@@ -53,7 +53,7 @@ def test_fitnets_by_hand():
 
 def test_fitnets_is_torch_s_squared_error_to_the_projected_teacher():
     student, teacher = draw("student", 5, 4), draw("teacher", 5, 12)
-    value = fitnets.loss(Output(student, student), Target(student, teacher), LABELS, settings(projection_seed=7))
+    value = fitnets.loss(Output(student, student), TeacherOutput(student, teacher), LABELS, settings(projection_seed=7))
     torch.testing.assert_close(value, torch.nn.MSELoss()(student, teacher @ projection(12, 4, 7)))
 
 
@@ -84,7 +84,7 @@ def test_rkd_s_distances_and_angles_are_torch_s():
 def test_rkd_does_not_see_a_rotation_a_scale_or_a_shift():
     teacher = draw("teacher", 6, 5)
     student = 3 * teacher @ projection(5, 5, 1) + 2
-    value = rkd.loss(Output(student, student), Target(student, teacher), LABELS, settings())
+    value = rkd.loss(Output(student, student), TeacherOutput(student, teacher), LABELS, settings())
     assert value.item() == pytest.approx(0, abs=1e-6)
 
 
@@ -108,7 +108,7 @@ def test_crd_has_no_negatives_of_the_same_class():
 
 def test_crd_with_all_negatives_is_torch_s_cross_entropy():
     student, teacher = draw("student", 3, 4), draw("teacher", 3, 12)
-    value = crd.loss(Output(student, student), Target(student, teacher), LABELS, settings(crd_weight=1.0))
+    value = crd.loss(Output(student, student), TeacherOutput(student, teacher), LABELS, settings(crd_weight=1.0))
     cosines = functional.cosine_similarity(student[:, None], (teacher @ projection(12, 4, 0))[None], dim=2)
     torch.testing.assert_close(value, functional.cross_entropy(cosines / 0.07, torch.arange(3)), atol=1e-5, rtol=1e-5)
 

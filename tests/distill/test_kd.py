@@ -13,14 +13,14 @@ import torch
 from torch.nn import functional
 
 from mm_ray.config import Phase2Config
-from mm_ray.distill.losses import kd
 from mm_ray.distill.objective import objective
-from mm_ray.distill.target import Target
+from mm_ray.distill.teacher_output import TeacherOutput
 from mm_ray.errors import UserError
+from mm_ray.losses import kd
 from mm_ray.models.layers import Output
 from mm_ray.seeding import torch_stream
 
-TEACHER = Target(torch.tensor([[2 * math.log(3), 0.0]]))
+TEACHER = TeacherOutput(torch.tensor([[2 * math.log(3), 0.0]]))
 LABELS = torch.tensor([1])
 
 
@@ -45,7 +45,7 @@ def test_loss_and_gradient_by_hand():
 
 
 def test_two_clips_give_the_mean():
-    both = Target(torch.tensor([[2 * math.log(3), 0.0], [0.0, 0.0]]))
+    both = TeacherOutput(torch.tensor([[2 * math.log(3), 0.0], [0.0, 0.0]]))
     loss = kd.loss(student([0.0, 0.0], [0.0, 0.0]), both, LABELS, settings())
     assert loss.item() == pytest.approx(0.523248 / 2, abs=1e-6)
 
@@ -70,7 +70,7 @@ def test_it_is_torch_s_divergence_times_the_temperature_squared(temperature):
     logits, target = torch.randn(2, 5, 4, generator=torch_stream(0, "logits"))
     divergence = torch.nn.KLDivLoss(reduction="batchmean")
     expected = temperature**2 * divergence((logits / temperature).log_softmax(1), (target / temperature).softmax(1))
-    loss = kd.loss(Output(logits, logits), Target(target), LABELS, settings(temperature=temperature))
+    loss = kd.loss(Output(logits, logits), TeacherOutput(target), LABELS, settings(temperature=temperature))
     torch.testing.assert_close(loss, expected, atol=1e-6, rtol=1e-5)
 
 

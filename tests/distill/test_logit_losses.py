@@ -13,9 +13,9 @@ import torch
 from torch.nn import functional
 
 from mm_ray.config import LossConfig, Phase2Config
-from mm_ray.distill.losses import c2kd, dkd, kd, mse_logits
-from mm_ray.distill.target import Target
+from mm_ray.distill.teacher_output import TeacherOutput
 from mm_ray.errors import UserError
+from mm_ray.losses import c2kd, dkd, kd, mse_logits
 from mm_ray.models.layers import Output
 from mm_ray.seeding import torch_stream
 
@@ -26,7 +26,7 @@ def logs(*probabilities):
     return torch.tensor([[math.log(p) for p in probabilities]])
 
 
-TEACHER, STUDENT = Target(logs(1 / 2, 1 / 3, 1 / 6)), Output(logs(1 / 4, 1 / 4, 1 / 2), torch.zeros(1, 2))
+TEACHER, STUDENT = TeacherOutput(logs(1 / 2, 1 / 3, 1 / 6)), Output(logs(1 / 4, 1 / 4, 1 / 2), torch.zeros(1, 2))
 
 
 def settings(temperature=1.0, **losses):
@@ -44,7 +44,7 @@ def test_dkd_by_hand(alpha, beta, expected):
 
 def test_dkd_divides_by_the_temperature_and_multiplies_by_its_square():
     # Twice the logits at T = 2 are the same probabilities.
-    twice = Output(2 * STUDENT.logits_BC, STUDENT.features_BH), Target(2 * TEACHER.logits_BC)
+    twice = Output(2 * STUDENT.logits_BC, STUDENT.features_BH), TeacherOutput(2 * TEACHER.logits_BC)
     value = dkd.loss(*twice, LABELS, settings(temperature=2.0))
     assert value.item() == pytest.approx(4 * (0.143841 + 8 * 0.231049), abs=1e-5)
 
@@ -55,7 +55,7 @@ def test_dkd_with_the_teacher_s_own_factor_is_torch_s_divergence(temperature):
     other = 1 - (teacher / temperature).softmax(1)[0, 3]
     value = dkd.loss(
         Output(student, student),
-        Target(teacher),
+        TeacherOutput(teacher),
         torch.tensor([3]),
         settings(temperature, dkd_alpha=1.0, dkd_beta=float(other)),
     )
@@ -66,7 +66,9 @@ def test_dkd_with_the_teacher_s_own_factor_is_torch_s_divergence(temperature):
 def test_mse_of_logits_by_hand():
     # ((1 - 3)^2 + (2 - 2)^2 + (0 - 1)^2 + (0 + 1)^2) / 4
     student = torch.tensor([[1.0, 2.0], [0.0, 0.0]])
-    value = mse_logits.loss(Output(student, student), Target(torch.tensor([[3.0, 2.0], [1.0, -1.0]])), LABELS, settings())
+    value = mse_logits.loss(
+        Output(student, student), TeacherOutput(torch.tensor([[3.0, 2.0], [1.0, -1.0]])), LABELS, settings()
+    )
     assert value.item() == 1.5
 
 
@@ -82,14 +84,14 @@ def test_kendall_s_tau_by_hand():
 @pytest.mark.parametrize(("min_tau", "kept"), [(0.0, [0, 1]), (0.5, [0]), (-0.5, [0, 1, 2])])
 def test_c2kd_is_kd_of_the_kept_clips_over_the_whole_batch(min_tau, kept):
     labels = torch.zeros(4, dtype=torch.long)
-    value = c2kd.loss(Output(ORDERED, ORDERED), Target(ROWS), labels, settings(2.0, c2kd_min_tau=min_tau))
-    each = [kd.loss(Output(ORDERED[[k]], ORDERED), Target(ROWS[[k]]), labels, settings(2.0)) for k in kept]
+    value = c2kd.loss(Output(ORDERED, ORDERED), TeacherOutput(ROWS), labels, settings(2.0, c2kd_min_tau=min_tau))
+    each = [kd.loss(Output(ORDERED[[k]], ORDERED), TeacherOutput(ROWS[[k]]), labels, settings(2.0)) for k in kept]
     torch.testing.assert_close(value, sum(each) / 4, atol=1e-6, rtol=1e-5)
 
 
 def test_c2kd_of_a_batch_without_agreement_is_zero_with_a_zero_gradient():
     student = ORDERED[:1].clone().requires_grad_()
-    value = c2kd.loss(Output(student, student), Target(ROWS[3:]), LABELS, settings())
+    value = c2kd.loss(Output(student, student), TeacherOutput(ROWS[3:]), LABELS, settings())
     value.backward()
     assert (value.item(), student.grad.tolist()) == (0.0, [[0.0, 0.0, 0.0]])
 

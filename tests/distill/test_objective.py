@@ -7,7 +7,7 @@ import torch
 
 from mm_ray.config import Phase2Config
 from mm_ray.distill.objective import cross_entropy, objective
-from mm_ray.distill.target import Target
+from mm_ray.distill.teacher_output import TeacherOutput
 from mm_ray.models.layers import Output
 
 EVEN = math.log(2)
@@ -45,7 +45,7 @@ def test_fully_labelled_it_has_the_bits_of_torch_s_mean():
 def test_distillation_takes_all_clips_and_cross_entropy_the_labelled_ones():
     student, teacher = output([0.0, 0.0], [0.0, 0.0]), torch.tensor([[0.0, 0.0], [math.log(3), 0.0]])
     settings = Phase2Config(loss="kd", loss_weight=0.5, temperature=1.0)
-    found = objective(student, Target(teacher), torch.tensor([0, -1]), settings)
+    found = objective(student, TeacherOutput(teacher), torch.tensor([0, -1]), settings)
     # KL((3/4, 1/4) || (1/2, 1/2)) = ln 2 - H(3/4, 1/4), of the second clip alone
     divergence = EVEN + 0.75 * math.log(0.75) + 0.25 * math.log(0.25)
     assert found.item() == pytest.approx(0.5 * EVEN + 0.5 * divergence / 2)
@@ -54,6 +54,6 @@ def test_distillation_takes_all_clips_and_cross_entropy_the_labelled_ones():
 def test_a_loss_that_reads_labels_gets_the_teacher_s_class_where_there_is_none():
     student, teacher = output([0.3, -0.2, 0.1], [0.0, 1.0, 0.5]), torch.tensor([[2.0, 0.0, 1.0], [0.0, 0.0, 3.0]])
     settings = Phase2Config(loss="dkd", loss_weight=1.0)
-    blank = objective(student, Target(teacher), torch.tensor([0, -1]), settings)
-    filled = objective(student, Target(teacher), torch.tensor([0, 2]), settings)
+    blank = objective(student, TeacherOutput(teacher), torch.tensor([0, -1]), settings)
+    filled = objective(student, TeacherOutput(teacher), torch.tensor([0, 2]), settings)
     assert blank.equal(filled)

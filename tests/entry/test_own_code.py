@@ -40,8 +40,8 @@ def loss(frames_SHW3):
     return FACTOR * frames_SHW3.mean((1, 2)) / 255
 """
 DATA = """
-from mm_ray.data.manifests.synthetic import load as plain, read
-from mm_ray.data.media import Media
+from mm_ray.data.datasets.synthetic import load as plain, read
+from mm_ray.data.media.decode import Media
 from lab.helper import FACTOR
 
 def load(clip, data):

@@ -9,7 +9,7 @@ import torch
 from entry.process import run
 from fed.tiny import Run, table_of
 
-from mm_ray.data.batch import gather
+from mm_ray.data.batching import gather
 from mm_ray.data.manifest import find_manifest
 from mm_ray.errors import UserError
 from mm_ray.evaluate.predictions import logits_of

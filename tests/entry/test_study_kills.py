@@ -14,7 +14,7 @@ from entry.process import finish, run, start
 from fed.tiny import tiny_flags
 from optuna.storages.journal._storage import JournalOperation
 
-from mm_ray.tune.search_journal import JOURNAL
+from mm_ray.tune.study_storage import JOURNAL
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

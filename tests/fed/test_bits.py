@@ -10,8 +10,8 @@ from fed.tiny import Run, tiny_plan
 
 from mm_ray.fed.executor import SerialExecutor
 from mm_ray.fed.experiment import run_experiment
-from mm_ray.fed.loop import role_params
 from mm_ray.fed.phase_store import PhaseStore
+from mm_ray.fed.rounds import role_params
 
 # Six modality-wise, two fusion, one teacher, six distillation rounds; with this seed the best rounds lie in the middle, and
 # the third round is not kept.

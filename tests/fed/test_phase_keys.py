@@ -9,8 +9,8 @@ from fed.tiny import TINY, table_of, tiny_config, tiny_plan
 
 from mm_ray.config import ExperimentConfig, flatten, to_dict
 from mm_ray.fed.experiment import plan_experiment
-from mm_ray.fed.loop import Outcome, _key_content, dev_top1
 from mm_ray.fed.phase_store import phase_key
+from mm_ray.fed.rounds import PhaseResult, _key_content, dev_top1
 from mm_ray.types import RoundReport
 
 UNIMODAL, FUSION, LOGITS, DISTILL = "phase1/unimodal", "phase1/fusion", "phase1/teacher_logits", "phase2/distill"
@@ -24,7 +24,7 @@ def keys_of(plan):
     outcomes = {}
     for phase in plan.method.phases:
         key = phase_key(_key_content(phase, plan.federation, outcomes))
-        outcomes[phase.name] = Outcome(key, (REPORT,))
+        outcomes[phase.name] = PhaseResult(key, (REPORT,))
     return {name: outcome.key for name, outcome in outcomes.items()}
 
 
@@ -50,7 +50,7 @@ def changed(overrides, before=()):
         ("clients.num_gpus", 0.5, set()),
         ("phase2.temperature", 4.0, {DISTILL}),
         ("phase2.loss_weight", 0.9, {DISTILL}),
-        ("phase2.loss", "mm_ray.distill.losses.kd", {DISTILL}),
+        ("phase2.loss", "mm_ray.losses.kd", {DISTILL}),
         ("phase2.local.lr", 0.01, {DISTILL}),
         ("phase2.audio_clients", "idle", {DISTILL}),
         ("phase2.student_init", "random", {DISTILL}),
@@ -97,7 +97,7 @@ OTHER = {
     "phase1.kind": "joint",
     "phase2.student_init": "random",
     "phase2.audio_clients": "idle",
-    "phase2.loss": "mm_ray.distill.losses.kd",
+    "phase2.loss": "mm_ray.losses.kd",
     "model.audio_pooling": "attention",
     "model.conv_channels": [4, 4, 9],
     "partition.video_missing": 0.2,
@@ -180,16 +180,16 @@ def test_a_device_that_changes_bits_enters_and_the_cpu_leaves_the_keys_as_they_w
 def test_upstream_enters_by_its_key_and_its_best_round():
     plan = tiny_plan(SMALL)
     distill = plan.method.phases[-1]
-    outcomes = {phase.name: Outcome(phase.name, (REPORT,)) for phase in plan.method.phases}
+    outcomes = {phase.name: PhaseResult(phase.name, (REPORT,)) for phase in plan.method.phases}
     key = phase_key(_key_content(distill, plan.federation, outcomes))
     late = replace(REPORT, round=2, metrics={name: 0.9 for name in REPORT.metrics})
-    for other in (Outcome("other", (REPORT,)), Outcome(UNIMODAL, (REPORT, late))):
+    for other in (PhaseResult("other", (REPORT,)), PhaseResult(UNIMODAL, (REPORT, late))):
         assert phase_key(_key_content(distill, plan.federation, outcomes | {UNIMODAL: other})) != key
 
 
 @pytest.mark.parametrize("field", ["temperature", "loss_weight", "loss"])
 def test_the_control_is_the_same_whatever_it_does_not_use(field):
-    value = {"temperature": 9.0, "loss_weight": 0.7, "loss": "mm_ray.distill.losses.kd"}[field]
+    value = {"temperature": 9.0, "loss_weight": 0.7, "loss": "mm_ray.losses.kd"}[field]
     control = keys_of(tiny_plan(SMALL | {"method": "control"}))
     assert keys_of(tiny_plan(SMALL | {"method": "control", f"phase2.{field}": value})) == control
     assert (

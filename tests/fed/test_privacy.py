@@ -10,7 +10,7 @@ from fed.tiny import Run, tiny_plan
 from mm_ray.config import ServerConfig
 from mm_ray.errors import UserError
 from mm_ray.fed.cohort import poisson_cohort
-from mm_ray.fed.privacy import Spent, delta_of, epsilon_of, noised
+from mm_ray.fed.privacy import DpEvent, add_gaussian_noise, delta_of, epsilon_of
 from mm_ray.types import ClientData, ClientUpdate
 
 PRIVATE = {f"phase{n}.server.{name}": value for n in (1, 2) for name, value in {"clip_norm": 1.0, "noise": 1.5}.items()}
@@ -19,7 +19,9 @@ META = {"noise_seed": 1, "stream": "s", "noised_rounds": 0, "holders": {"a": 10}
 
 
 def test_the_noise_has_the_deviation_of_multiplier_times_norm_and_is_divided_by_the_expected_number():
-    total = noised(SERVER, ClientUpdate({"a": 3.0}, {"a": np.full(20_000, 6, np.float32)}), 0.5, META, {"a": 20_000})
+    total = add_gaussian_noise(
+        SERVER, ClientUpdate({"a": 3.0}, {"a": np.full(20_000, 6, np.float32)}), 0.5, META, {"a": 20_000}
+    )
     assert total.sums["a"].mean() == pytest.approx(6, abs=0.1)
     assert total.sums["a"].std() == pytest.approx(3.0, rel=0.03)
     assert total.weights == {"a": 5.0}, "q times the holders, whoever came"
@@ -27,26 +29,26 @@ def test_the_noise_has_the_deviation_of_multiplier_times_norm_and_is_divided_by_
 
 def test_every_part_and_round_has_noise_of_its_own_also_where_nobody_came():
     sizes, meta = {"a": 50, "b": 50}, META | {"holders": {"a": 10, "b": 10}}
-    first = noised(SERVER, ClientUpdate(), 0.5, meta, sizes)
-    later = noised(SERVER, ClientUpdate(), 0.5, meta | {"noised_rounds": 1}, sizes)
+    first = add_gaussian_noise(SERVER, ClientUpdate(), 0.5, meta, sizes)
+    later = add_gaussian_noise(SERVER, ClientUpdate(), 0.5, meta | {"noised_rounds": 1}, sizes)
     draws = [first.sums["a"], first.sums["b"], later.sums["a"], later.sums["b"]]
     assert len({draw.tobytes() for draw in draws}) == 4
-    assert noised(SERVER, ClientUpdate(), 0.5, meta, sizes).sums["a"].tobytes() == draws[0].tobytes()
+    assert add_gaussian_noise(SERVER, ClientUpdate(), 0.5, meta, sizes).sums["a"].tobytes() == draws[0].tobytes()
 
 
 def test_the_plain_gaussian_mechanism_by_hand():
     # One round, everybody in it: Renyi divergence alpha / (2 z^2); epsilon of (z=1, delta=1e-5) is below that of the old
     # conversion min(alpha/2 + ln(1/delta)/(alpha-1)) = 1/2 + sqrt(2 ln(1/delta)) = 5.30, and above 4.4, the exact value.
-    epsilon = epsilon_of([Spent(1.0, 1.0, 1)], 1e-5)
+    epsilon = epsilon_of([DpEvent(1.0, 1.0, 1)], 1e-5)
     assert 4.37 < epsilon < 0.5 + math.sqrt(2 * math.log(1e5))
 
 
 def test_epsilon_grows_with_rounds_and_sampling_and_falls_with_noise():
-    base = epsilon_of([Spent(0.3, 1.5, 10)], 1e-3)
-    assert epsilon_of([Spent(0.3, 1.5, 5), Spent(0.3, 1.5, 5)], 1e-3) == pytest.approx(base)
-    assert epsilon_of([Spent(0.3, 1.5, 20)], 1e-3) > base
-    assert epsilon_of([Spent(0.6, 1.5, 10)], 1e-3) > base
-    assert epsilon_of([Spent(0.3, 3.0, 10)], 1e-3) < base
+    base = epsilon_of([DpEvent(0.3, 1.5, 10)], 1e-3)
+    assert epsilon_of([DpEvent(0.3, 1.5, 5), DpEvent(0.3, 1.5, 5)], 1e-3) == pytest.approx(base)
+    assert epsilon_of([DpEvent(0.3, 1.5, 20)], 1e-3) > base
+    assert epsilon_of([DpEvent(0.6, 1.5, 10)], 1e-3) > base
+    assert epsilon_of([DpEvent(0.3, 3.0, 10)], 1e-3) < base
 
 
 def test_the_cohort_takes_each_client_by_itself():
@@ -63,10 +65,10 @@ def run(tmp_path_factory):
 
 def test_a_private_run_tells_its_epsilon(run):
     phases = [phase for phase in run.plan.method.phases if phase.networks]
-    spent = [Spent(0.5, 1.5, phase.rounds) for phase in phases]
+    spent = [DpEvent(0.5, 1.5, phase.rounds) for phase in phases]
     assert run.result["privacy"] == {"epsilon": epsilon_of(spent, delta_of(6)), "delta": delta_of(6)}
     told = [report.metrics.get("privacy/epsilon") for report in run.reports if report.phase == phases[0].name]
-    assert told == [epsilon_of([Spent(0.5, 1.5, n)], delta_of(6)) for n in range(1, phases[0].rounds + 1)]
+    assert told == [epsilon_of([DpEvent(0.5, 1.5, n)], delta_of(6)) for n in range(1, phases[0].rounds + 1)]
     assert not any(name.startswith("train/") for report in run.reports for name in report.metrics)
 
 

@@ -9,9 +9,9 @@ from fed.tiny import Run, tiny_plan
 
 from mm_ray.config import LocalConfig
 from mm_ray.fed.executor import SerialExecutor
-from mm_ray.fed.local import local_settings, train_local
+from mm_ray.fed.local_training import local_settings, train_local
 from mm_ray.fed.scaffold import ControlVariate, moved_controls
-from mm_ray.models.flat import FlatNetwork
+from mm_ray.models.flat_params import FlatNetwork
 from mm_ray.types import ClientData, ClientUpdate, Key, RoundContext
 
 PLAIN = {"momentum": 0.0, "weight_decay": 0.0, "clip_norm": 0.0}

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from fed.tiny import Run, tiny_plan
 
-from mm_ray.data.batch import gather
+from mm_ray.data.batching import gather
 from mm_ray.distill.objective import objective
 from mm_ray.evaluate.predictions import logits_of, outputs_of
-from mm_ray.fed.loop import role_params
-from mm_ray.fed.phase import Role
+from mm_ray.fed.phase import NetworkRef
 from mm_ray.fed.phases import distill
 from mm_ray.fed.phases.teacher_logits import TeacherLogits
-from mm_ray.models.flat import FlatNetwork
+from mm_ray.fed.rounds import role_params
+from mm_ray.models.flat_params import FlatNetwork
 
 FEATURES = {"phase2.loss": "kd:0.5+fitnets+rkd:0.01+crd:0.1", "phase2.rounds": 1, "phase1.rounds": 2}
 
@@ -36,7 +36,7 @@ def test_features_have_the_teacher_s_size_and_lie_with_audiovisual_clients_only(
 
 def test_they_are_what_the_teacher_s_classifier_sees(run, state):
     plan, phase = run.plan, run.plan.method.phases[2]
-    params = role_params(Role("phase1/fusion", "av"), run.finished.outcomes, run.store)
+    params = role_params(NetworkRef("phase1/fusion", "av"), run.finished.outcomes, run.store)
     net = FlatNetwork("av", plan.config.model, plan.federation.shapes, "cpu")
     net.load(params)
     client = phase.plan(plan.federation, 1)[0]

@@ -8,8 +8,8 @@ from fed.test_vectorized import assert_near, context_of
 from fed.tiny import Run, tiny_plan
 
 from mm_ray.errors import UserError
-from mm_ray.fed.local import randomness
-from mm_ray.fed.loop import role_params
+from mm_ray.fed.local_training import batch_plan
+from mm_ray.fed.rounds import role_params
 from mm_ray.types import UNLABELLED
 
 FEW = {"partition.labelled": 0.4}
@@ -41,7 +41,7 @@ def test_equal_steps_with_few_and_with_many_labels():
     context = context_of(plan, phase)
     for client in plan.federation.clients:
         known = client.labelled()
-        few, many = (randomness(context, one, phase.local, "audio", "s")[0] for one in (known, client))
+        few, many = (batch_plan(context, one, phase.local, "audio", "s")[0] for one in (known, client))
         assert len(few) == len(many)
         assert {len(batch) for batch in few} <= set(range(1, known.num_clips + 1))
         uses = np.bincount(np.concatenate(few), minlength=known.num_clips)
@@ -51,7 +51,7 @@ def test_equal_steps_with_few_and_with_many_labels():
 def test_a_fixed_number_of_steps():
     plan = tiny_plan({"phase1.local.steps": 7})
     phase = plan.method.phases[0]
-    batches, _ = randomness(context_of(plan, phase), plan.federation.clients[0], phase.local, "audio", "s")
+    batches, _ = batch_plan(context_of(plan, phase), plan.federation.clients[0], phase.local, "audio", "s")
     assert len(batches) == 7
     assert "epochs" not in phase.settings()["local"]
 

@@ -10,8 +10,8 @@ from fed.tiny import Run, tiny_plan
 from torch.nn import functional
 
 from mm_ray.errors import UserError
-from mm_ray.fed.local import train_local
-from mm_ray.models.flat import FlatNetwork
+from mm_ray.fed.local_training import train_local
+from mm_ray.models.flat_params import FlatNetwork
 from mm_ray.types import RoundContext
 
 AUDIO, BOTH = ("audio",), ("audio", "video")

@@ -12,10 +12,10 @@ from fuzz.cases import CASES, judged, mutants, tiny_student
 
 from mm_ray import predict
 from mm_ray.config import DataConfig
+from mm_ray.data.datasets.avdigits import _read_mnist
+from mm_ray.data.feature_store_reader import read_store
 from mm_ray.data.load import load_data
 from mm_ray.data.manifest import read_manifest
-from mm_ray.data.manifests.avdigits import _read_mnist
-from mm_ray.data.store_reader import read_store
 from mm_ray.errors import UserError
 from mm_ray.prepare.plan import make_plan
 from mm_ray.prepare.work import run_here, tasks_of

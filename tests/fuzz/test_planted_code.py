@@ -14,10 +14,10 @@ from fed.tiny import tiny_config
 from fuzz.cases import judged, tiny_student
 
 from mm_ray.config import DataConfig
+from mm_ray.data.datasets.avdigits import _read_mnist
+from mm_ray.data.feature_store_reader import read_store
 from mm_ray.data.load import load_data
 from mm_ray.data.manifest import read_manifest
-from mm_ray.data.manifests.avdigits import _read_mnist
-from mm_ray.data.store_reader import read_store
 from mm_ray.errors import UserError
 from mm_ray.fed.lease import Lease
 from mm_ray.fed.method import find_method
@@ -25,9 +25,9 @@ from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.models.student import load_student
 from mm_ray.runtime.run_folder import open_folder
 from mm_ray.tune.flags import resumed
-from mm_ray.tune.search_journal import JOURNAL, open_study
 from mm_ray.tune.space import load_space
 from mm_ray.tune.study_log import read_trials
+from mm_ray.tune.study_storage import JOURNAL, open_study
 
 
 class Planted:
@@ -99,7 +99,7 @@ def test_it_is_refused_or_passed_over_wherever_a_file_is_read(tmp_path, planted,
 
 def test_weights_of_a_video_network_are_tensors_alone(tmp_path, planted, trace):
     pytest.importorskip("torchvision", reason="needs mm-ray[video]")
-    from mm_ray.data.video import mobilenet_v2
+    from mm_ray.data.features import mobilenet_v2
 
     place = tmp_path / "weights.pth"
     place.write_bytes(planted)

@@ -8,7 +8,7 @@ from fed.tiny import table_of, tiny_config
 from fuzz.cases import CASES, ODD_VALUES, judged, mutants, tiny_student
 from safetensors.numpy import load_file, save
 
-from mm_ray.compare.cells import Cell, Setting
+from mm_ray.compare.cells import ComparisonRun, Setting
 from mm_ray.compare.results import CellResults, row_of
 from mm_ray.errors import UserError
 from mm_ray.fed.lease import Lease
@@ -16,9 +16,9 @@ from mm_ray.fed.phase_store import HEADER, PhaseStore, _checksum, _tensors_check
 from mm_ray.models.student import load_student
 from mm_ray.predict import predict
 from mm_ray.tune.flags import resumed
-from mm_ray.tune.search_journal import JOURNAL, open_study
 from mm_ray.tune.space import load_space
 from mm_ray.tune.study_log import read_trials
+from mm_ray.tune.study_storage import JOURNAL, open_study
 from mm_ray.types import RoundReport, ServerState
 
 TENSORS = {"audio.encoder": np.arange(40, dtype=np.float32), "audio.head": np.ones((3, 2), np.float64)}
@@ -148,7 +148,7 @@ def test_a_storage_that_is_no_journal_stays_as_it_is(tmp_path):
 
 
 def test_cells_made_worse(tmp_path):
-    cell, results = Cell("control", Setting(0.5, 5.0), 0, 0), CellResults(tmp_path, tiny_config())
+    cell, results = ComparisonRun("control", Setting(0.5, 5.0), 0, 0), CellResults(tmp_path, tiny_config())
     scores = {"student": {"top1": 0.5, "uar": 0.5, "macro_f1": 0.5}}
     recalls = {"student": [0.5, 0.25]}
     results.write(cell, {"test": scores, "dev": scores, "per_class": recalls, "rounds_computed": 3, "rounds_reused": 4})

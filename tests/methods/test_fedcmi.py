@@ -8,7 +8,7 @@ import torch
 from fed.tiny import tiny_plan
 from methods.two_clients import BOTH_AUDIOVISUAL, clients_of, two_client_plan, updates_of
 
-from mm_ray.fed.phases.fedcmi import CrossModalInfiltration, Lesson
+from mm_ray.fed.phases.fedcmi import CrossModalInfiltration, InfiltrationTarget
 from mm_ray.models.layers import Output
 from mm_ray.types import Batch, RoundContext
 
@@ -35,7 +35,7 @@ def test_the_loss_of_a_clip_by_hand(weak):
     output = Output(torch.zeros(1, 2), torch.zeros(1, 2), heads)
     batch = Batch(None, None, None, None, torch.tensor([0]), np.array([9]))
     # The teacher says 9:1 at temperature 1, so 81:1 at temperature 1/2; the imitating head says 1:1.
-    lesson = Lesson(weak, np.array([[LOG(9), 0.0]], np.float32), np.array([0.5], np.float32))
+    lesson = InfiltrationTarget(weak, np.array([[LOG(9), 0.0]], np.float32), np.array([0.5], np.float32))
     divergence = 81 / 82 * LOG(81 / 82 * 2) + 1 / 82 * LOG(1 / 82 * 2)
     expected = LOG(2) + 2 * (LOG(4) + LOG(8)) + 0.75 * 0.5**2 * divergence
     assert float(phase._loss(output, batch, lesson, [0])) == pytest.approx(expected, rel=1e-5)

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from mm_ray.fed.outputs import encoded_on
 from mm_ray.fed.phases.mfcpl import prototypes_of
-from mm_ray.models.flat import FlatNetwork
+from mm_ray.models.flat_params import FlatNetwork
 from mm_ray.models.network import PARTS
 from mm_ray.types import RoundContext, ServerState
 

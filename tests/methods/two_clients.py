@@ -6,7 +6,7 @@ import numpy as np
 from fed.tiny import tiny_plan
 
 from mm_ray.fed.executor import own_of, run_chunk
-from mm_ray.fed.loop import role_params
+from mm_ray.fed.rounds import role_params
 from mm_ray.types import RoundContext
 
 # Everybody takes part in every round; each client is a chunk of its own.

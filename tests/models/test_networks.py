@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mm_ray.config import ModelConfig
-from mm_ray.models.flat import FlatNetwork
+from mm_ray.models.flat_params import FlatNetwork
 from mm_ray.models.layers import AttentionPool, MeanPool, Sequence, dropout, length_mask
 from mm_ray.models.network import PARTS, READS, build_part, init_part, part_size
 from mm_ray.seeding import torch_stream

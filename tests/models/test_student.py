@@ -7,7 +7,7 @@ import torch
 
 from mm_ray.config import FeatureConfig, ModelConfig
 from mm_ray.errors import UserError
-from mm_ray.models.flat import FlatNetwork
+from mm_ray.models.flat_params import FlatNetwork
 from mm_ray.models.network import PARTS, init_part
 from mm_ray.models.student import load_student, save_student
 from mm_ray.seeding import torch_stream

@@ -12,8 +12,8 @@ from media_files import CODECS, colour_at, tone, write_film, write_wav
 
 from mm_ray.config import DataConfig
 from mm_ray.data.load import load_data
-from mm_ray.data.media import Wanted, read_media
-from mm_ray.data.reasons import FLAGS, REASONS, BadMedia
+from mm_ray.data.media.decode import DecodeRequest, read_media
+from mm_ray.data.media.errors import FLAGS, REASONS, MediaError
 from mm_ray.prepare.__main__ import main
 
 
@@ -126,23 +126,23 @@ def test_reasons_and_flags_are_explained(store):
 
 
 def test_a_turned_film_stands_upright(store):
-    frames = read_media(store.parent / "root" / "a" / "turned.mp4", Wanted(fps=10, max_frames=30)).frames
+    frames = read_media(store.parent / "root" / "a" / "turned.mp4", DecodeRequest(fps=10, max_frames=30)).frames
     assert frames.shape == (30, 64, 48, 3)
     assert (frames[5, 28:36, 42:46] > 200).all()  # the white square runs along the upper edge, now the right one
     assert np.abs(frames[25, 40, 10].astype(int) - colour_at(2)).max() <= 6
 
 
 def test_surround_is_mixed_by_the_mean(store):
-    media = read_media(store.parent / "root" / "a" / "surround.mkv", Wanted())
+    media = read_media(store.parent / "root" / "a" / "surround.mkv", DecodeRequest())
     np.testing.assert_allclose(media.waveform_N, tone(500, 2, 48_000), atol=5e-5)
 
 
 def test_a_span_after_the_end(store):
     good = store.parent / "root" / "a" / "good.mp4"
-    with pytest.raises(BadMedia) as caught:
-        read_media(good, Wanted(start_s=3.5, end_s=4))
+    with pytest.raises(MediaError) as caught:
+        read_media(good, DecodeRequest(start_s=3.5, end_s=4))
     assert caught.value.reason == "span_outside"
-    assert read_media(good, Wanted(start_s=1, end_s=9)).flags == ("span_cut",)
+    assert read_media(good, DecodeRequest(start_s=1, end_s=9)).flags == ("span_cut",)
 
 
 def test_broken_packets_are_left_out_and_many_of_them_refused(tmp_path):
@@ -152,13 +152,13 @@ def test_broken_packets_are_left_out_and_many_of_them_refused(tmp_path):
     begin, end = content.index(b"mdat") + 8, content.index(b"moov")
     content[begin:end] = rng.bytes(end - begin)
     (tmp_path / "noise.mp4").write_bytes(content)
-    with pytest.raises(BadMedia) as caught:
-        read_media(tmp_path / "noise.mp4", Wanted())
+    with pytest.raises(MediaError) as caught:
+        read_media(tmp_path / "noise.mp4", DecodeRequest())
     assert caught.value.reason == "damaged"
     content = bytearray(good.read_bytes())
     content[end - 200 : end - 190] = b"\xff" * 10
     (tmp_path / "scratched.mp4").write_bytes(content)
-    assert set(read_media(tmp_path / "scratched.mp4", Wanted()).flags) <= {"broken_packets"}
+    assert set(read_media(tmp_path / "scratched.mp4", DecodeRequest()).flags) <= {"broken_packets"}
 
 
 @pytest.mark.parametrize("form", [*CODECS, "wav"])
@@ -178,15 +178,15 @@ def test_scrambled_files_are_read_or_refused(tmp_path, form):
 
 def outcome_of(path):
     try:
-        return "read" if len(read_media(path, Wanted(audio_s=2.0)).waveform_N) else "nothing"
-    except BadMedia as error:
+        return "read" if len(read_media(path, DecodeRequest(audio_s=2.0)).waveform_N) else "nothing"
+    except MediaError as error:
         return error.reason
 
 
 def test_real_files(shared_data):
     media = shared_data / "media"
-    assert read_media(media / "bigbuckbunny.mp4", Wanted()).flags == ("multichannel",)
-    assert read_media(media / "world.mp4", Wanted()).flags == ("silent",)
+    assert read_media(media / "bigbuckbunny.mp4", DecodeRequest()).flags == ("multichannel",)
+    assert read_media(media / "world.mp4", DecodeRequest()).flags == ("silent",)
     for name in ("bikes.mp4", "muted_b.mp4"):
-        with pytest.raises(BadMedia, match="has no audio track"):
-            read_media(media / name, Wanted())
+        with pytest.raises(MediaError, match="has no audio track"):
+            read_media(media / name, DecodeRequest())

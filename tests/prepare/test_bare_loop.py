@@ -5,7 +5,7 @@ from media_files import write_film
 
 from benchmarks.prepare_bare import bare_features
 from mm_ray.config import DataConfig
-from mm_ray.data.extract import extract
+from mm_ray.data.feature_row import extract
 from mm_ray.data.manifest import find_manifest, read_manifest
 
 

@@ -15,8 +15,8 @@ from mm_ray.prepare.__main__ import main
 
 KILLER = """
 import os
-from mm_ray.data.extract import read_clip
-from mm_ray.data.manifests.folder import read
+from mm_ray.data.feature_row import read_clip
+from mm_ray.data.datasets.folder import read
 
 def load(clip, data):
     if clip.id.endswith("/3.wav"):

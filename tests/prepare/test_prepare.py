@@ -4,7 +4,7 @@ import pytest
 from media_files import colour_at, tone, write_film, write_wav
 
 from mm_ray.config import DataConfig, FeatureConfig
-from mm_ray.data.features import audio_features
+from mm_ray.data.features.log_mel import audio_features
 from mm_ray.data.load import load_data
 from mm_ray.errors import UserError
 from mm_ray.prepare.__main__ import main

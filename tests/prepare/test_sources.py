@@ -205,8 +205,8 @@ def test_a_folder_with_its_own_splits(tmp_path):
 
 
 def test_avdigits(shared_data, tmp_path):
-    from mm_ray.data.extract import extract
-    from mm_ray.data.manifests import avdigits
+    from mm_ray.data.datasets import avdigits
+    from mm_ray.data.feature_row import extract
 
     data = DataConfig(name="avdigits", root=str(shared_data))
     row = extract(avdigits, 0, read_manifest(data).clips[0], data)

@@ -12,7 +12,7 @@ from fed.tiny import Run, table_of, tiny_config
 from mm_ray.cli import experiment_parser, parse
 from mm_ray.config import ExperimentConfig, LocalConfig, with_overrides
 from mm_ray.errors import UserError
-from mm_ray.fed.loop import role_params
+from mm_ray.fed.rounds import role_params
 from mm_ray.models.student import load_student
 from mm_ray.runtime.run_folder import RoundLog, config_yaml, default_name, open_folder, phases_place, write_results
 from mm_ray.storage import write_text

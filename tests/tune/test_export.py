@@ -9,7 +9,7 @@ import pytest
 from fed.tiny import Run, table_of
 from scipy.io import wavfile
 
-from mm_ray.data.features import audio_features, log_mel
+from mm_ray.data.features.log_mel import audio_features, log_mel
 from mm_ray.models.student import load_student
 from mm_ray.predict import predict
 from mm_ray.runtime.run_folder import write_results

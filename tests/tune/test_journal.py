@@ -9,8 +9,8 @@ from tune.spaces import PLAIN, play, space_of
 
 from mm_ray.errors import UserError
 from mm_ray.tune.journal_file import StudyJournal
-from mm_ray.tune.search import SearchSettings, StudySearch
-from mm_ray.tune.search_journal import open_study
+from mm_ray.tune.searcher import SearchSettings, StudySearch
+from mm_ray.tune.study_storage import open_study
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,8 @@ from optuna.trial import create_trial
 from tune.spaces import PLAIN, play, space_of
 
 from mm_ray.errors import UserError
-from mm_ray.tune.schedulers import Halving, check_scheduler, make_pruner
-from mm_ray.tune.search import SearchSettings, StudySearch
+from mm_ray.tune.schedulers import SuccessiveHalving, check_scheduler, make_pruner
+from mm_ray.tune.searcher import SearchSettings, StudySearch
 
 
 @pytest.fixture(autouse=True)
@@ -28,22 +28,32 @@ def stopped(pruner, curves):
 
 def test_halving_keeps_the_best_third_at_a_rung():
     values = [0.5, 0.4, 0.6, 0.55, 0.3, 0.58, 0.61]
-    assert stopped(Halving(2, 3), [[0, value] for value in values]) == [False, True, False, True, True, False, False]
+    assert stopped(SuccessiveHalving(2, 3), [[0, value] for value in values]) == [False, True, False, True, True, False, False]
 
 
 def test_halving_judges_at_rungs_only():
     for length, judged in ((1, False), (2, True), (3, False), (5, False), (6, True), (7, False), (18, True)):
-        assert stopped(Halving(2, 3), [[0.9] * length, [0.1] * length])[1] is judged, length
+        assert stopped(SuccessiveHalving(2, 3), [[0.9] * length, [0.1] * length])[1] is judged, length
 
 
 def test_each_bracket_has_its_own_first_rung_and_peers():
     # Trials 0 and 2 begin at round 2, trials 1 and 3 at round 6.
-    assert stopped(Halving(2, 3, brackets=2), [[0.9] * 2, [0.1] * 2, [0.5] * 2, [0.1] * 2]) == [False, False, True, False]
-    assert stopped(Halving(2, 3, brackets=2), [[0.1] * 6, [0.9] * 6, [0.1] * 6, [0.5] * 6]) == [False, False, False, True]
+    assert stopped(SuccessiveHalving(2, 3, brackets=2), [[0.9] * 2, [0.1] * 2, [0.5] * 2, [0.1] * 2]) == [
+        False,
+        False,
+        True,
+        False,
+    ]
+    assert stopped(SuccessiveHalving(2, 3, brackets=2), [[0.1] * 6, [0.9] * 6, [0.1] * 6, [0.5] * 6]) == [
+        False,
+        False,
+        False,
+        True,
+    ]
 
 
 def test_a_rule_asked_twice_says_the_same():
-    study, rule = optuna.create_study(direction="maximize"), Halving(2, 3)
+    study, rule = optuna.create_study(direction="maximize"), SuccessiveHalving(2, 3)
     for value in (0.9, 0.1):
         study.add_trial(create_trial(value=value, intermediate_values={2: value}))
     assert [rule.prune(study, study.trials[1]) for _ in range(3)] == [True] * 3

@@ -7,10 +7,10 @@ import pytest
 from tune.spaces import MIXED, PLAIN, play, space_of
 
 from mm_ray.errors import UserError
-from mm_ray.tune.choice import pareto_front, ranking
 from mm_ray.tune.grid import grid_points, values_of
-from mm_ray.tune.search import SearchSettings, StudySearch
+from mm_ray.tune.searcher import SearchSettings, StudySearch
 from mm_ray.tune.searchers import SEARCHERS, check_searcher
+from mm_ray.tune.selection import pareto_front, ranking
 
 PAIR = PLAIN + '\n    OBJECTIVES = {"dev/audio_top1": "max", "bytes": "min"}\n'
 BOUND = PLAIN + '\n    AT_LEAST = {"dev/gain_top1": 0.0}\n'

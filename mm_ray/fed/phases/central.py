@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mm_ray.config import MODALITIES
+from mm_ray.fed.fedavg import TrainingPhase
 from mm_ray.fed.federation import Federation
-from mm_ray.fed.training import TrainingPhase
 from mm_ray.types import ClientData
 
 

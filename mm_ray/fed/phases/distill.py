@@ -8,20 +8,20 @@ import numpy as np
 import torch
 
 from mm_ray.config import Phase2Config
+from mm_ray.distill.loss_spec import has_class_temperatures, loss_settings, parse_loss
 from mm_ray.distill.objective import objective
-from mm_ray.distill.softening import class_temperatures
-from mm_ray.distill.target import Target
-from mm_ray.distill.terms import has_class_temperatures, loss_settings, parse_loss
+from mm_ray.distill.teacher_output import TeacherOutput
+from mm_ray.distill.temperature import class_temperatures
+from mm_ray.fed.fedavg import TrainingPhase
 from mm_ray.fed.federation import Federation
 from mm_ray.fed.outputs import outputs_on
-from mm_ray.fed.phase import Role
+from mm_ray.fed.phase import NetworkRef
 from mm_ray.fed.phases.teacher_logits import TeacherLogits
-from mm_ray.fed.training import TrainingPhase
-from mm_ray.models.flat import flat_network
+from mm_ray.models.flat_params import flat_network
 from mm_ray.models.layers import Output
 from mm_ray.types import UNLABELLED, Arrays, Batch, ClientData, ClientUpdate, RoundContext
 
-LOGITS = Role(TeacherLogits.name)
+LOGITS = NetworkRef(TeacherLogits.name)
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Distill(TrainingPhase):
     """The audiovisual clients train the student on the weighted objective; with weight 0 it is the cross-entropy control."""
 
     phase2: Phase2Config
-    start: tuple[Role, ...]
+    start: tuple[NetworkRef, ...]
     """The audio network to start from, if any."""
 
     name: ClassVar[str] = "phase2/distill"
@@ -37,7 +37,7 @@ class Distill(TrainingPhase):
     networks: ClassVar[tuple[str, ...]] = ("audio",)
 
     @property
-    def sources(self) -> tuple[Role, ...]:
+    def sources(self) -> tuple[NetworkRef, ...]:
         """The audio network to start from, and the teacher's logits unless this is the control."""
         return (*self.start, LOGITS) if self.phase2.loss_weight else self.start
 
@@ -67,7 +67,7 @@ class Distill(TrainingPhase):
         """All clips where the teacher is asked, labelled or not; else those with a label."""
         return client if self.phase2.loss_weight and "video" in client.modalities else super().usable(client)
 
-    def material(self, sources: Mapping[Role, Arrays]) -> Arrays:
+    def material(self, sources: Mapping[NetworkRef, Arrays]) -> Arrays:
         """The teacher's logits (N, C) and, where a loss reads them, features (N, P)."""
         return sources.get(LOGITS, {})
 
@@ -102,13 +102,13 @@ class Distill(TrainingPhase):
         return objective(output, target, batch.labels_B, self.phase2)
 
 
-def _target(material: Arrays, batch: Batch, device: torch.device) -> Target:
+def _target(material: Arrays, batch: Batch, device: torch.device) -> TeacherOutput:
     rows = {name: material[name][batch.indices_B] for name in ("logits", "features") if name in material}
     if "temperatures" in material:
         classes_B = _classes(batch.labels_B.cpu().numpy(), rows["logits"])
         rows["temperatures"] = material["temperatures"][classes_B][:, None]
     tensors = {name: torch.from_numpy(array).to(device) for name, array in rows.items()}
-    return Target(tensors["logits"], tensors.get("features"), tensors.get("temperatures"))
+    return TeacherOutput(tensors["logits"], tensors.get("features"), tensors.get("temperatures"))
 
 
 def _classes(labels_N: np.ndarray, teacher_NC: np.ndarray) -> np.ndarray:

@@ -21,13 +21,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from mm_ray.config import Phase2Config
-from mm_ray.distill.losses import kd
-from mm_ray.distill.softening import class_temperatures
-from mm_ray.distill.target import Target
-from mm_ray.fed.local import train_local
+from mm_ray.distill.teacher_output import TeacherOutput
+from mm_ray.distill.temperature import class_temperatures
+from mm_ray.fed.fedavg import TrainingPhase
+from mm_ray.fed.local_training import train_local
 from mm_ray.fed.outputs import outputs_on
-from mm_ray.fed.training import TrainingPhase
-from mm_ray.models.flat import flat_network
+from mm_ray.losses import kd
+from mm_ray.models.flat_params import flat_network
 from mm_ray.models.layers import Output
 from mm_ray.types import Batch, ClientData, ClientUpdate, RoundContext
 
@@ -37,7 +37,7 @@ SOFTENING = Phase2Config(temperature=1.0, class_temperature=2.0)
 """The code's values."""
 
 
-class Lesson(NamedTuple):
+class InfiltrationTarget(NamedTuple):
     """What the weak modality of a client is taught in a round; N clips of the client, in the order of its rows."""
 
     weak: str
@@ -77,7 +77,7 @@ class CrossModalInfiltration(TrainingPhase):
 
         return train_local(net, context, client, self.local, loss, self.stream)
 
-    def _lesson(self, context: RoundContext, client: ClientData) -> Lesson:
+    def _lesson(self, context: RoundContext, client: ClientData) -> InfiltrationTarget:
         logits, labels_N = {}, client.labels
         for modality in client.modalities:
             net = flat_network(modality, self.model, context.shapes, context.device)
@@ -85,15 +85,15 @@ class CrossModalInfiltration(TrainingPhase):
             logits[modality], _ = outputs_on(net, context, client)
         strong, weak = sorted(logits, key=lambda modality: -_mean_probability(logits[modality], labels_N))
         temperatures_C = class_temperatures(logits[strong], logits[weak], labels_N, SOFTENING).numpy()
-        return Lesson(weak, logits[strong], temperatures_C[labels_N])
+        return InfiltrationTarget(weak, logits[strong], temperatures_C[labels_N])
 
-    def _loss(self, output: Output, batch: Batch, lesson: Lesson, rows: list[int]) -> Tensor:
+    def _loss(self, output: Output, batch: Batch, lesson: InfiltrationTarget, rows: list[int]) -> Tensor:
         heads = output.heads
         assert heads is not None
         own = sum(functional.cross_entropy(heads[f"{m}.head"], batch.labels_B) for m in ("audio", "video"))
         teacher, temperature = (torch.from_numpy(a[rows]).to(batch.labels_B.device) for a in lesson[1:])
         imitation = output._replace(logits_BC=heads[f"{lesson.weak}.imitation"])
-        infiltration = kd.loss(imitation, Target(teacher, None, temperature[:, None]), batch.labels_B, SOFTENING)
+        infiltration = kd.loss(imitation, TeacherOutput(teacher, None, temperature[:, None]), batch.labels_B, SOFTENING)
         return functional.cross_entropy(output.logits_BC, batch.labels_B) + OWN_WEIGHT * own + self.weight * infiltration
 
 

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from mm_ray.fed.phase import Role
+from mm_ray.fed.fedavg import TrainingPhase
+from mm_ray.fed.phase import NetworkRef
 from mm_ray.fed.phases.unimodal import Unimodal
-from mm_ray.fed.training import TrainingPhase
 from mm_ray.types import ClientData
 
 
@@ -18,9 +18,9 @@ class Fusion(TrainingPhase):
     networks: ClassVar[tuple[str, ...]] = ("av",)
 
     @property
-    def sources(self) -> tuple[Role, ...]:
+    def sources(self) -> tuple[NetworkRef, ...]:
         """The unimodal encoders."""
-        return Role(Unimodal.name, "audio"), Role(Unimodal.name, "video")
+        return NetworkRef(Unimodal.name, "audio"), NetworkRef(Unimodal.name, "video")
 
     def trains(self, client: ClientData) -> tuple[str, ...]:
         """The audiovisual network, on audiovisual clients only."""

@@ -18,16 +18,16 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mm_ray.config import MODALITIES
-from mm_ray.fed.apart import kept_apart
 from mm_ray.fed.clusters import clusters_of
+from mm_ray.fed.fedavg import FLOAT_BYTES, TrainingPhase
 from mm_ray.fed.federation import Federation
-from mm_ray.fed.local import local_settings, train_local
-from mm_ray.fed.phase import Role
+from mm_ray.fed.local_training import local_settings, train_local
+from mm_ray.fed.phase import NetworkRef
 from mm_ray.fed.phases.unimodal import Unimodal
-from mm_ray.fed.received import received
-from mm_ray.fed.server_optim import server_memory, server_step
-from mm_ray.fed.training import FLOAT_BYTES, TrainingPhase
-from mm_ray.models.flat import flat_network
+from mm_ray.fed.robust_aggregation import tag_by_client
+from mm_ray.fed.server_optimizers import server_memory, server_step
+from mm_ray.fed.update_screening import screen_update
+from mm_ray.models.flat_params import flat_network
 from mm_ray.models.network import part_size
 from mm_ray.types import Arrays, ClientData, ClientUpdate, Key, RoundContext, ServerState, merged
 
@@ -47,9 +47,9 @@ class HarmonyFusion(TrainingPhase):
     networks: ClassVar[tuple[str, ...]] = ()
 
     @property
-    def sources(self) -> tuple[Role, ...]:
+    def sources(self) -> tuple[NetworkRef, ...]:
         """The unimodal encoders."""
-        return Role(Unimodal.name, "audio"), Role(Unimodal.name, "video")
+        return NetworkRef(Unimodal.name, "audio"), NetworkRef(Unimodal.name, "video")
 
     def settings(self) -> dict[str, Any]:
         """Those of every training phase; SCAFFOLD does not enter."""
@@ -59,14 +59,14 @@ class HarmonyFusion(TrainingPhase):
         """The audiovisual network, on audiovisual clients only."""
         return ("av",) if "video" in client.modalities else ()
 
-    def init(self, federation: Federation, sources: Mapping[Role, Arrays]) -> ServerState:
+    def init(self, federation: Federation, sources: Mapping[NetworkRef, Arrays]) -> ServerState:
         """The same fresh fusion head for every audiovisual client."""
         fresh = self._fresh(HEAD, federation)
         heads = {client.id: fresh.copy() for client in federation.clients if self.trains(client)}
         memory = server_memory(self.server, {str(client): head for client, head in heads.items()})
         return ServerState(server=memory, clients={client: {HEAD: head} for client, head in heads.items()})
 
-    def material(self, sources: Mapping[Role, Arrays]) -> Arrays:
+    def material(self, sources: Mapping[NetworkRef, Arrays]) -> Arrays:
         """Phase 1's encoders."""
         return {part: array for arrays in sources.values() for part, array in arrays.items() if part in ENCODERS}
 
@@ -84,8 +84,8 @@ class HarmonyFusion(TrainingPhase):
 
     def receive(self, context: RoundContext, client: ClientData, update: ClientUpdate) -> ClientUpdate:
         """Nothing of a broken update; the rest by itself, since the server compares clients."""
-        taken = received(self.server, context.own(client), client.id, update)
-        return taken if taken.refused else kept_apart(taken, client.id)
+        taken = screen_update(self.server, context.own(client), client.id, update)
+        return taken if taken.refused else tag_by_client(taken, client.id)
 
     def server_update(self, state: ServerState, total: ClientUpdate) -> ServerState:
         """Each head of the round moves by the mean change of its cluster, as the server's optimiser says."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from mm_ray.fed.training import TrainingPhase
+from mm_ray.fed.fedavg import TrainingPhase
 from mm_ray.types import ClientData
 
 

@@ -22,13 +22,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from mm_ray.config import MODALITIES
+from mm_ray.fed.fedavg import FLOAT_BYTES
 from mm_ray.fed.federation import Federation
 from mm_ray.fed.outputs import encoded_on, mean_encoded
-from mm_ray.fed.phase import Role
+from mm_ray.fed.phase import NetworkRef
 from mm_ray.fed.phases.joint import Joint
 from mm_ray.fed.prototypes import class_sums, contrast, renewed, shared_distance
-from mm_ray.fed.training import FLOAT_BYTES
-from mm_ray.models.flat import flat_network
+from mm_ray.models.flat_params import flat_network
 from mm_ray.models.layers import Output
 from mm_ray.types import Arrays, Batch, ClientData, ClientUpdate, Key, RoundContext, ServerState
 
@@ -52,7 +52,7 @@ class CrossPrototypes(Joint):
         """Those of every training phase, and the weight."""
         return super().settings() | {"weight": self.weight}
 
-    def init(self, federation: Federation, sources: Mapping[Role, Arrays]) -> ServerState:
+    def init(self, federation: Federation, sources: Mapping[NetworkRef, Arrays]) -> ServerState:
         """No class has a prototype yet."""
         state, shape = super().init(federation, sources), (federation.shapes.num_classes, self.model.hidden + 1)
         tables = {prototypes_of(modality): np.zeros(shape, np.float32) for modality in MODALITIES}

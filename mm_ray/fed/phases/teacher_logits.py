@@ -15,12 +15,12 @@ import numpy as np
 
 from mm_ray.config import ModelConfig
 from mm_ray.fed.diagnosis import COUNTS, counts, mean_entropy
+from mm_ray.fed.fedavg import FLOAT_BYTES
 from mm_ray.fed.federation import Federation
 from mm_ray.fed.outputs import logits_on, outputs_on
-from mm_ray.fed.phase import Role
+from mm_ray.fed.phase import NetworkRef
 from mm_ray.fed.scoring import rows_of
-from mm_ray.fed.training import FLOAT_BYTES
-from mm_ray.models.flat import flat_network
+from mm_ray.models.flat_params import flat_network
 from mm_ray.models.network import PARTS, part_size, pooled_size
 from mm_ray.types import Arrays, ClientData, ClientUpdate, RoundContext, ServerState
 
@@ -34,7 +34,7 @@ class TeacherLogits:
     """
 
     model: ModelConfig
-    sources: tuple[Role, ...]
+    sources: tuple[NetworkRef, ...]
     """The teacher."""
     network: str = "av"
     """The teacher's network: `av`, or `audio` for self-distillation."""
@@ -55,7 +55,7 @@ class TeacherLogits:
         options = {"features": self.features, "network": self.network if self.network != "av" else ""}
         return {"phase": self.name, "model": asdict(self.model)} | {name: value for name, value in options.items() if value}
 
-    def init(self, federation: Federation, sources: Mapping[Role, Arrays]) -> ServerState:
+    def init(self, federation: Federation, sources: Mapping[NetworkRef, Arrays]) -> ServerState:
         """No clip has logits yet."""
         sizes = {"logits": federation.shapes.num_classes}
         if self.features:
@@ -67,7 +67,7 @@ class TeacherLogits:
         dev_NC = logits_on(net, federation.table, rows_of("dev", self.network, federation.table))
         return ServerState(server=tensors, meta={"dev_entropy": mean_entropy(dev_NC)})
 
-    def material(self, sources: Mapping[Role, Arrays]) -> Arrays:
+    def material(self, sources: Mapping[NetworkRef, Arrays]) -> Arrays:
         """The teacher's parameters."""
         return sources[self.sources[0]]
 

@@ -1,0 +1,215 @@
+"""Media files through PyAV (FFmpeg): any container and codec that FFmpeg reads, both tracks in one pass.
+
+Shape suffixes: N samples, S video frames, H height, W width.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.stream import Stream
+
+from mm_ray.data.media.audio_track import PREROLL_S, AudioTrackReader
+from mm_ray.data.media.checks import SLACK_S, check_riff, check_samples, check_tracks, flags_of
+from mm_ray.data.media.container import open_media
+from mm_ray.data.media.errors import MediaError
+from mm_ray.data.media.time_range import Span, films_of, find_span
+from mm_ray.data.media.video_track import Size, VideoFrameSampler, evenly_spaced
+
+JUMP_S = 5.0
+"""Where the next wanted frame is further away, the file is sought, not read through."""
+_MARGIN_S = 0.25
+"""Heard beyond the wanted seconds, so that resampling has what lies around their end."""
+_FURTHER_BACK_S = (2.0, 10.0, 60.0, float("inf"))
+"""How far before a time a key frame is looked for, if there is none just before it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Media:
+    """A decoded recording."""
+
+    waveform_N: np.ndarray
+    """Mono, float32 in [-1, 1]."""
+    sample_rate: int
+    """Hz."""
+    frames: np.ndarray | None = None
+    """uint8, grey (S, H, W) or RGB (S, H, W, 3), or precomputed features (S, D) float16; `None` without video."""
+    flags: tuple[str, ...] = ()
+    """What is odd about it, of `mm_ray.data.media.errors.FLAGS`."""
+    seconds: float | None = None
+    """Length of the recording or the span, where the waveform is only its beginning."""
+
+
+def _as_it_is(width: int, height: int) -> tuple[int, int]:
+    return width, height
+
+
+@dataclass(frozen=True)
+class DecodeRequest:
+    """What of a recording is wanted.
+
+    Args:
+        start_s: Begin of the span, seconds since the recording's start; `None`: of the recording.
+        end_s: End of the span; `None`: of the recording.
+        audio_s: At most so many seconds of sound, from the span's begin.
+        fps: Frames a second of the span.
+        max_frames: At most so many frames, then evenly spaced over the span.
+        size: Width and height of the kept frames, from those of the upright video.
+        measured: Whether the length of the recording must be known; some formats must be read through for it.
+
+    """
+
+    start_s: float | None = None
+    end_s: float | None = None
+    audio_s: float = float("inf")
+    fps: float = 1.0
+    max_frames: int = 10
+    size: Size = _as_it_is
+    measured: bool = True
+
+
+def read_audio(path: str | Path, seconds: float = float("inf")) -> tuple[np.ndarray, int]:
+    """The first audio track of a file, mixed down to mono by the mean of its channels.
+
+    Args:
+        path: The file.
+        seconds: At most this much of its beginning, and a little for the resampler; the rest is not decoded.
+
+    Returns:
+        The waveform, (N,) float32 in [-1, 1], and its sample rate in Hz.
+
+    Raises:
+        UserError: The file is missing, is no media file, has no audio track, or an empty or broken one.
+
+    """
+    media = read_media(path, DecodeRequest(audio_s=seconds, measured=False), tracks=("audio",))
+    return media.waveform_N, media.sample_rate
+
+
+def read_media(place: str | Path, wanted: DecodeRequest, tracks: tuple[str, ...] = ("audio", "video")) -> Media:
+    """The first audio track, and frames of the first video track, in one pass over the wanted span of a file.
+
+    Both tracks share one clock, that of the recording: seconds since its first sample or frame. The waveform begins where the
+    span begins, with silence where the track has no sound yet, or pauses.
+
+    Args:
+        place: A path, or a URI of a pyarrow file system. A picture is a video of one frame.
+        wanted: The span, and how much of it.
+        tracks: `audio` must be there, `video` need not; a track that is not named is not decoded.
+
+    Raises:
+        BadMedia: The file cannot be used.
+
+    """
+    with open_media(place) as container:
+        check_riff(place)
+        measured = wanted.measured or "video" in tracks
+        span = find_span(container, place, wanted.start_s, wanted.end_s, SLACK_S, measured)
+        sound = _sound(container, place, span, wanted) if "audio" in tracks else None
+        sight = _sight(container, place, span, wanted) if "video" in tracks else None
+        ended = _pump(container, sound, sight, span)
+        if sound and span.is_part and not sound.seconds and container.streams.audio[0].start_time is not None:
+            sound.rest_in_silence()
+        check_tracks(container, place, span, sound, sight, ended)
+        flags = flags_of(container, place, span, sound, sight)
+    frames = np.stack(sight.frames) if sight and sight.frames else None
+    waveform_N, sample_rate = (sound.waveform_N(), sound.sample_rate) if sound else (np.zeros(0, np.float32), 0)
+    if sound:
+        check_samples(sound, place)
+    if sound and not waveform_N.size:
+        raise MediaError("empty_audio", place, "the span is shorter than a sample; give one of some seconds")
+    seconds = _length_s(span, [track for track in (sound, sight) if track is not None], ended)
+    return Media(waveform_N, sample_rate, frames, flags, seconds)
+
+
+def _sound(container: InputContainer, place: str | Path, span: Span, wanted: DecodeRequest) -> AudioTrackReader:
+    if not container.streams.audio:
+        raise MediaError("no_audio_track", place, "has no audio track; give a file with sound (wav, flac, ogg, mp4)")
+    stream = container.streams.audio[0]
+    _check_decoder(stream, place)
+    seconds = wanted.audio_s + _MARGIN_S
+    if wanted.end_s is not None:
+        seconds = min(seconds, span.end_s - span.start_s)
+    return AudioTrackReader(stream, span.origin_s, span.start_s, seconds)
+
+
+def _check_decoder(stream: Stream, place: str | Path) -> None:
+    if stream.codec_context is None:
+        raise MediaError("no_decoder", place, f"FFmpeg has no decoder for its {stream.type} track; convert it")
+
+
+def _sight(container: InputContainer, place: str | Path, span: Span, wanted: DecodeRequest) -> VideoFrameSampler | None:
+    streams = films_of(container)
+    if not streams:
+        return None
+    stream = streams[0]
+    _check_decoder(stream, place)
+    begin_s = span.begin_of(stream)
+    if span.is_part and begin_s >= span.end_s:
+        return None  # its pictures begin after the span
+    times_S = evenly_spaced(begin_s, span.end_of(stream), wanted.fps, wanted.max_frames)
+    return VideoFrameSampler(stream, times_S, wanted.size, span.origin_s)
+
+
+def _pump(container: InputContainer, sound: AudioTrackReader | None, sight: VideoFrameSampler | None, span: Span) -> bool:
+    """Feed packets until both have what they want; returns whether the file ended before."""
+    tracks: dict[int, AudioTrackReader | VideoFrameSampler] = {
+        track.index: track for track in (sound, sight) if track is not None
+    }
+    streams = [container.streams[index] for index in tracks]
+    if span.start_s > PREROLL_S:
+        _seek(container, span, span.start_s - PREROLL_S, sight)
+    sought_s = float("-inf")
+    for packet in container.demux(streams):
+        tracks[packet.stream.index].feed(packet)  # the flushing packets have a wrong stream_index
+        if all(track.done for track in tracks.values()):
+            return False
+        if sight and (sound is None or sound.done) and sight.next_s > sight.last_s + JUMP_S and sight.next_s > sought_s:
+            sought_s = sight.next_s
+            _seek(container, span, sought_s, sight)
+            sight.jumped()
+    for track in tracks.values():
+        track.end()
+    return not all(track.done for track in tracks.values())
+
+
+def _seek(container: InputContainer, span: Span, time_s: float, sight: VideoFrameSampler | None) -> None:
+    """Go to the last key frame before a time; where a format has no index (ts, mpg), further back until there is one."""
+    begin_s = (container.start_time or 0) / av.time_base
+    for back_s in (0.0, *_FURTHER_BACK_S):
+        target_s = max(span.origin_s + time_s - back_s, begin_s)
+        _seek_clock(container, target_s)
+        if sight is None or time_s <= back_s or _next_key_s(container, span, sight) <= time_s:
+            _seek_clock(container, target_s)
+            return
+
+
+def _seek_clock(container: InputContainer, time_s: float) -> None:
+    """Go to a time on the container's clock; by its sound if there is no picture yet to go to."""
+    try:
+        container.seek(int(time_s * av.time_base))
+    except av.FFmpegError:
+        sound = next(iter(container.streams.audio), None)
+        if sound is None or sound.time_base is None:
+            raise
+        container.seek(int(time_s / sound.time_base), stream=sound)
+
+
+def _next_key_s(container: InputContainer, span: Span, sight: VideoFrameSampler) -> float:
+    for packet in container.demux(container.streams[sight.index]):
+        stamp = packet.dts if packet.pts is None else packet.pts
+        if packet.is_keyframe and stamp is not None and packet.time_base is not None:
+            return float(stamp * packet.time_base) - span.origin_s
+    return float("inf")
+
+
+def _length_s(span: Span, tracks: Sequence[AudioTrackReader | VideoFrameSampler], ended: bool) -> float | None:
+    """What was decoded decides, where all of the recording was."""
+    reached_s = max((track.reached_s for track in tracks), default=float("inf"))
+    if span.seconds is None or span.is_part or not ended or abs(reached_s - span.seconds) <= SLACK_S:
+        return span.seconds
+    return reached_s if math.isfinite(reached_s) else span.seconds

@@ -1,0 +1,220 @@
+"""Local training of a chunk's clients together: the work of `mm_ray.fed.local_training`, client by client, in fewer operations.
+
+Each client has its own copy of the network in a stack (`mm_ray.models.batched.network`), its own batches, dropout masks,
+momentum and corrections, all from the same named streams as when it is trained alone; a client whose batches are used up drops
+out of the stack. So its update is the same up to the order in which floats are summed (tests/fed/test_vectorized.py says how
+close), and depends on its chunk alone: not on actors, and not on what ran before.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mm_ray.config import LocalConfig, ModelConfig
+from mm_ray.data.stacked_batch import gather_stacked
+from mm_ray.fed.local_training import LocalOptimizer, batch_plan
+from mm_ray.fed.scaffold import ControlVariate
+from mm_ray.models.batched.network import StackedNetwork
+from mm_ray.models.dropout import StackedDropout
+from mm_ray.models.layers import Output
+from mm_ray.models.network import PARTS, READS, part_size
+from mm_ray.types import Batch, ClientData, ClientUpdate, RoundContext, Shapes, StackedBatch
+
+if TYPE_CHECKING:
+    from mm_ray.fed.fedavg import TrainingPhase
+
+ClientLoss = Callable[[Output, Batch, ClientData], Tensor]
+"""The loss of a batch of a client (scalar, mean over the batch)."""
+STACK_VALUES = {"cpu": 2_000_000, "cuda": 500_000_000}
+"""A stack takes so many clients that their batches' features hold about so many values: more leaves a CPU's caches."""
+STACK_PARAMETERS = 20_000_000
+"""A stack's copies hold at most so many parameters in all; with gradients, momentum and start they take 16 bytes each."""
+MOST_CLIENTS = 64
+
+
+class _Joined(NamedTuple):
+    """What the loss of several clients' batches of equal size was taken of, one client after the other."""
+
+    members: list[int]
+    size: int
+    output: Output
+    clips: Batch
+
+    def of(self, member: int) -> tuple[Output, Batch]:
+        """One client's own share."""
+        start = self.members.index(member) * self.size
+        own = slice(start, start + self.size)
+        batch = self.clips._replace(labels_B=self.clips.labels_B[own], indices_B=self.clips.indices_B[own])
+        return Output(self.output.logits_BC[own], self.output.features_BH[own]), batch
+
+
+class BatchedLocalTrainer:
+    """Some clients of a chunk that train one network together.
+
+    Args:
+        name: The network.
+        model: Its sizes.
+        context: The round.
+        clients: The clients, in the order of their updates.
+        local: How to train.
+        stream: Name of the random streams of batches and dropout.
+
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: ModelConfig,
+        context: RoundContext,
+        clients: Sequence[ClientData],
+        local: LocalConfig,
+        stream: str,
+    ) -> None:
+        self._context, self._local = context, local
+        drawn = [batch_plan(context, client, local, name, stream) for client in clients]
+        # Most batches first, so that the clients that still train are always the first ones.
+        self._order = sorted(range(len(clients)), key=lambda i: -len(drawn[i][0]))
+        self._clients = [clients[i] for i in self._order]
+        self._batches, self._dropout = zip(*(drawn[i] for i in self._order), strict=True)
+        self._net = _resident(name, model, context.shapes, _capacity(len(clients)), context.device)
+        self._net.load(context.params)
+        self._params, self._grads = self._net.params[: len(clients)], self._net.grads[: len(clients)]
+        self._start, self._optimizer = self._params.clone(), LocalOptimizer(self._params, local, context.round)
+        self._losses_K = torch.zeros(len(clients), device=self._params.device)
+        self._joined: list[_Joined] = []
+        self._controls = [ControlVariate(self._net.copy(i), context, c) for i, c in enumerate(self._clients) if local.scaffold]
+
+    def train(self, loss: ClientLoss, joins: bool) -> list[ClientUpdate]:
+        """Train to the end; the clients' updates, as `mm_ray.fed.local_training.train_local` gives them.
+
+        Args:
+            loss: The loss of a batch of a client.
+            joins: Whether the loss of two clients' batches of equal size is the mean of their losses, so that it may be taken
+                of several clients at once, which must hold the same modalities.
+
+        """
+        for step in range(len(self._batches[0])):
+            active = sum(len(batches) > step for batches in self._batches)
+            now = [(client, b[step]) for client, b in zip(self._clients[:active], self._batches[:active], strict=True)]
+            rows, labels = [client.indices[some] for client, some in now], [client.labels[some] for client, some in now]
+            batch = gather_stacked(self._context.table, rows, labels, READS[self._net.name], self._params.device)
+            dropout = StackedDropout(self._dropout[:active], self._net.model.dropout, batch.rows_K)
+            self._backward(self._net.forward(batch, dropout), batch, loss, joins)
+            self._move(active)
+        self._add_joined_losses(loss)
+        return self._updates()
+
+    def _backward(self, output: Output, batch: StackedBatch, loss: ClientLoss, joins: bool) -> None:
+        total = output.logits_BC.new_zeros(())
+        for members in _alike(self._clients[: len(batch.rows_K)], batch.rows_K, joins):
+            size = batch.rows_K[members[0]]
+            chosen, clips = _select(output, batch, members, size)
+            mean = loss(chosen, clips, self._clients[members[0]])
+            total = total + len(members) * mean
+            if len(members) == 1:
+                self._losses_K[members] += size * mean.detach()
+            else:  # clones: a GPU writes its next batch over these
+                copied = Output(chosen.logits_BC.detach().clone(), chosen.features_BH.detach().clone())
+                self._joined.append(_Joined(members, size, copied, clips))
+        self._net.backward(total, len(batch.rows_K))
+
+    @torch.no_grad()
+    def _add_joined_losses(self, loss: ClientLoss) -> None:
+        """Each client's own loss, once over all that it shared a mean with: one that diverged is alone with its NaN."""
+        for i, client in enumerate(self._clients):
+            shares = [joined.of(i) for joined in self._joined if i in joined.members]
+            if shares:
+                logits_BC = torch.cat([output.logits_BC for output, _ in shares])
+                features_BH = torch.cat([output.features_BH for output, _ in shares])
+                labels_B = torch.cat([clips.labels_B for _, clips in shares])
+                indices_B = np.concatenate([clips.indices_B for _, clips in shares])
+                clips = Batch(None, None, None, None, labels_B, indices_B)
+                self._losses_K[i] += len(indices_B) * loss(Output(logits_BC, features_BH), clips, client)
+
+    @torch.no_grad()
+    def _move(self, active: int) -> None:
+        params, grads = self._params[:active], self._grads[:active]
+        if self._local.prox_mu:
+            grads.add_(params - self._start[:active], alpha=self._local.prox_mu)
+        for control, row in zip(self._controls[:active], grads, strict=False):
+            control.correct(row)
+        self._optimizer.step(params, grads)
+
+    def _updates(self) -> list[ClientUpdate]:
+        weights_K1 = torch.tensor([[float(client.num_clips)] for client in self._clients], device=self._params.device)
+        deltas_KP = ((self._params - self._start) * weights_K1).cpu().numpy()
+        losses_K = self._losses_K.tolist()
+        place = {original: i for i, original in enumerate(self._order)}
+        return [self._update(place[i], deltas_KP, losses_K) for i in range(len(self._clients))]
+
+    def _update(self, index: int, deltas_KP: np.ndarray, losses_K: list[float]) -> ClientUpdate:
+        slices, name = self._net.slices, self._net.name
+        update = ClientUpdate(
+            dict.fromkeys(slices, float(self._clients[index].num_clips)),
+            {part: deltas_KP[index, where] for part, where in slices.items()},
+            {f"{name}_loss": losses_K[index], f"{name}_seen": float(sum(map(len, self._batches[index])))},
+        )
+        return update + self._controls[index].update() if self._controls else update
+
+
+def stacked_updates(phase: "TrainingPhase", context: RoundContext, clients: Sequence[ClientData]) -> list[ClientUpdate]:
+    """The update of each client, in their order, from training them together."""
+    updates = [ClientUpdate() for _ in clients]
+    for network in phase.networks:
+        members = [i for i, client in enumerate(clients) if network in phase.trains(client)]
+        for some in _stacks(context, [clients[i] for i in members], network, phase):
+            places, members = members[: len(some)], members[len(some) :]
+            stack = BatchedLocalTrainer(network, phase.model, context, some, phase.local, phase.stream)
+            trained = stack.train(lambda o, b, c: phase.loss(o, b, context, c), phase.joins)
+            for i, update in zip(places, trained, strict=True):
+                updates[i] += update
+    return updates
+
+
+def _stacks(
+    context: RoundContext, clients: Sequence[ClientData], network: str, phase: "TrainingPhase"
+) -> Iterator[list[ClientData]]:
+    """The clients in their order, cut into stacks whose batches fit the caches and whose copies fit the memory."""
+    table, values = context.table, 1
+    for client in clients:
+        frames = table.audio_lengths(client.indices) if "audio" in READS[network] else table.video_lengths(client.indices)
+        values = max(values, int(frames.max()) * min(client.num_clips, phase.local.batch_size))
+    width = context.shapes.audio_bins if "audio" in READS[network] else context.shapes.video_features
+    parameters = sum(part_size(part, phase.model, context.shapes) for part in PARTS[network])
+    size = max(1, min(STACK_VALUES[context.device] // (values * width), STACK_PARAMETERS // parameters, MOST_CLIENTS))
+    for start in range(0, len(clients), size):
+        yield list(clients[start : start + size])
+
+
+def _alike(clients: Sequence[ClientData], rows_K: Sequence[int], joins: bool) -> list[list[int]]:
+    """Positions of the clients whose losses are taken at once: equal batch sizes and modalities."""
+    groups: dict[object, list[int]] = {}
+    for i, (client, rows) in enumerate(zip(clients, rows_K, strict=True)):
+        # With unlabelled clips a loss is a mean over fewer clips than the batch has, which is not the mean of such means.
+        groups.setdefault((rows, client.modalities) if joins and client.is_labelled else i, []).append(i)
+    return list(groups.values())
+
+
+def _select(output: Output, batch: StackedBatch, members: list[int], size: int) -> tuple[Output, Batch]:
+    """The outputs and clips of some clients, one after the other."""
+    every = len(members) == len(batch.rows_K)
+    logits, features, labels = (
+        (values if every else values[members])[:, :size].flatten(0, 1)
+        for values in (output.logits_BC, output.features_BH, batch.labels_KB)
+    )
+    indices = batch.indices_KB[members, :size].ravel()
+    return Output(logits, features), Batch(None, None, None, None, labels, indices)
+
+
+def _capacity(num_clients: int) -> int:
+    """Sizes of resident stacks: few, so that few are kept."""
+    return 1 << (num_clients - 1).bit_length()
+
+
+@lru_cache(maxsize=4)
+def _resident(name: str, model: ModelConfig, shapes: Shapes, num_clients: int, device: str) -> StackedNetwork:
+    return StackedNetwork(name, model, shapes, num_clients, device)

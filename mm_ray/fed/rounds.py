@@ -1,0 +1,197 @@
+"""The round loop: the only one. A generator of round reports; hosts drive it and decide nothing."""
+
+import time
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
+from typing import Any
+
+from mm_ray.fed.cohort import chunks_of
+from mm_ray.fed.epsilon import epsilon_metric
+from mm_ray.fed.executor import Executor
+from mm_ray.fed.federation import Federation
+from mm_ray.fed.lease import Lease
+from mm_ray.fed.method import Method
+from mm_ray.fed.phase import NetworkRef, Phase
+from mm_ray.fed.phase_store import PhaseStore, phase_key
+from mm_ray.fed.scoring import dev_metrics
+from mm_ray.fed.server_optimizers import evaluated
+from mm_ray.models.network import PARTS
+from mm_ray.plugins import digests_of
+from mm_ray.types import Arrays, ClientData, ClientUpdate, RoundReport, ServerState
+
+KEEP_EVERY = 5
+"""A killed run recomputes at most so many rounds."""
+POLL_S, LONGEST_POLL_S, POLL_GROWTH = 0.2, 5.0, 1.3
+"""How often a run looks whether another has computed what it waits for: ever more seldom, since on object storage a look is two
+listings. With this growth it waits at most a third longer than it has to."""
+
+
+@dataclass(frozen=True)
+class PhaseResult:
+    """A finished phase: its key and the reports of its rounds."""
+
+    key: str
+    reports: tuple[RoundReport, ...]
+
+    def best_round(self, network: str | None) -> int:
+        """The first round with the network's best dev accuracy; without a network, the last round."""
+        if network is None:
+            return self.reports[-1].round
+        return max(self.reports, key=lambda report: (report.metrics[dev_top1(network)], -report.round)).round
+
+
+Outcomes = Mapping[str, PhaseResult]
+
+
+def dev_top1(network: str) -> str:
+    """The metric by which a network's best round is chosen."""
+    return f"dev/{network}_top1"
+
+
+def run(
+    method: Method, federation: Federation, store: PhaseStore, executor: Executor, chunk_size: int
+) -> Generator[RoundReport, None, Outcomes]:
+    """All rounds of all phases of a method; returns the outcome of each phase.
+
+    Closing the generator early keeps the state of the last round, so that a later run goes on from there.
+    """
+    outcomes: dict[str, PhaseResult] = {}
+    for phase in method.phases:
+        outcomes[phase.name] = yield from _PhaseRun(phase, federation, store, executor, chunk_size, outcomes).rounds()
+    return outcomes
+
+
+def role_params(role: NetworkRef, outcomes: Outcomes, store: PhaseStore) -> Arrays:
+    """The arrays of a role: a network's parts at its best dev round, or what a phase's last state has in `server`."""
+    outcome = outcomes[role.phase]
+    state = store.load(outcome.key, outcome.best_round(role.network))
+    if role.network is None:
+        return state.server
+    params = evaluated(state)
+    return {part: params[part] for part in PARTS[role.network]}
+
+
+class _PhaseRun:
+    """One phase in one run: takes what is stored, waits for what another computes, computes the rest."""
+
+    def __init__(
+        self, phase: Phase, federation: Federation, store: PhaseStore, executor: Executor, chunk_size: int, outcomes: Outcomes
+    ) -> None:
+        self.phase, self.federation, self.store, self.executor = phase, federation, store, executor
+        self.chunk_size, self.outcomes = chunk_size, outcomes
+        self.content = _key_content(phase, federation, outcomes, executor.device)
+        self.key = phase_key(self.content)
+        self.reports: list[RoundReport] = []
+
+    def rounds(self) -> Generator[RoundReport, None, PhaseResult]:
+        """Stored rounds first; then, holding the lease, the missing ones."""
+        lease, pause = Lease(self.store.files, self.key), POLL_S
+        while len(self.reports) < self.phase.rounds:
+            yield from self._stored()
+            if len(self.reports) == self.phase.rounds:
+                break
+            if not lease.try_take():
+                time.sleep(pause)
+                pause = min(POLL_GROWTH * pause, LONGEST_POLL_S)
+                continue
+            with lease:
+                yield from self._stored()  # what the holder before us stored between our look and our lease
+                yield from self._computed()
+        return PhaseResult(self.key, tuple(self.reports))
+
+    def _stored(self) -> Generator[RoundReport, None, None]:
+        stored = [r for r in self.store.rounds(self.key) if len(self.reports) < r <= self.phase.rounds]
+        if stored:
+            fresh = self.store.reports(self.key, stored[-1])[len(self.reports) :]
+            for report in fresh:
+                self.reports.append(replace(report, reused=True))
+                yield self.reports[-1]
+
+    def _computed(self) -> Generator[RoundReport, None, None]:
+        if len(self.reports) == self.phase.rounds:
+            return
+        state = self._begin()
+        unsaved: list[RoundReport] = []
+        try:
+            while len(self.reports) < self.phase.rounds:
+                state, report = self._round(state, len(self.reports) + 1)
+                keep = self._worth_keeping(report)
+                self.reports.append(report)
+                unsaved.append(report)
+                if keep:
+                    kept, unsaved = unsaved, []  # what the store refuses is not offered again
+                    self.store.save(self.key, report.round, state, kept)
+                yield report
+        finally:
+            if unsaved:
+                self.store.save(self.key, unsaved[-1].round, state, unsaved)
+
+    def _begin(self) -> ServerState:
+        self.store.describe(self.key, self.content)
+        sources = {role: role_params(role, self.outcomes, self.store) for role in self.phase.sources}
+        self.executor.open(self.phase, self.phase.material(sources), self.federation)
+        done = len(self.reports)
+        return self.store.load(self.key, done) if done else self.phase.init(self.federation, sources)
+
+    def _round(self, state: ServerState, number: int) -> tuple[ServerState, RoundReport]:
+        started, _ = time.perf_counter(), self.executor.spent()
+        cohort = self.phase.plan(self.federation, number)
+        answering = [client for client in cohort if self.phase.answers(self.federation, number, client)]
+        chunks = chunks_of(answering, self.chunk_size)
+        arrived = self.executor.run_round(state.params, number, chunks, state.clients)
+        updates = [
+            timed_out(chunk, self.phase.deadline_s) if u is None else u for chunk, u in zip(chunks, arrived, strict=True)
+        ]
+        answering = [client for chunk, update in zip(chunks, arrived, strict=True) if update is not None for client in chunk]
+        total = reduce(add, updates, ClientUpdate())
+        state = self.phase.server_update(state, total)
+        metrics = train_metrics(total.metrics) | state.meta.get("metrics", {})
+        metrics |= {"refused": float(len(total.refused))} if total.refused else {}
+        metrics |= epsilon_metric(self.phase, number, self.federation)
+        networks = self.phase.networks
+        metrics |= dev_metrics(networks, self.executor.confusions("dev", networks, evaluated(state), self.phase.model))
+        down = sum(self.phase.traffic(self.federation, client)[0] for client in cohort)
+        up = sum(self.phase.traffic(self.federation, client)[1] for client in answering)
+        seconds, spent = time.perf_counter() - started, self.executor.spent()
+        return state, RoundReport(
+            self.phase.name,
+            number,
+            metrics,
+            len(answering),
+            seconds,
+            bytes_up=up,
+            bytes_down=down,
+            key=self.key,
+            refused={str(client): reason for client, reason in sorted(total.refused.items())},
+            busy_frac=spent.busy_s / seconds,
+            moved_bytes=spent.moved_bytes,
+        )
+
+    def _worth_keeping(self, report: RoundReport) -> bool:
+        """Regular rounds for resume, the last for who continues, and every record: a best round may be handed on."""
+        if report.round % KEEP_EVERY == 0 or report.round == self.phase.rounds:
+            return True
+        return any(
+            all(report.metrics[dev_top1(network)] > earlier.metrics[dev_top1(network)] for earlier in self.reports)
+            for network in self.phase.networks
+        )
+
+
+def _key_content(phase: Phase, federation: Federation, outcomes: Outcomes, device: str = "cpu") -> dict[str, Any]:
+    sources = [[*role, outcomes[role.phase].key, outcomes[role.phase].best_round(role.network)] for role in phase.sources]
+    content = {"federation": federation.identity, "sources": sources, "phase": phase.settings()}
+    code = digests_of(phase)  # of an own phase; the settings hold that of a loss or a rule, which they name
+    return content | ({"code": code} if code else {}) | ({"device": device} if device != "cpu" else {})
+
+
+def timed_out(chunk: Sequence[ClientData], deadline_s: float) -> ClientUpdate:
+    """What goes into the round's sum for a chunk that did not arrive: nothing but its clients' names."""
+    return ClientUpdate(refused={client.id: f"no answer within {deadline_s:g} s" for client in chunk})
+
+
+def train_metrics(sums: Mapping[str, float]) -> dict[str, float]:
+    """Mean training losses from a round's sums: `NETWORK_loss` over `NETWORK_seen`."""
+    names = [key.removesuffix("_loss") for key in sums if key.endswith("_loss")]
+    return {f"train/{name}_loss": sums[f"{name}_loss"] / sums[f"{name}_seen"] for name in names}

@@ -1,0 +1,107 @@
+"""What the server makes of one client's update before anything is summed: a bad one is set aside, a long one shortened.
+
+In the simulation this happens where the update is at hand, on the actor that played the client; in a federation it is the
+server's work. Nothing of an update that was set aside enters the round, its training loss included; `rounds.jsonl` names the
+client and the reason.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+
+from mm_ray.config import ServerConfig
+from mm_ray.fed.robust_aggregation import MEAN, tag_by_client
+from mm_ray.types import Arrays, ClientUpdate, RoundReport
+
+MOST_NAMED = 3
+"""Clients that a line of `refusals` names."""
+
+
+def screen_update(server: ServerConfig, params: Arrays, client: int, update: ClientUpdate) -> ClientUpdate:
+    """The update as it goes into the chunk's sum.
+
+    Args:
+        server: Bound, clipping and rule.
+        params: What the server sent, by part: the shapes that must come back.
+        client: The client's id.
+        update: Its update.
+
+    """
+    objection = rejection_reason(update, params, server.max_norm)
+    if objection:
+        return ClientUpdate(refused={client: objection})
+    if server.clip_norm:
+        update = clipped(update, server.clip_norm)
+    if server.noise:
+        update = counted_once(update)
+    return tag_by_client(update, client) if server.rule != MEAN else update
+
+
+def rejection_reason(update: ClientUpdate, params: Arrays, max_norm: float) -> str:
+    """Why an update must not enter the model; empty if it may.
+
+    Args:
+        update: A client's update.
+        params: What it started from, by part.
+        max_norm: The longest change that may enter (L2 norm over all its parts); 0: any.
+
+    """
+    for part, weight in update.weights.items():
+        fault = _fault(update.sums.get(part), params.get(part), weight)
+        if fault:
+            return f"{part}: {fault}"
+    for name, array in [*update.sums.items(), *(item for own in update.kept.values() for item in own.items())]:
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            return f"{name}: not finite"
+    norm = norm_of(update) if max_norm else 0.0
+    return f"norm {norm:.4g}" if norm > max_norm else ""
+
+
+def _fault(sums: np.ndarray | None, sent: np.ndarray | None, weight: float) -> str:
+    if sums is None or sent is None:
+        return "no such part"
+    if sums.dtype != sent.dtype:
+        return f"dtype {sums.dtype}"
+    if sums.shape != sent.shape:
+        return f"shape {sums.shape}"
+    return "" if 0 < weight < math.inf else f"weight {weight:g}"
+
+
+def norm_of(update: ClientUpdate) -> float:
+    """L2 norm of a client's change over all its parts, in double precision."""
+    squares = (np.square(update.mean(part), dtype=np.float64).sum() for part in update.weights)
+    return math.sqrt(sum(squares))
+
+
+def clipped(update: ClientUpdate, norm: float) -> ClientUpdate:
+    """The update, shortened to a norm if it is longer (norm clipping: Sun et al. 2019, arXiv 1911.07963)."""
+    factor = np.float32(min(1.0, norm / max(norm_of(update), 1e-12)))
+    sums = {name: array * factor if name in update.weights else array for name, array in update.sums.items()}
+    return replace(update, sums=sums)
+
+
+def counted_once(update: ClientUpdate) -> ClientUpdate:
+    """The update with weight 1 and without its training loss: what differential privacy bounds is one client's whole say."""
+    sums = {name: update.mean(name) if name in update.weights else array for name, array in update.sums.items()}
+    return replace(update, weights=dict.fromkeys(update.weights, 1.0), sums=sums, metrics={})
+
+
+def refusals(reports: Iterable[RoundReport]) -> list[str]:
+    """For people: a line for each phase in which clients were left out, with in how many rounds, who, and the last reason."""
+    by_phase: dict[str, list[RoundReport]] = {}
+    for report in reports:
+        by_phase.setdefault(report.phase, []).append(report)
+    return [_refusal(phase, rounds) for phase, rounds in by_phase.items() if any(report.refused for report in rounds)]
+
+
+def _refusal(phase: str, rounds: list[RoundReport]) -> str:
+    affected = [report.refused for report in rounds if report.refused]
+    reasons = {client: reason for refused in affected for client, reason in refused.items()}
+    times = {client: sum(client in refused for refused in affected) for client in reasons}
+    worst = sorted(times, key=lambda client: (-times[client], int(client)))
+    named = [f"client {client}, {times[client]} times ({reasons[client]})" for client in worst[:MOST_NAMED]]
+    named += [f"{len(worst) - MOST_NAMED} more clients"] if len(worst) > MOST_NAMED else []
+    where = f"each of {len(rounds)} rounds" if len(affected) == len(rounds) else f"{len(affected)} of {len(rounds)} rounds"
+    return f"{phase}: updates were left out in {where}: {', '.join(named)}"

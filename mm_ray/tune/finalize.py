@@ -1,0 +1,183 @@
+"""The end of a study: the chosen configuration, its one test beside the controls, its files, the report.
+
+The one place of a study that looks at the test set.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from mm_ray.config import with_overrides
+from mm_ray.data.feature_table import FeatureTable
+from mm_ray.errors import StorageError, UserError
+from mm_ray.evaluate.metrics import recall
+from mm_ray.evaluate.statistics import beats_guessing, guessing
+from mm_ray.fed.experiment import (
+    CONTROL_PHASES,
+    Evaluation,
+    Experiment,
+    control_of,
+    plan_experiment,
+    run_experiment,
+    run_rounds,
+)
+from mm_ray.fed.phase_store import PhaseStore
+from mm_ray.runtime.drive import drive
+from mm_ray.runtime.run_folder import RoundLog, config_yaml, write_results
+from mm_ray.storage import write_text
+from mm_ray.tune.reevaluation import Finals
+from mm_ray.tune.report import write_report
+from mm_ray.tune.searcher import StudySearch
+from mm_ray.tune.selection import ranking
+from mm_ray.tune.stored import NotStored, StoredOnly, is_stored
+from mm_ray.tune.study import Runner, Study
+from mm_ray.tune.tensorboard_images import write_images
+from mm_ray.tune.trial_metrics import TrialMetrics
+from mm_ray.tune.verdict import verdict
+
+TOP1 = "dev/audio_top1"
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """What a study found."""
+
+    row: dict[str, Any]
+    """The chosen trial's, of `trials.jsonl`."""
+    num_trials: int
+    tested: Evaluation
+    """The chosen configuration with the first seed, whose student is kept."""
+    test: Mapping[str, Sequence[float]]
+    """Top-1 on the test set by role, one for each seed."""
+    guessing: float
+    """Accuracy on the test set of always naming the most common class."""
+    at_chance: Sequence[str]
+    """Roles whose mean on the test set is no better than that."""
+    verdict: Sequence[str]
+    """What may be claimed, a line each."""
+
+
+def conclude(runner: Runner, search: StudySearch, finals: Finals | None) -> Conclusion:
+    """Test the chosen configuration once, beside its controls; write `best.yaml`, the student, the result and the report.
+
+    Client actors compute what is missing of it; the driver trains nothing.
+
+    Raises:
+        UserError: No trial reached its end, or what is missing could not be computed.
+        Interrupted: Somebody ended it.
+
+    """
+    study, table, rows = runner.study, runner.table, runner.rows(search)
+    row = _chosen_row(study, search, finals, rows)
+    config = with_overrides(study.base, row["overrides"])
+    write_text(study.folder / "best.yaml", config_yaml(config))
+    plans = [plan_experiment(replace(config, seed=seed), table) for seed in study.test_seeds]
+    _compute_missing(runner, search, row, plans)
+    tested = _test_all(study, plans)
+    _write(study, rows, tested, table)
+    counts_C = np.bincount(table.labels_N[table.rows("test")], minlength=len(table.class_names)).tolist()
+    test = {role: [one.result["test"][role]["top1"] for one in tested] for role in tested[0].result["test"]}
+    at_chance = [role for role, values in test.items() if not beats_guessing(float(np.mean(values)), counts_C)]
+    claims = verdict(test, guessing(counts_C), sum(counts_C))
+    found = Conclusion(row, len(rows), tested[0], test, guessing(counts_C), at_chance, claims)
+    if "student" in tested[0].confusions:
+        write_images(study.folder / "tensorboard" / "chosen", tested[0].confusions["student"], table)
+    write_report(study.folder / "report.html", search.study, rows, _headline(study, found, plans, finals))
+    return found
+
+
+def report_so_far(runner: Runner) -> None:
+    """The report of a study that was interrupted: nothing is tested."""
+    study, search = runner.study, runner.study.open_search()
+    rows, done = runner.rows(search), ranking(search.study)
+    best = next((row for row in rows if done and row["number"] == done[0].number), {})
+    shown = {key: best[key] for key in ("number", "params", "score") if best}
+    write_report(study.folder / "report.html", search.study, rows, shown)
+
+
+def _chosen_row(study: Study, search: StudySearch, finals: Finals | None, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    done = ranking(search.study)
+    if not done:
+        raise UserError(f"no trial of {study.folder} reached its end; see trials.jsonl there, and run more --trials")
+    number = finals.chosen if finals else done[0].number
+    return next(row for row in rows if row["number"] == number)
+
+
+def _compute_missing(runner: Runner, search: StudySearch, row: dict[str, Any], plans: Sequence[Experiment]) -> None:
+    """Let client actors compute the controls, and what is gone of the chosen trial."""
+    study, store = runner.study, PhaseStore(runner.study.phases)
+    wanted = [(plan, row["overrides"]) for plan in plans]
+    wanted += [(control_of(plan, name), row["overrides"] | {"method": name}) for name in CONTROL_PHASES for plan in plans]
+    missing = [(plan, overrides) for plan, overrides in wanted if not is_stored(plan, store, study.device)]
+    jobs = [{"number": row["number"], "overrides": overrides, "seeds": [plan.config.seed]} for plan, overrides in missing]
+    if jobs:
+        what = "the chosen configuration and both controls" if study.num_test_seeds else "both controls"
+        seeds = f"{len(plans)} {'fresh ' * bool(study.num_test_seeds)}seed{'s' * (len(plans) > 1)}"
+        grid = runner.compute(search, f"{what}, {seeds}", jobs)
+        errors = [grid[index].error for index in range(len(grid)) if grid[index].error]
+        if errors:
+            reason = str(errors[0]).strip().splitlines()[-1]
+            raise UserError(f"the test of the chosen configuration failed: {reason}; the same command tries it again")
+
+
+def _test_all(study: Study, plans: Sequence[Experiment]) -> list[Evaluation]:
+    """Take the rounds from the phase store, and test the networks and their control, seed by seed."""
+    store, tested = PhaseStore(study.phases), list[Evaluation]()
+    try:
+        with RoundLog(study.folder, "best") as log:
+            for plan in plans:
+                rounds = run_experiment(plan, store, StoredOnly(study.device), control=True)
+                tested.append(drive(rounds, *(() if tested else (log.add,))))
+    except NotStored as error:
+        what = f"rounds of {error} were removed while they were needed"
+        raise StorageError(f"{study.phases}: {what}; the same command computes them again") from error
+    return tested
+
+
+def _write(study: Study, rows: Sequence[dict[str, Any]], tested: Sequence[Evaluation], table: FeatureTable) -> None:
+    """The first seed's student; the result, with what the whole study cost, and with the other seeds' scores."""
+    computed = [report for row in rows for report in row["curve"] if not report["reused"]]
+    cost = {
+        "trials": len(rows),
+        "rounds_computed": sum(row["rounds_computed"] or 0 for row in rows),
+        "rounds_reused": sum(row["rounds_reused"] or 0 for row in rows),
+        "compute_s": sum(report["seconds"] for report in computed),
+    }
+    seeds = [{key: one.result[key] for key in ("seed", "test", "dev", "params_digest")} for one in tested]
+    result = tested[0].result | {"study": cost} | ({"seeds": seeds} if len(seeds) > 1 else {})
+    write_results(study.folder, replace(tested[0], result=result), PhaseStore(study.phases), table)
+
+
+def _headline(study: Study, found: Conclusion, plans: Sequence[Experiment], finals: Finals | None) -> dict[str, Any]:
+    row, metric = found.row, next(iter(study.space.objectives))
+    scores = [_scores(study, plan, metric) for plan in plans]
+    controls = [_scores(study, control_of(plan, "control_all"), metric)[1] for plan in plans]
+    return {
+        "number": row["number"],
+        "params": row["params"],
+        "score": [score for _, score in scores],
+        "metric": metric,
+        "control": controls,
+        "phase1": [phase1 for phase1, _ in scores if phase1 is not None],
+        "test": found.test,
+        "guessing": found.guessing,
+        "at_chance": found.at_chance,
+        "verdict": found.verdict,
+        "refused": found.tested.result.get("refused", []),
+        "finals": finals.words() if finals else [],
+        "classes": found.tested.finished.plan.federation.table.class_names,
+        "recall": {name: recall(confusion_CC) for name, confusion_CC in found.tested.confusions.items()},
+        "command": f"python -m mm_ray.train --config {study.folder / 'best.yaml'} --seed {study.base.seed + 7} --control",
+    }
+
+
+def _scores(study: Study, plan: Experiment, metric: str) -> tuple[float | None, float]:
+    """The objective of phase 1's audio network, where there is one, and of the whole plan, each at its best round."""
+    figures, phase1 = TrialMetrics(plan.method, metric), None
+    for report in run_rounds(plan, PhaseStore(study.phases), StoredOnly(study.device)):
+        if report.phase == plan.method.phases[-1].name and report.round == 1 and plan.method.phase1_audio:
+            phase1 = figures.score
+        figures.add(report)
+    return phase1, figures.score

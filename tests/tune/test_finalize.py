@@ -1,0 +1,117 @@
+"""The end of a study: who computes what is missing, the same seeds on every card, what it cost, and a study at chance level."""
+
+import json
+import re
+from types import SimpleNamespace
+
+import pytest
+from fed.tiny import Run, table_of, tiny_config
+from tune.spaces import space_of
+
+from mm_ray.errors import StorageError, UserError
+from mm_ray.fed.executor import SerialExecutor
+from mm_ray.tune import conclude as conclude_module
+from mm_ray.tune.finalize import conclude, report_so_far
+from mm_ray.tune.live_table import LiveTable
+from mm_ray.tune.searcher import SearchSettings
+from mm_ray.tune.study import Runner, Study
+from mm_ray.tune.study_log import StudyLog
+from mm_ray.tune.trial import TrialRun
+
+SPACE = """
+    def space(trial):
+        return {"phase2.temperature": trial.suggest_float("phase2.temperature", 1, 20)}
+"""
+
+
+class Here(Runner):
+    """A runner whose jobs are played in this process; it notes them."""
+
+    def compute(self, search, what, jobs):
+        self.asked.extend((job["overrides"].get("method", "own"), *job["seeds"]) for job in jobs)
+        for job in jobs:
+            run = TrialRun(self.study.trial_settings, job["overrides"], self.table, SerialExecutor(), job["seeds"])
+            while not run.step()["finished"]:
+                pass
+        return [SimpleNamespace(error=None) for _ in jobs]
+
+
+def played(folder, num_seeds, overrides=()):
+    """A study of one trial, and its runner."""
+    config = tiny_config(dict(overrides))
+    search = SearchSettings("random")
+    study = Study(
+        config, space_of(folder, SPACE), folder / "study", str(folder / "phases"), 1, "actor", search, num_seeds=num_seeds
+    )
+    runner = Here(study, table_of(config.data), None)
+    object.__setattr__(runner, "asked", [])
+    opened = study.open_search()
+    log = StudyLog(study.folder, LiveTable(1))
+    opened.before_end = log.end
+    trial = SimpleNamespace(config=opened.suggest("a"))
+    log.on_trial_start(0, [], trial)
+    run, result = TrialRun(study.trial_settings, trial.config["overrides"], runner.table, SerialExecutor()), {"finished": False}
+    while not result["finished"]:
+        result = run.step()
+        log.on_trial_result(0, [], trial, result)
+    opened.on_trial_complete("a", result)
+    return runner, opened
+
+
+def test_all_cards_are_of_the_same_seeds(tmp_path):
+    runner, search = played(tmp_path, 2)
+    found = conclude(runner, search, None)
+    # The trial's own rounds are stored; client actors train the controls.
+    assert runner.asked == [("control", 1), ("control", 2), ("control_all", 1), ("control_all", 2)]
+    result = json.loads((runner.study.folder / "result.json").read_text())
+    assert [one["seed"] for one in result["seeds"]] == [1, 2]
+    alone = Run(tmp_path / "alone", found.row["overrides"] | {"seed": 2}, control=True).result
+    assert result["seeds"][1] == {key: alone[key] for key in ("seed", "test", "dev", "params_digest")}
+    assert found.test["control"] == [one["test"]["control"]["top1"] for one in result["seeds"]]
+    page = (runner.study.folder / "report.html").read_text()
+    assert len(re.findall(r"<b>\d\.\d+[^<]*\(n=2", page)) == 3 + 5, (
+        "best, control and phase 1 on dev; three roles and two controls on test"
+    )
+
+
+def test_the_result_says_what_the_study_cost_and_what_was_reused(tmp_path):
+    runner, search = played(tmp_path, 1)
+    conclude(runner, search, None)
+    result = json.loads((runner.study.folder / "result.json").read_text())
+    (row,) = runner.rows(search)
+    assert result["study"] == {
+        "trials": 1, "rounds_computed": 8, "rounds_reused": 0,
+        "compute_s": pytest.approx(sum(report["seconds"] for report in row["curve"])),
+    }  # fmt: skip
+    assert (result["rounds_computed"], result["rounds_reused"]) == (0, 8)
+    assert result["compute_s"] == pytest.approx(result["study"]["compute_s"])
+
+
+def test_the_driver_trains_nothing_when_rounds_are_gone(tmp_path, monkeypatch):
+    runner, search = played(tmp_path, 1)
+    for path in (tmp_path / "phases").glob("*/round-*"):
+        path.unlink()
+    conclude(runner, search, None)
+    assert runner.asked == [("own", 1), ("control", 1), ("control_all", 1)]
+    for path in (tmp_path / "phases").glob("*/round-*"):
+        path.unlink()
+    monkeypatch.setattr(conclude_module, "_compute_missing", lambda *given: None)
+    with pytest.raises(StorageError, match="rounds of phase1/unimodal were removed while they were needed"):
+        conclude(runner, search, None)
+
+
+def test_a_study_at_chance_says_so(tmp_path):
+    runner, search = played(tmp_path, 1, {"phase1.local.lr": 1e-9, "phase2.local.lr": 1e-9})
+    found = conclude(runner, search, None)
+    assert {"student", "control"} <= set(found.at_chance)
+    assert found.guessing == pytest.approx(8 / 30), "30 test clips, 8 of them of the most common class"
+    assert "not better than guessing, 0.27" in (runner.study.folder / "report.html").read_text()
+
+
+def test_the_report_of_a_study_without_a_complete_trial(tmp_path):
+    runner, _ = played(tmp_path, 1)
+    report_so_far(runner)
+    assert "best trial (0)" in (runner.study.folder / "report.html").read_text()
+    (runner.study.folder / "optuna.journal").unlink()
+    with pytest.raises(UserError, match=r"no trial of .* reached its end"):
+        conclude(runner, runner.study.open_search(), None)
