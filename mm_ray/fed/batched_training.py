@@ -2,8 +2,8 @@
 
 Each client has its own copy of the network in a stack (`mm_ray.models.batched.network`), its own batches, dropout masks,
 momentum and corrections, all from the same named streams as when it is trained alone; a client whose batches are used up drops
-out of the stack. So its update is the same up to the order in which floats are summed (tests/fed/test_vectorized.py says how
-close), and depends on its chunk alone: not on actors, and not on what ran before.
+out of the stack. So its update is the same up to the order in which floats are summed (tests/fed/test_batched_training.py says
+how close), and depends on its chunk alone: not on actors, and not on what ran before.
 """
 
 from collections.abc import Callable, Iterator, Sequence

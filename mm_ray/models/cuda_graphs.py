@@ -1,7 +1,7 @@
 """A function of tensors that a GPU replays: one launch in place of some hundreds, forward and backward (CUDA graphs).
 
 A training step of a small network is a few hundred short kernels, and the host takes longer to launch one than the card to run
-it. The kernels are the same as without a graph, so the bits are (tests/models/test_graphs.py, on a GPU).
+it. The kernels are the same as without a graph, so the bits are (tests/models/test_cuda_graphs.py, on a GPU).
 """
 
 from collections import Counter

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fed.test_vectorized import assert_near, context_of
+from fed.test_batched_training import assert_near, context_of
 from fed.tiny import Run, tiny_plan
 
 from mm_ray.errors import UserError
