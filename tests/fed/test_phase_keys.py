@@ -127,8 +127,8 @@ def another(name):
 
 OF_SOME_LOSSES = {name for name in FIELDS if name.startswith("phase2.losses.")}
 OF_SOME_OPTIMISERS = {f"phase{n}.server.{name}" for n in (1, 2) for name in ("momentum", "beta2", "tau", "bad_frac", "noise")}
-"""They enter with what reads them (tests/distill/test_loss_spec.py, tests/fed/test_server_optimizers.py, tests/fed/test_aggregators.py), and
-not with the default."""
+"""They enter with what reads them (tests/distill/test_loss_spec.py, tests/fed/test_server_optimizers.py,
+tests/fed/test_aggregators.py), and not with the default."""
 
 
 @pytest.mark.parametrize("field", sorted(set(FIELDS) - WITHOUT_RESULT - ELSEWHERE - OF_SOME_LOSSES - OF_SOME_OPTIMISERS))
