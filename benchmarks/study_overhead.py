@@ -14,7 +14,6 @@ from mm_ray.data.feature_table import FeatureTable
 from mm_ray.data.load import load_data
 from mm_ray.runtime.cluster import connect
 from mm_ray.tune import study as study_module
-from mm_ray.tune.hosts import TrialActor, TrialResources
 from mm_ray.tune.live_table import LiveTable
 from mm_ray.tune.schedulers import StudyScheduler
 from mm_ray.tune.searcher import SearchSettings, TrialDirCallback
@@ -51,16 +50,9 @@ class NoOp:
         pass
 
 
-class NoOpActor(TrialActor):
+def begin_nothing(*trial: Any) -> NoOp:
     """The study's trainable, with its client actor, around a trial that does nothing."""
-
-    def setup(self, config: dict[str, Any], hosted: TrialResources) -> None:  # type: ignore[override]
-        super().setup(config, hosted)
-        self.reset_config(config)
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._trial = NoOp()  # type: ignore[assignment]
-        return True
+    return NoOp()
 
 
 class Bare(tune.Trainable):
@@ -116,7 +108,7 @@ def _whole(config: ExperimentConfig, table: FeatureTable, folder: Path, repeat: 
         search=SearchSettings("random", "asha"),
     )  # fmt: skip
     search, runner = study.open_search(), Runner(study, table, cluster)
-    study_module.trainable = _no_op  # type: ignore[assignment]
+    study_module.begin_trial = begin_nothing  # type: ignore[assignment]
     started = time.perf_counter()
     with LiveTable(TRIALS) as live:
         log = StudyLog(study.folder, live)
@@ -125,8 +117,3 @@ def _whole(config: ExperimentConfig, table: FeatureTable, folder: Path, repeat: 
     seconds = time.perf_counter() - started
     assert search.remaining(TRIALS) == 0
     return seconds
-
-
-def _no_op(hosted: TrialResources, host: str) -> Any:
-    bundles = tune.PlacementGroupFactory([{}, *hosted.placement.bundles()], strategy="PACK")
-    return tune.with_resources(tune.with_parameters(NoOpActor, hosted=hosted), bundles)

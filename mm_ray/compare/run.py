@@ -1,10 +1,13 @@
-"""Run the cells that have no result yet."""
+"""Run the cells that have no result yet, each as a trial under Tune."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
 from mm_ray.compare.cells import ComparisonRun
@@ -13,8 +16,15 @@ from mm_ray.config import ExperimentConfig
 from mm_ray.console import PlainConsole, text_column
 from mm_ray.data.feature_table import FeatureTable
 from mm_ray.errors import UserError
+from mm_ray.evaluate.metrics import recall
+from mm_ray.fed.executor import Executor
+from mm_ray.fed.experiment import plan_experiment, run_experiment, run_rounds
+from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.runtime.cluster import Cluster
-from mm_ray.tune.cell_host import ComparisonJob, run_jobs
+from mm_ray.tune.trainable import FixedListSearcher, OnResult, TrialRunner, failures
+from mm_ray.types import RoundReport
+
+REPORT_EVERY_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -51,21 +61,79 @@ def run_cells(comparison: Comparison, cells: Sequence[ComparisonRun], title: str
 def _run(comparison: Comparison, results: CellResults, missing: list[ComparisonRun], title: str, total: int) -> dict[int, str]:
     console = PlainConsole()
     columns = [text_column("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()]
-    jobs = [ComparisonJob(cell.config(comparison.base), cell.on_test) for cell in missing]
     with Progress(*columns, text_column("{task.fields[now]}"), console=console, disable=not console.is_terminal) as bars:
         task = bars.add_task(title, total=total, completed=total - len(missing), now="")
 
-        def done(position: int, result: dict[str, Any]) -> None:
-            results.write(missing[position], result)
-            bars.advance(task)
-            if not console.is_terminal:
-                console.print(f"{title}: {_describe(missing[position])} {_scores(result)}", soft_wrap=True)
+        def moved(trial: dict[str, Any], step: dict[str, Any]) -> None:
+            position = trial["position"]
+            bars.update(task, now=f"{_describe(missing[position])}: {step['rounds']} rounds")
+            if "result" in step:
+                results.write(missing[position], step["result"])
+                bars.advance(task)
+                if not console.is_terminal:
+                    console.print(f"{title}: {_describe(missing[position])} {_scores(step['result'])}", soft_wrap=True)
 
-        def moved(position: int, num_rounds: int) -> None:
-            bars.update(task, now=f"{_describe(missing[position])}: {num_rounds} rounds")
+        folds = {fold: (table.splits_N, table.fingerprint) for fold, table in comparison.tables.items()}
+        begin = partial(CellSteps, [(cell.config(comparison.base), cell.on_test) for cell in missing], folds, comparison.phases)
+        table = next(iter(comparison.tables.values()))
+        runner = TrialRunner(table, comparison.base.clients, comparison.cluster, comparison.folder / "ray")
+        searcher = FixedListSearcher([{"position": position} for position in range(len(missing))])
+        return {trial["position"]: why for trial, why in failures(runner.run(begin, searcher, len(missing), [OnResult(moved)]))}
 
-        folder = comparison.folder / "ray"
-        return run_jobs(jobs, comparison.tables, comparison.phases, folder, comparison.cluster, done, moved)
+
+class CellSteps:
+    """A cell's rounds and test, in the steps that Tune sees; each has `rounds`, the last one the `result`.
+
+    Args:
+        cells: Of all cells, the config, and whether the test set is looked at.
+        folds: Splits (N,) and fingerprint by fold: folds differ in nothing else, so one table serves them all.
+        phases: The phase store.
+        trial: The `position` of the cell.
+        table: The features, with the splits of any fold.
+        executor: Plays the clients.
+
+    """
+
+    def __init__(
+        self,
+        cells: Sequence[tuple[ExperimentConfig, bool]],
+        folds: Mapping[int, tuple[np.ndarray, str]],
+        phases: str,
+        trial: Mapping[str, Any],
+        table: FeatureTable,
+        executor: Executor,
+    ) -> None:
+        config, on_test = cells[trial["position"]]
+        splits_N, fingerprint = folds[config.data.fold]
+        table = replace(table, splits_N=splits_N, fingerprint=fingerprint)
+        self._rounds = _result_of(config, on_test, table, PhaseStore(phases), executor)
+        self._num_rounds = 0
+
+    def step(self) -> dict[str, Any]:
+        """Go on for a while."""
+        started = time.monotonic()
+        while time.monotonic() - started < REPORT_EVERY_S:
+            try:
+                next(self._rounds)
+                self._num_rounds += 1
+            except StopIteration as stop:
+                return {"rounds": self._num_rounds, "result": stop.value, "finished": True}
+        return {"rounds": self._num_rounds, "finished": False}
+
+    def close(self) -> None:
+        """Keep the last round."""
+        self._rounds.close()
+
+
+def _result_of(
+    config: ExperimentConfig, on_test: bool, table: FeatureTable, store: PhaseStore, executor: Executor
+) -> Generator[RoundReport, None, dict[str, Any]]:
+    plan = plan_experiment(config, table)
+    if not on_test:
+        finished = yield from run_rounds(plan, store, executor)
+        return {"dev": {name: {"top1": finished.best_dev(role)} for name, role in plan.method.roles.items()}}
+    tested = yield from run_experiment(plan, store, executor, control=False)
+    return tested.result | {"per_class": {name: recall(confusion_CC) for name, confusion_CC in tested.confusions.items()}}
 
 
 def _describe(cell: ComparisonRun) -> str:

@@ -1,7 +1,8 @@
 """A study's trials under Tune."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ from mm_ray.runtime.cluster import Cluster
 from mm_ray.runtime.executor import RayExecutor
 from mm_ray.runtime.placement import most_trials, place_trial
 from mm_ray.tune.estimate import estimate, measure
-from mm_ray.tune.hosts import LOGGERS, SIGINT_HANDLER, TrialResources, trainable, tune_without
 from mm_ray.tune.hparams import write_experiment
 from mm_ray.tune.live_table import JobProgress, LiveTable
 from mm_ray.tune.schedulers import StudyScheduler, check_scheduler
@@ -28,11 +28,9 @@ from mm_ray.tune.space import Space
 from mm_ray.tune.stopping import Budget, Interrupted, StopConditions, stops_on_signals
 from mm_ray.tune.study_log import StudyLog
 from mm_ray.tune.study_storage import check_storage
-from mm_ray.tune.trial import TrialSettings
+from mm_ray.tune.trainable import FixedListSearcher, TrialRunner
+from mm_ray.tune.trial import TrialSettings, begin_trial
 from mm_ray.tune.trial_rows import mend_rows
-
-TRIAL_RETRIES = 3
-"""A trial whose process died goes on from its last stored round, so often; then it is told as failed."""
 
 
 @dataclass(frozen=True)
@@ -168,46 +166,7 @@ class Runner:
         self, searcher: Searcher, count: int, budget: Budget, callbacks: Sequence[Any] = (), scheduler: Any = None
     ) -> tune.ResultGrid:
         """Run trials that a searcher suggests, until the budget ends them."""
-        study, clients = self.study, self.study.base.clients
-        placement = place_trial(clients, self.cluster, study.host)
-        with tune_without(LOGGERS, SIGINT_HANDLER):
-            return tune.Tuner(
-                trainable(TrialResources(study.trial_settings, [ray.put(self.table)], placement), study.host),
-                tune_config=tune.TuneConfig(
-                    num_samples=count,
-                    search_alg=searcher,
-                    scheduler=scheduler,
-                    reuse_actors=study.host == "actor",
-                    max_concurrent_trials=most_trials(placement, clients, self.cluster),
-                ),
-                run_config=tune.RunConfig(
-                    name="tune",
-                    storage_path=str((study.folder / "ray").absolute()),
-                    callbacks=list(callbacks),
-                    stop=budget,
-                    failure_config=tune.FailureConfig(max_failures=TRIAL_RETRIES),
-                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                    verbose=0,
-                ),
-            ).fit()
-
-
-class FixedListSearcher(Searcher):
-    """Hands out a list of configurations."""
-
-    def __init__(self, jobs: Sequence[dict[str, Any]]) -> None:
-        super().__init__(metric="score", mode="max")
-        self._jobs = list(jobs)
-
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]
-        """The next one."""
-        return self._jobs.pop(0) if self._jobs else Searcher.FINISHED
-
-    def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
-        """Nothing to learn."""
-
-    def save(self, checkpoint_path: str) -> None:
-        """Nothing to keep."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Nothing was kept."""
+        study = self.study
+        begin = partial(begin_trial, study.trial_settings)
+        runner = TrialRunner(self.table, study.base.clients, self.cluster, study.folder / "ray", study.host)
+        return runner.run(begin, searcher, count, callbacks, scheduler, stop=budget)

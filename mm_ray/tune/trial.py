@@ -117,3 +117,8 @@ class TrialRun:
             "finished": len(self._done) == len(self._seeds),
             "seconds": self._seconds,
         }
+
+
+def begin_trial(settings: TrialSettings, config: Mapping[str, Any], table: FeatureTable, executor: Executor) -> TrialRun:
+    """A trial as the searcher suggests it: the `overrides` of the base config and, beside the search, `seeds` of its own."""
+    return TrialRun(settings, config["overrides"], table, executor, config.get("seeds", ()))

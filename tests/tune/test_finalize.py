@@ -10,7 +10,7 @@ from tune.spaces import space_of
 
 from mm_ray.errors import StorageError, UserError
 from mm_ray.fed.executor import SerialExecutor
-from mm_ray.tune import conclude as conclude_module
+from mm_ray.tune import finalize as conclude_module
 from mm_ray.tune.finalize import conclude, report_so_far
 from mm_ray.tune.live_table import LiveTable
 from mm_ray.tune.searcher import SearchSettings
