@@ -147,11 +147,11 @@ def stopped(actor):
 
 
 def test_a_deadline_leaves_out_who_is_late_and_names_him(tmp_path, table_ref):
-    late = {"clients.deadline_s": 3.0}
+    late = {"clients.deadline_s": 8.0}  # on a busy machine the other actor needs seconds too
     with actors(table_ref, 2) as executor, stopped(executor.actors[0]):
         run = Run(tmp_path, CLIPS | late, executor)
     first, *others = run.reports
-    assert set(first.refused.values()) == {"no answer within 3 s"}
+    assert set(first.refused.values()) == {"no answer within 8 s"}
     assert len(first.refused) == first.metrics["refused"] == QUEUED_PER_ACTOR
     cohort = {client.id for client in run.plan.method.phases[0].plan(run.plan.federation, 1)}
     assert {int(client) for client in first.refused} < cohort
