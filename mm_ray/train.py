@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import torch
@@ -43,9 +44,10 @@ def main(argv: Sequence[str]) -> None:
         _check_fits(config.clients, flags.address)
     table = load_with_progress(config.data, flags.runs)
     plan = plan_experiment(config, table)
-    phases = phases_place(flags.phases, flags.runs)
+    name = flags.name or default_name(config)
+    phases = phases_place(flags.phases, flags.runs, name)
     check_place(phases)
-    folder = open_folder(flags.runs, flags.name or default_name(config), config)
+    folder = open_folder(flags.runs, name, config)
     say_changed_code(phases)
     with RunProgress(plan, flags.control) as progress:
         if flags.serial:
@@ -140,7 +142,7 @@ def print_result(folder: Path) -> None:
         print(f"warning: {line}")
     if "student" in result["test"]:
         print(f"student:     {folder / 'student.safetensors'}")
-    print(f"tensorboard --logdir {folder / 'tensorboard'}")
+    print(f"tensorboard --logdir {quote(str(folder / 'tensorboard'))}")
 
 
 if __name__ == "__main__":

@@ -73,10 +73,11 @@ def _prepare(config: ExperimentConfig, flags: Namespace) -> tuple[Comparison, li
     cells = cells_of(methods, settings, _seeds(flags.seeds, config.seed), sorted(tables))
     for cell in cells:
         plan_experiment(cell.config(config), tables[cell.fold])
-    phases = phases_place(flags.phases, flags.runs)
+    name = flags.name or f"compare-{default_name(config)}"
+    phases = phases_place(flags.phases, flags.runs, name)
     check_place(phases)
     say_changed_code(phases)
-    folder = open_folder(flags.runs, flags.name or f"compare-{default_name(config)}", config)
+    folder = open_folder(flags.runs, name, config)
     write_text(folder / "compare.json", json.dumps({key: getattr(flags, key) for key in FLAGS}, indent=2))
     return Comparison(config, folder, phases, tables, connect(flags.address)), cells
 

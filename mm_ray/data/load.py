@@ -16,7 +16,7 @@ from mm_ray.data.feature_store import FORMAT_VERSION, digest, settings_of, write
 from mm_ray.data.feature_store_reader import is_finished, read_store, refuse_other_features
 from mm_ray.data.feature_table import SPLITS, FeatureTable
 from mm_ray.data.file_stamps import file_stamps, root_identity
-from mm_ray.data.manifest import PACKAGE, Manifest, ManifestModule, find_manifest, read_manifest, warnings_of
+from mm_ray.data.manifest import PACKAGE, Manifest, ManifestModule, find_manifest, read_manifest, refuse_unused, warnings_of
 from mm_ray.data.normalize import by_group
 from mm_ray.data.precomputed import with_precomputed
 from mm_ray.data.video_features import video_identity
@@ -46,6 +46,7 @@ def load_data(data: DataConfig, cache: str | Path, progress: Progress | None = N
     if (prepared := prepared_store(data)) is not None:
         if data.folds:
             raise bad_value("data.folds", data.folds, f"{prepared} has the folds that it was prepared with; leave it out")
+        refuse_unused(replace(data, name="store"), ("root",))
         table = read_store(prepared, data.fold)
         refuse_other_features(prepared, table.features, as_stored(data.features))
         return _as_asked(table, data)

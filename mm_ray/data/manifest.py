@@ -14,6 +14,14 @@ from mm_ray.types import UNLABELLED
 
 PACKAGE = "mm_ray.data.datasets"
 
+OPTIONAL = {
+    "root": "has no recordings",
+    "annotations": "has no lists of its own",
+    "classes": "has its classes fixed",
+    "group_pattern": "has groups of its own, it reads none from paths",
+}
+"""Options of `DataConfig` that not every data set reads, and what to say where one does not."""
+
 
 @dataclass(frozen=True)
 class Clip:
@@ -84,7 +92,7 @@ class ManifestModule(Protocol):
     """What a module must have to be a data set.
 
     Beside it, `load(clip, data) -> Media` replaces the reading of media files, and `FOLDS` names the kinds of folds that
-    `data.folds` chooses from, the default first.
+    `data.folds` chooses from, the default first. `READS` names those of `OPTIONAL` that it reads; the others are refused.
     """
 
     __file__: str | None
@@ -120,9 +128,23 @@ def read_manifest(data: DataConfig) -> Manifest:
     if data.folds and data.folds not in kinds:
         remedy = f"{data.name} has {', '.join(kinds)}" if kinds else f"{data.name} has one kind of folds; leave it out"
         raise bad_value("data.folds", data.folds, remedy)
+    refuse_unused(data, getattr(module, "READS", tuple(OPTIONAL)))
     manifest = module.read(data)
     check_manifest(manifest)
     return manifest
+
+
+def refuse_unused(data: DataConfig, used: Sequence[str]) -> None:
+    """Refuse options that the data set does not read: they would have no effect.
+
+    Raises:
+        UserError: It names the first of `OPTIONAL` that is given and not among `used`.
+
+    """
+    for name, purpose in OPTIONAL.items():
+        if getattr(data, name) and name not in used:
+            what = "a feature store" if data.name == "store" else data.name
+            raise bad_value(f"data.{name}", getattr(data, name), f"{what} {purpose}; leave it out")
 
 
 def check_manifest(manifest: Manifest) -> None:

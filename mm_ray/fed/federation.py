@@ -52,5 +52,8 @@ def _partition_identity(partition: PartitionConfig, table: FeatureTable) -> dict
     off = {"labelled": 1.0, "label_noise": 0.0, "label_confusion": ""}
     content = {name: value for name, value in asdict(partition).items() if name not in off or value != off[name]}
     if partition.label_confusion:
-        content["label_confusion"] = read_confusion(partition.label_confusion, table.shapes.num_classes).tolist()
+        chances_CC = read_confusion(partition.label_confusion, table.shapes.num_classes)  # a broken file is refused in any case
+        content["label_confusion"] = chances_CC.tolist()
+    if not partition.label_noise:  # no label is replaced, so the matrix changes nothing
+        content.pop("label_confusion", None)
     return content

@@ -5,6 +5,7 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,6 @@ class ClientActor:
     """Plays whichever client comes: it keeps the node's shared feature table, and nothing of a round."""
 
     def __init__(self) -> None:
-        self._device = select_device()
         self._opened_ref: Any = None
         self._table_ref: Any = None
 
@@ -70,6 +70,10 @@ class ClientActor:
         matrix = confusion_of(network, params, model, self._table_of(table[0]), batches, self._device)
         return matrix, time.perf_counter() - started
 
+    @cached_property
+    def _device(self) -> str:
+        return select_device()
+
     def _taken(self, ref: Any) -> PhaseBroadcast:
         if ref != self._opened_ref:
             self._opened_ref, self._opened = ref, ray.get(ref)
@@ -84,4 +88,5 @@ class ClientActor:
     @ray.method(max_task_retries=-1)
     def place(self) -> tuple[str, int]:
         """Host and process id; an actor that died answers when Ray has started it again."""
+        assert self._device  # an error of `__init__` would reach the driver as the actor's death, without its words
         return socket.gethostname(), os.getpid()

@@ -126,9 +126,24 @@ def runs_folder(runs: str) -> Path:
     return folder
 
 
-def phases_place(phases: str, runs: str) -> str:
-    """Where the phase store is, in words that mean the same in every process: Ray's workers have folders of their own."""
+def phases_place(phases: str, runs: str, name: str) -> str:
+    """Where the phase store is, in words that mean the same in every process: Ray's workers have folders of their own.
+
+    Raises:
+        UserError: It lies in the folder of the run `name`, or of another run: who removes that run removes it.
+
+    """
     place = phases or str(Path(runs) / "phases")
+    if "://" in place and not place.startswith("file://"):
+        return place
+    path = Path(place.removeprefix("file://")).expanduser().resolve()
+    every_run = Path(runs).expanduser().resolve()
+    for folder in (path, *path.parents):
+        is_run = folder == (every_run / name).resolve() or (folder / "config.yaml").exists()
+        if every_run in folder.parents and is_run:
+            raise bad_value(
+                "--phases", phases, f"lies in the folder of the run {folder}; leave it out, or name one beside the runs"
+            )
     return place if "://" in place else str(Path(place).expanduser().absolute())
 
 

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 
 import optuna
 import torch
@@ -26,6 +27,7 @@ from mm_ray.tune.selection import ranking
 from mm_ray.tune.space import load_space
 from mm_ray.tune.stopping import Interrupted, StopConditions, seconds_of
 from mm_ray.tune.study import Runner, Study, check_study
+from mm_ray.tune.study_storage import check_same_study
 
 DESCRIPTION = """Search a space of configurations for the best audio student: Ray Tune runs the trials, Optuna suggests them,
 and trials share the phases that are the same. The best configuration is tested once, beside the cross-entropy control. The same
@@ -40,21 +42,23 @@ def main(argv: Sequence[str]) -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     config, flags = parse(parser, [*resumed(value_of("--resume", argv), value_of("--runs", argv)), *argv])
     torch.set_num_threads(1)
-    space, name = load_space(flags.space), default_name(config)
+    space, digest = load_space(flags.space), default_name(config)
+    name = flags.resume or flags.name or f"study-{Path(space.name).stem}-{digest}"
     if flags.seeds < 1:
         raise bad_value("seeds", flags.seeds, "needs at least 1")
     if flags.test_seeds < 0:
         raise bad_value("test_seeds", flags.test_seeds, "must be 0 (the trial's own seeds) or above")
-    search = SearchSettings(flags.searcher, scheduler_of(flags), flags.storage, experiment=name.rpartition("-")[2])
+    search = SearchSettings(flags.searcher, scheduler_of(flags), flags.storage, experiment=digest.rpartition("-")[2])
     limits = StopConditions(seconds_of(flags.time), flags.rounds, flags.patience)
     check_study(space, search, flags.seeds)
     place_trial(config.clients, known_cluster(flags.address) or connect(flags.address), flags.host)
     table = load_with_progress(config.data, flags.runs)
     plan_experiment(config, table)
-    phases = phases_place(flags.phases, flags.runs)
+    phases = phases_place(flags.phases, flags.runs, name)
     check_place(phases)
     say_changed_code(phases)
-    folder = open_folder(flags.runs, flags.resume or flags.name or f"study-{Path(space.name).stem}-{name}", config)
+    folder = open_folder(flags.runs, name, config)
+    check_same_study(space, folder, folder.name, search.storage, search.experiment)
     keep_flags(folder, flags)
     cluster = connect(flags.address)
     study = Study(config, space, folder, phases, flags.trials, flags.host, search, limits, flags.seeds, flags.test_seeds)
@@ -65,7 +69,8 @@ def main(argv: Sequence[str]) -> None:
 
 def _run(runner: Runner, runs: str, wants_export: bool) -> None:
     study = runner.study
-    again = f"python -m mm_ray.tune --resume {study.folder.name}" + ("" if runs == "runs" else f" --runs {runs}")
+    name = study.folder.relative_to(Path(runs).expanduser())
+    again = f"python -m mm_ray.tune --resume {quote(str(name))}" + ("" if runs == "runs" else f" --runs {quote(runs)}")
     try:
         search, budget = runner.run()
         if budget.reason:
@@ -103,7 +108,7 @@ def _print_best(study: Study, found: Conclusion) -> None:
         print(f"warning: {line}")
     print(f"best configuration:  {study.folder / 'best.yaml'}")
     print(f"report:              {study.folder / 'report.html'}")
-    print(f"tensorboard --logdir {study.folder / 'tensorboard'}")
+    print(f"tensorboard --logdir {quote(str(study.folder / 'tensorboard'))}")
 
 
 if __name__ == "__main__":

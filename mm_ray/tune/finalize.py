@@ -5,6 +5,7 @@ The one place of a study that looks at the test set.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -151,7 +152,7 @@ def _write(study: Study, rows: Sequence[dict[str, Any]], tested: Sequence[Evalua
 
 
 def _headline(study: Study, found: Conclusion, plans: Sequence[Experiment], finals: Finals | None) -> dict[str, Any]:
-    row, metric = found.row, next(iter(study.space.objectives))
+    row, metric, best = found.row, next(iter(study.space.objectives)), quote(str(study.folder / "best.yaml"))
     scores = [_scores(study, plan, metric) for plan in plans]
     controls = [_scores(study, control_of(plan, "control_all"), metric)[1] for plan in plans]
     return {
@@ -169,7 +170,7 @@ def _headline(study: Study, found: Conclusion, plans: Sequence[Experiment], fina
         "finals": finals.words() if finals else [],
         "classes": found.tested.finished.plan.federation.table.class_names,
         "recall": {name: recall(confusion_CC) for name, confusion_CC in found.tested.confusions.items()},
-        "command": f"python -m mm_ray.train --config {study.folder / 'best.yaml'} --seed {study.base.seed + 7} --control",
+        "command": f"python -m mm_ray.train --config {best} --seed {study.base.seed + 7} --control",
     }
 
 

@@ -32,7 +32,7 @@ def open_study(space: Space, run_dir: Path, name: str, storage: str = "", experi
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     opened = _open(storage or str(run_dir / JOURNAL))
-    full_name = "-".join(part for part in (name, experiment, space.digest) if part)
+    full_name = _full_name(space, name, experiment)
     names = optuna.get_all_study_names(opened)
     if full_name in names:
         study = optuna.load_study(study_name=full_name, storage=opened)
@@ -53,6 +53,25 @@ def check_storage(storage: str) -> None:
     """
     if "://" in storage:
         _open(storage)
+
+
+def check_same_study(space: Space, run_dir: Path, name: str, storage: str = "", experiment: str = "") -> None:
+    """Refuse what `open_study` would refuse, before a Ray is started or anything is written.
+
+    Raises:
+        UserError: See `open_study`.
+
+    """
+    place = storage or str(run_dir / JOURNAL)
+    if "://" not in place and not Path(place).expanduser().exists():
+        return
+    names = optuna.get_all_study_names(_open(place))
+    if _full_name(space, name, experiment) not in names:
+        _refuse_another(names, name, space, experiment)
+
+
+def _full_name(space: Space, name: str, experiment: str) -> str:
+    return "-".join(part for part in (name, experiment, space.digest) if part)
 
 
 def _open(place: str) -> BaseStorage:

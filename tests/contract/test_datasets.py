@@ -1,6 +1,7 @@
 """Every module in `mm_ray/data/datasets` is a data set that keeps its promises."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from media_trees import TREES
 from mm_ray.config import DataConfig, SyntheticConfig
 from mm_ray.data.feature_row import extract
 from mm_ray.data.feature_store import fingerprint
-from mm_ray.data.manifest import check_manifest, find_manifest
+from mm_ray.data.manifest import OPTIONAL, check_manifest, find_manifest, read_manifest
 from mm_ray.errors import UserError
 from mm_ray.plugins import modules_in
 
@@ -21,7 +22,7 @@ SMALL = SyntheticConfig(labelled=1.0, num_classes=4, num_groups=10, clips_per_cl
 
 @pytest.fixture(scope="module", params=NAMES)
 def data(request, tmp_path_factory):
-    build = TREES.get(request.param, lambda root: {"root": str(ROOT)})
+    build = TREES.get(request.param, lambda root: {"root": str(ROOT)} if "root" in find_manifest(request.param).READS else {})
     config = DataConfig(name=request.param, synthetic=SMALL, **build(tmp_path_factory.mktemp(request.param)))
     try:
         find_manifest(config.name).read(config)
@@ -42,6 +43,14 @@ def test_the_folder_holds_data_sets():
 def test_it_is_a_valid_manifest_of_that_name(data, manifest):
     check_manifest(manifest)
     assert manifest.name == data.name
+
+
+@pytest.mark.parametrize("option", OPTIONAL)
+def test_an_option_that_it_does_not_read_is_refused(data, option):
+    if option in find_manifest(data.name).READS:
+        return
+    with pytest.raises(UserError, match=rf"^--data\.{option} given: {data.name} .*; leave it out$"):
+        read_manifest(replace(data, **{option: "given"}))
 
 
 def test_reading_twice_gives_the_same(data, manifest):

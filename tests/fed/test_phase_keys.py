@@ -168,6 +168,7 @@ def test_a_confusion_matrix_enters_by_its_numbers_and_not_by_its_file_s_name(tmp
         keys[name] = keys_of(tiny_plan(SMALL | noise | {"partition.label_confusion": str(tmp_path / name)}))
     assert keys["a"] == keys["copy"]
     assert all(keys["a"][name] != keys["other"][name] for name in ALL)
+    assert changed({"partition.label_confusion": str(tmp_path / "a")}) == set()  # no label is replaced
 
 
 def test_a_device_that_changes_bits_enters_and_the_cpu_leaves_the_keys_as_they_were():

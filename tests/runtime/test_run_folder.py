@@ -122,10 +122,23 @@ def test_the_results_are_the_student_and_its_numbers(tmp_path):
 def test_the_phase_store_is_named_so_that_every_process_finds_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home-of-someone")
-    assert phases_place("", "runs") == str(tmp_path / "runs" / "phases")
-    assert phases_place("here", "runs") == str(tmp_path / "here")
-    assert phases_place("~/here", "runs") == "/home-of-someone/here"
-    assert phases_place("s3://bucket/phases", "runs") == "s3://bucket/phases"
+    assert phases_place("", "runs", "x") == str(tmp_path / "runs" / "phases")
+    assert phases_place("here", "runs", "x") == str(tmp_path / "here")
+    assert phases_place("~/here", "runs", "x") == "/home-of-someone/here"
+    assert phases_place("s3://bucket/phases", "runs", "x") == "s3://bucket/phases"
+
+
+@pytest.mark.parametrize(
+    "phases", ["runs/x", "runs/x/phases", "{tmp}/runs/x", "file://{tmp}/runs/x", "runs/other/here", "link"]
+)
+def test_the_phase_store_lies_in_no_run(tmp_path, monkeypatch, phases):
+    monkeypatch.chdir(tmp_path)
+    open_folder("runs", "other", ExperimentConfig())
+    (tmp_path / "link").symlink_to("runs/x")
+    with pytest.raises(UserError, match=r"^--phases \S+: lies in the folder of the run \S+/runs/(x|other); leave it out, or"):
+        phases_place(phases.format(tmp=tmp_path), "runs", "x")
+    (tmp_path / "config.yaml").write_text("")  # of something else, around all runs
+    assert phases_place("runs/mine", "runs", "x") == str(tmp_path / "runs" / "mine")
 
 
 HOLDER = """

@@ -10,7 +10,7 @@ from tune.spaces import PLAIN, play, space_of
 from mm_ray.errors import UserError
 from mm_ray.tune.journal_file import StudyJournal
 from mm_ray.tune.searcher import SearchSettings, StudySearch
-from mm_ray.tune.study_storage import open_study
+from mm_ray.tune.study_storage import check_same_study, open_study
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +43,19 @@ def test_another_space_or_experiment_is_refused_with_both_digests(tmp_path):
     other = space_of(tmp_path, PLAIN.replace("20", "10"))
     with pytest.raises(UserError, match=f"its digest is {other.digest}, but this run was begun with {space.digest}"):
         open_study(other, tmp_path / "run", "run", storage, "a" * 8)
+
+
+@pytest.mark.parametrize("storage", ["", "sqlite:///{}/study.db", "{}/elsewhere"])
+def test_another_space_is_refused_before_anything_is_opened_for_writing(tmp_path, storage):
+    space, place = space_of(tmp_path), storage.format(tmp_path)
+    if "://" not in storage:
+        check_same_study(space, tmp_path / "run", "run", place, "a" * 8)
+        assert not any(path.name in ("run", "elsewhere") for path in tmp_path.iterdir())
+    open_study(space, tmp_path / "run", "run", place, "a" * 8)
+    check_same_study(space, tmp_path / "run", "run", place, "a" * 8)
+    other = space_of(tmp_path, PLAIN.replace("20", "10"))
+    with pytest.raises(UserError, match=f"its digest is {other.digest}, but this run was begun with {space.digest}"):
+        check_same_study(other, tmp_path / "run", "run", place, "a" * 8)
 
 
 @pytest.mark.parametrize("url", ["nothing://here", "sqlite:////nowhere/at/all/study.db"])

@@ -19,6 +19,8 @@ from mm_ray.data.manifest import Clip, Manifest, Rejected
 from mm_ray.errors import UserError
 from mm_ray.storage import read_bytes
 
+READS = ("root", "annotations", "classes")
+
 VIDEOS = ".mp4 .m4v .mkv .webm .mov .avi .flv .ts .m2ts .mts .mpg .mpeg .vob .wmv .ogv .3gp .divx"
 SOUNDS = ".wav .flac .mp3 .m4a .aac .ogg .oga .opus .wma .aif .aiff .ac3 .mka .weba"
 NO_RECORDINGS = ".webp .jpg .jpeg .png .gif .bmp .avif .heic .svg .part .ytdl .ass .sub .lrc .description"

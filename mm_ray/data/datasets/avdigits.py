@@ -17,6 +17,8 @@ from mm_ray.data.media.decode import Media, read_audio
 from mm_ray.errors import UserError, bad_value
 from mm_ray.seeding import numpy_stream
 
+READS = ("root",)
+
 FOLDS = ("speaker", "known")
 _BLOCK, _NUM_BLOCKS = 10, 5
 _NUM_FRAMES = 4

@@ -21,6 +21,8 @@ from mm_ray.data.manifest import Clip, Manifest, Rejected
 from mm_ray.errors import bad_value
 from mm_ray.storage import exists, join, read_text
 
+READS = ("root", "annotations", "classes")
+
 FOLDS = ("actors", "ogm_ge")
 NUM_FOLDS = 5
 FOUR = {"ANG": "anger", "HAP": "happiness", "NEU": "neutral", "SAD": "sadness"}

@@ -31,6 +31,8 @@ from mm_ray.errors import UserError
 from mm_ray.storage import read_text
 from mm_ray.types import UNLABELLED
 
+READS = ("root", "annotations", "classes", "group_pattern")
+
 Row = dict[str, str]
 SURPLUS = "\n"
 """What a row has beyond the columns goes by this name, which no column has: an unnamed one (pandas' index) is fine."""

@@ -23,6 +23,8 @@ from mm_ray.data.manifest import Clip, Manifest, Rejected
 from mm_ray.errors import bad_value
 from mm_ray.storage import leaves_root
 
+READS = ("root", "classes", "group_pattern")
+
 Folders = tuple[str, ...]
 """The names of the folders in which a file lies, from ROOT on."""
 

@@ -26,6 +26,8 @@ from mm_ray.data.manifest import Clip, Manifest, Rejected
 from mm_ray.errors import UserError, bad_value, in_one_line
 from mm_ray.storage import exists, join, open_binary, read_text
 
+READS = ("root", "annotations", "classes")
+
 NUM_FOLDS, NUM_ACTORS = 6, 24
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 """In the order of their codes, 01 to 08."""

@@ -17,6 +17,8 @@ from mm_ray.errors import bad_value
 from mm_ray.seeding import numpy_stream
 from mm_ray.types import UNLABELLED
 
+READS: tuple[str, ...] = ()
+
 _RATE = 16_000
 _NUM_HARMONICS = 6
 _LOWEST_HZ, _HIGHEST_HZ = 180.0, 720.0

@@ -18,6 +18,8 @@ from mm_ray.data.media.errors import MediaError
 from mm_ray.errors import bad_value
 from mm_ray.storage import is_folder, join, read_text
 
+READS = ("root", "annotations", "classes")
+
 FOLDS = ("official", "fedmultimodal")
 NUM_FOLDS, NUM_CLASSES, CLIPS_WITH_SOUND = 3, 101, 6837
 _WITH_SOUND = """
