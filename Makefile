@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 RUNS ?= runs
 ARGS ?=
 
-.PHONY: help install tune train compare prepare tensorboard test test-quick lint bench bench-quick bench-gpu
+.PHONY: help install tune train compare prepare tensorboard test test-quick test-slow lint bench bench-quick bench-gpu
 
 help:
 	@echo 'make tune         search the distillation settings (python -m mm_ray.tune)'
@@ -15,7 +15,7 @@ help:
 	@echo 'make compare      methods on equal terms (python -m mm_ray.compare)'
 	@echo 'make prepare      recordings into a feature store (python -m mm_ray.prepare), with ARGS="folder ROOT --out STORE"'
 	@echo 'make tensorboard  show the folder $(RUNS)/ in a browser'
-	@echo 'make test         all tests; make test-quick leaves out the slow ones'
+	@echo 'make test         the tests; make test-quick: those of a minute; make test-slow: kills, full disks, a cluster'
 	@echo 'make lint         ruff and mypy'
 	@echo 'make bench        all speed measurements, beside pfl-research and Flower (about an hour on a quiet machine)'
 	@echo 'make bench-quick  under two minutes: has something become slower than the stored ratios?'
@@ -28,11 +28,16 @@ tune train compare prepare: $(INSTALLED)
 tensorboard: $(INSTALLED)
 	$(BIN)/tensorboard --logdir $(RUNS) $(ARGS)
 
+# Two processes, since each test has one thread; tests on Ray one after the other, since Ray takes all cores.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not ray and not slow' $(ARGS)
+	$(BIN)/python -m pytest -m 'ray and not slow' $(ARGS)
 
 test-quick: $(INSTALLED)
-	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not ray and not slow and not thorough' $(ARGS)
+
+test-slow: $(INSTALLED)
+	$(BIN)/python -m pytest -m slow $(ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

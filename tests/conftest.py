@@ -19,6 +19,13 @@ settings.register_profile("mm_ray", deadline=None, derandomize=True)
 settings.load_profile("mm_ray")
 
 
+def pytest_collection_modifyitems(items):
+    """What uses the session's Ray is a test on Ray."""
+    for item in items:
+        if "local_ray" in item.fixturenames:
+            item.add_marker(pytest.mark.ray)
+
+
 @pytest.fixture(autouse=True)
 def single_thread_torch():
     """Sums of floats do not depend on the machine's cores; torch itself is imported only by the tests that need it."""

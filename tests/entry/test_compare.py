@@ -9,7 +9,7 @@ from fed.tiny import Run, tiny_flags
 
 from mm_ray.tune.method_search import default_of
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.ray
 
 
 def compare(folder, *more):

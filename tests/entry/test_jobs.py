@@ -13,7 +13,7 @@ from fed.tiny import Run, tiny_flags
 from mm_ray.config import flatten
 from mm_ray.tune.estimate import MEASURED_ROUNDS
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.ray
 
 
 def python_m(module, flags, folder):

@@ -14,7 +14,7 @@ import pytest
 
 from mm_ray.runtime.local_ray import BELOW_TMP
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+pytestmark = [pytest.mark.ray, pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")]
 
 HELD = Path(__file__).with_name("local_cluster.py")
 SETTINGS = ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")

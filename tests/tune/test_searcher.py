@@ -312,7 +312,6 @@ def test_several_objectives(tmp_path, make_space):
     assert states(search)[-1] == TrialState.PRUNED
 
 
-@pytest.mark.slow
 def test_under_ray_tune_with_asha(tmp_path, make_space, local_ray):
     from ray import tune
 
