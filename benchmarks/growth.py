@@ -26,14 +26,14 @@ from scipy.optimize import nnls
 from benchmarks.memory import tree_pss_mb
 from benchmarks.results import write_result
 from benchmarks.workloads import SMALL_NET, table_from
-from mm_ray.config import LocalConfig, ModelConfig
+from mm_ray.config import LocalConfig, ModelConfig, ServerConfig
 from mm_ray.data.feature_table import FeatureTable
 from mm_ray.fed.federation import Federation
 from mm_ray.fed.method import Method
 from mm_ray.fed.phase import NetworkRef
 from mm_ray.fed.phase_store import PhaseStore
-from mm_ray.fed.phases.unifl import UniFLAudio
 from mm_ray.fed.rounds import run
+from mm_ray.methods.unifl import UniFLAudio
 from mm_ray.models.network import PARTS, part_size
 from mm_ray.runtime.cluster import connect
 from mm_ray.runtime.cpus import usable_cpus
@@ -88,7 +88,15 @@ def measure(point: Point, table: FeatureTable, table_ref: Any, rounds: int) -> d
     """Medians over some rounds of a setting."""
     federation = Federation(clients_of(point, table.labels_N), table, table.shapes, 0, {"point": repr(point)})
     local = LocalConfig(lr=0.05, epochs=1, batch_size=16)
-    phase = UniFLAudio(10**9, MODELS[point.model], local, point.cohort / point.clients, point.chunk_size, vectorize=True)
+    phase = UniFLAudio(
+        10**9,
+        model=MODELS[point.model],
+        local=local,
+        server=ServerConfig(),
+        sample_frac=point.cohort / point.clients,
+        chunk_size=point.chunk_size,
+        vectorize=True,
+    )
     executor = RayExecutor(table_ref, Placement(point.actors, CORES / max(point.actors, CORES), 0.0))
     with tempfile.TemporaryDirectory() as store:
         loop = run(Method((phase,), NetworkRef(phase.name, "audio")), federation, PhaseStore(store), executor, point.chunk_size)

@@ -6,10 +6,9 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from mm_ray.config import ExperimentConfig
-from mm_ray.fed.method import Method, with_phase2
-from mm_ray.fed.phases.distill import Distill
-from mm_ray.fed.phases.fusion import Fusion
-from mm_ray.fed.phases.unimodal import Unimodal
+from mm_ray.fed.method import Method
+from mm_ray.methods import modality_mirror
+from mm_ray.methods.modality_mirror import Distill, Fusion, Unimodal
 from mm_ray.types import ClientUpdate, ServerState
 
 ROUND_S = 0.8
@@ -41,7 +40,7 @@ SLEEPY: Mapping[type, type] = {Unimodal: SleepyUnimodal, Fusion: SleepyFusion, D
 
 def build(config: ExperimentConfig) -> Method:
     """The method; phase keys and results are ModalityMirror's."""
-    method = with_phase2(config)
+    method = modality_mirror.build(config)
     return replace(method, phases=tuple(_sleepy(phase) for phase in method.phases))
 
 

@@ -10,8 +10,8 @@ import argparse
 import statistics
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,15 +22,14 @@ from benchmarks.workloads import cpu_s, table_from
 from mm_ray.config import ExperimentConfig, with_overrides
 from mm_ray.data.feature_table import FeatureTable
 from mm_ray.fed.cohort import chunks_of
+from mm_ray.fed.evaluation import confusion_on, outputs_on
 from mm_ray.fed.executor import Executor, SerialExecutor
 from mm_ray.fed.experiment import Experiment, plan_experiment
 from mm_ray.fed.method import Method
-from mm_ray.fed.outputs import outputs_on
 from mm_ray.fed.phase import NetworkRef
 from mm_ray.fed.phase_store import PhaseStore
-from mm_ray.fed.phases.distill import Distill
 from mm_ray.fed.rounds import run
-from mm_ray.fed.scoring import confusion_on
+from mm_ray.methods.modality_mirror import Distill
 from mm_ray.models.flat_params import flat_network
 from mm_ray.models.network import PARTS, init_part
 from mm_ray.seeding import torch_stream
@@ -53,27 +52,23 @@ SETTINGS = {
 class LiveDistill(Distill):
     """Distillation as one would write it without stored logits: each client asks the teacher anew in every round."""
 
-    teacher: NetworkRef
+    teacher: NetworkRef = field(kw_only=True)
 
     name: ClassVar[str] = "phase2/distill, teacher live"
 
     @property
     def sources(self) -> tuple[NetworkRef, ...]:
-        """The student to start from, and the teacher."""
-        return (*self.start, self.teacher)
-
-    def material(self, sources: Mapping[NetworkRef, Arrays]) -> Arrays:
-        """The teacher's parameters."""
-        return sources[self.teacher]
+        """The student to start from, and the frozen teacher."""
+        return (*self.start, self.teacher._replace(frozen=True))
 
     def client_updates(self, context: RoundContext, clients: Sequence[ClientData]) -> list[ClientUpdate]:
         """The teacher's forward pass over the clients' clips, then the training."""
         teacher = flat_network("av", self.model, context.shapes, context.device)
-        teacher.load(context.material)
+        teacher.load(context.shared_inputs)
         logits_NC = np.full((context.table.num_clips, context.shapes.num_classes), np.nan, np.float32)
         for client in clients:
-            logits_NC[client.indices], _ = outputs_on(teacher, context, client)
-        return super().client_updates(replace(context, material={"logits": logits_NC}), clients)
+            logits_NC[client.indices], _ = outputs_on(teacher, context.table, client.indices)
+        return super().client_updates(replace(context, shared_inputs={"logits": logits_NC}), clients)
 
 
 def table_of() -> FeatureTable:
@@ -94,7 +89,7 @@ def method_of(config: ExperimentConfig, plan_method: Method) -> Method:
     *_, distill = plan_method.phases
     assert isinstance(distill, Distill)
     assert plan_method.teacher
-    given = {field.name: getattr(distill, field.name) for field in fields(distill)}
+    given = {each.name: getattr(distill, each.name) for each in fields(distill)}
     return replace(plan_method, phases=(*plan_method.phases, LiveDistill(**given, teacher=plan_method.teacher)))
 
 
@@ -132,7 +127,7 @@ def client_cpu_s(phase: Any, material: Arrays, params: Arrays, plan: Experiment,
     """Processor seconds of a round's clients."""
     federation, executor = plan.federation, SerialExecutor()
     executor.open(phase, material, federation)
-    chunks = chunks_of(phase.plan(federation, round_number), plan.config.clients.chunk_size)
+    chunks = chunks_of(phase.cohort(federation, round_number), plan.config.clients.chunk_size)
     return cpu_s(lambda: executor.run_round(params, round_number, chunks, {}))
 
 

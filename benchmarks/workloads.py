@@ -13,7 +13,7 @@ from mm_ray.config import FeatureConfig, LocalConfig, ModelConfig, ServerConfig
 from mm_ray.data.feature_table import FeatureTable
 from mm_ray.fed.cohort import sample_cohort
 from mm_ray.fed.federation import Federation
-from mm_ray.fed.phases.unifl import UniFLAudio
+from mm_ray.methods.unifl import UniFLAudio
 from mm_ray.models.network import PARTS, init_part
 from mm_ray.seeding import torch_stream
 from mm_ray.types import ClientData, Shapes
@@ -74,7 +74,15 @@ def clients_of(num_clients: int, clips: int, labels_N: np.ndarray) -> tuple[Clie
 def phase_of(work: Workload, vectorize: bool = True) -> UniFLAudio:
     """FedAvg of the audio network."""
     frac = work.cohort / work.clients
-    return UniFLAudio(10**9, work.model, work.local, frac, work.chunk_size, server=ServerConfig(), vectorize=vectorize)
+    return UniFLAudio(
+        10**9,
+        model=work.model,
+        local=work.local,
+        server=ServerConfig(),
+        sample_frac=frac,
+        chunk_size=work.chunk_size,
+        vectorize=vectorize,
+    )
 
 
 def dropout_of(folder: Path) -> float:

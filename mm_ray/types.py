@@ -123,7 +123,7 @@ class RoundContext:
     round: int
     params: Arrays
     """What the server sent this round, by part."""
-    material: Arrays
+    shared_inputs: Arrays
     """What the server sent once, at the start of the phase."""
     table: Any
     """The feature table (`mm_ray.data.feature_table.FeatureTable`) from which the client reads its own rows only."""

@@ -1,6 +1,7 @@
 """Who may import whom (the layers of the design), and what the folders that are registries may hold."""
 
 import ast
+import graphlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -26,7 +27,6 @@ REGISTRIES = (
     "mm_ray/losses",
     "mm_ray/data/datasets",
     "mm_ray/data/features",
-    "mm_ray/fed/phases",
     "mm_ray/fed/aggregators",
     "tune_spaces",
 )
@@ -104,6 +104,24 @@ def faults(root: Path) -> list[str]:
     return [f"{i.file.relative_to(root)}:{i.line}: {reason}" for i, reason in reasons if reason]
 
 
+def circle(root: Path) -> list[str]:
+    """Files of mm_ray of which each imports the next and the last the first, also for type checks alone; none: empty."""
+    files = {_module_name(file, root): file for file in (root / "mm_ray").rglob("*.py")}
+    graph: dict[str, set[str]] = {}
+    for name, file in files.items():
+        imported = {i.name if i.name in files else i.name.rpartition(".")[0] for i in imports_of(file, root)}
+        graph[name] = imported & files.keys() - {name}
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return list(reversed(error.args[1]))
+    return []
+
+
+def _module_name(file: Path, root: Path) -> str:
+    return ".".join(file.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
+
+
 def strangers(folder: Path) -> list[str]:
     """What a registry folder holds besides modules of a public name and an `__init__.py` without code."""
     entries = sorted(path for path in folder.iterdir() if path.name != "__pycache__")
@@ -119,6 +137,10 @@ def _belongs(path: Path) -> bool:
 
 def test_imports_run_one_way():
     assert faults(ROOT) == []
+
+
+def test_no_two_files_import_each_other():
+    assert circle(ROOT) == []
 
 
 @pytest.mark.parametrize("registry", REGISTRIES)
@@ -140,7 +162,7 @@ BAD = {
     "mm_ray/data/load.py": "def load():\n    import ray\n",
     "mm_ray/models/net.py": "from ..fed import loop\n",
     "mm_ray/fed/rounds.py": "import os\nfrom mm_ray import runtime\n",
-    "mm_ray/fed/phases/a.py": "import mm_ray.methods.control\n",
+    "mm_ray/fed/aggregators/a.py": "import mm_ray.methods.control\n",
     "mm_ray/methods/m.py": "from ray.train import report\n",
     "mm_ray/runtime/host.py": "if False:\n    from mm_ray.tune import search\n",
     "mm_ray/tune/searcher.py": "from mm_ray.train import main\n",
@@ -154,7 +176,7 @@ def test_the_check_finds_every_fault(tmp_path):
     assert faults(write(tmp_path, BAD)) == [
         "mm_ray/config.py:1: optuna belongs to tune/ and tune_spaces/",
         "mm_ray/data/load.py:2: ray belongs to runtime/, tune/ and prepare",
-        "mm_ray/fed/phases/a.py:1: fed may not import mm_ray.methods",
+        "mm_ray/fed/aggregators/a.py:1: fed may not import mm_ray.methods",
         "mm_ray/fed/rounds.py:2: fed may not import mm_ray.runtime",
         "mm_ray/methods/m.py:1: ray belongs to runtime/, tune/ and prepare",
         "mm_ray/models/net.py:1: models may not import mm_ray.fed",
@@ -185,6 +207,37 @@ GOOD = {
 
 def test_the_check_lets_the_right_way_pass(tmp_path):
     assert faults(write(tmp_path, GOOD)) == []
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"a.py": "from mm_ray import b\n", "b.py": "import mm_ray.a\n"},
+        {
+            "a.py": "from mm_ray.b import x\n",
+            "b.py": "from .c.d import y\n",
+            "c/d.py": "def f():\n    from mm_ray.a import z\n",
+        },
+        {
+            "a.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from mm_ray.b import X\n",
+            "b.py": "from mm_ray.a import Y\n",
+        },
+        {"__init__.py": "from mm_ray.a import x\n", "a.py": "from mm_ray import version\n"},
+    ],
+)
+def test_the_check_finds_a_circle(tmp_path, files):
+    found = circle(write(tmp_path, {f"mm_ray/{name}": text for name, text in files.items()}))
+    assert found[0] == found[-1]
+    assert len(set(found)) == len(files)
+
+
+def test_a_file_that_several_import_makes_no_circle(tmp_path):
+    files = {
+        "mm_ray/a.py": "import mm_ray.b, mm_ray.c\n",
+        "mm_ray/b.py": "from mm_ray import c\n",
+        "mm_ray/c.py": "import os\n",
+    }
+    assert circle(write(tmp_path, files)) == []
 
 
 def test_the_registry_check_finds_strangers(tmp_path):

@@ -8,7 +8,7 @@ how close), and depends on its chunk alone: not on actors, and not on what ran b
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,27 +16,24 @@ from torch import Tensor
 
 from mm_ray.config import LocalConfig, ModelConfig
 from mm_ray.data.stacked_batch import gather_stacked
-from mm_ray.fed.local_training import LocalOptimizer, batch_plan
-from mm_ray.fed.scaffold import ControlVariate
+from mm_ray.fed.client_optimizers import ControlVariate, LocalOptimizer
+from mm_ray.fed.local_training import batch_plan
 from mm_ray.models.batched.network import StackedNetwork
 from mm_ray.models.dropout import StackedDropout
 from mm_ray.models.layers import Output
 from mm_ray.models.network import PARTS, READS, part_size
 from mm_ray.types import Batch, ClientData, ClientUpdate, RoundContext, Shapes, StackedBatch
 
-if TYPE_CHECKING:
-    from mm_ray.fed.fedavg import TrainingPhase
-
 ClientLoss = Callable[[Output, Batch, ClientData], Tensor]
 """The loss of a batch of a client (scalar, mean over the batch)."""
 STACK_VALUES = {"cpu": 2_000_000, "cuda": 500_000_000}
-"""A stack takes so many clients that their batches' features hold about so many values: more leaves a CPU's caches."""
+"""The features of a stack's batches hold about this many values at most: more leaves a CPU's caches."""
 STACK_PARAMETERS = 20_000_000
-"""A stack's copies hold at most so many parameters in all; with gradients, momentum and start they take 16 bytes each."""
+"""A stack's copies hold at most this many parameters; with gradients, momentum and start they take 16 bytes each."""
 MOST_CLIENTS = 64
 
 
-class _Joined(NamedTuple):
+class _SharedLoss(NamedTuple):
     """What the loss of several clients' batches of equal size was taken of, one client after the other."""
 
     members: list[int]
@@ -80,21 +77,22 @@ class BatchedLocalTrainer:
         self._order = sorted(range(len(clients)), key=lambda i: -len(drawn[i][0]))
         self._clients = [clients[i] for i in self._order]
         self._batches, self._dropout = zip(*(drawn[i] for i in self._order), strict=True)
-        self._net = _resident(name, model, context.shapes, _capacity(len(clients)), context.device)
+        capacity = 1 << (len(clients) - 1).bit_length()  # few sizes, so that few resident stacks are kept
+        self._net = _resident(name, model, context.shapes, capacity, context.device)
         self._net.load(context.params)
         self._params, self._grads = self._net.params[: len(clients)], self._net.grads[: len(clients)]
         self._start, self._optimizer = self._params.clone(), LocalOptimizer(self._params, local, context.round)
         self._losses_K = torch.zeros(len(clients), device=self._params.device)
-        self._joined: list[_Joined] = []
+        self._shared: list[_SharedLoss] = []
         self._controls = [ControlVariate(self._net.copy(i), context, c) for i, c in enumerate(self._clients) if local.scaffold]
 
-    def train(self, loss: ClientLoss, joins: bool) -> list[ClientUpdate]:
+    def train(self, loss: ClientLoss, separable: bool) -> list[ClientUpdate]:
         """Train to the end; the clients' updates, as `mm_ray.fed.local_training.train_local` gives them.
 
         Args:
             loss: The loss of a batch of a client.
-            joins: Whether the loss of two clients' batches of equal size is the mean of their losses, so that it may be taken
-                of several clients at once, which must hold the same modalities.
+            separable: Whether the loss of two clients' batches of equal size is the mean of their losses, so that it may be
+                taken of several clients at once, which must hold the same modalities.
 
         """
         for step in range(len(self._batches[0])):
@@ -103,14 +101,14 @@ class BatchedLocalTrainer:
             rows, labels = [client.indices[some] for client, some in now], [client.labels[some] for client, some in now]
             batch = gather_stacked(self._context.table, rows, labels, READS[self._net.name], self._params.device)
             dropout = StackedDropout(self._dropout[:active], self._net.model.dropout, batch.rows_K)
-            self._backward(self._net.forward(batch, dropout), batch, loss, joins)
+            self._backward(self._net.forward(batch, dropout), batch, loss, separable)
             self._move(active)
-        self._add_joined_losses(loss)
+        self._add_shared_losses(loss)
         return self._updates()
 
-    def _backward(self, output: Output, batch: StackedBatch, loss: ClientLoss, joins: bool) -> None:
+    def _backward(self, output: Output, batch: StackedBatch, loss: ClientLoss, separable: bool) -> None:
         total = output.logits_BC.new_zeros(())
-        for members in _alike(self._clients[: len(batch.rows_K)], batch.rows_K, joins):
+        for members in _alike(self._clients[: len(batch.rows_K)], batch.rows_K, separable):
             size = batch.rows_K[members[0]]
             chosen, clips = _select(output, batch, members, size)
             mean = loss(chosen, clips, self._clients[members[0]])
@@ -119,14 +117,14 @@ class BatchedLocalTrainer:
                 self._losses_K[members] += size * mean.detach()
             else:  # clones: a GPU writes its next batch over these
                 copied = Output(chosen.logits_BC.detach().clone(), chosen.features_BH.detach().clone())
-                self._joined.append(_Joined(members, size, copied, clips))
+                self._shared.append(_SharedLoss(members, size, copied, clips))
         self._net.backward(total, len(batch.rows_K))
 
     @torch.no_grad()
-    def _add_joined_losses(self, loss: ClientLoss) -> None:
+    def _add_shared_losses(self, loss: ClientLoss) -> None:
         """Each client's own loss, once over all that it shared a mean with: one that diverged is alone with its NaN."""
         for i, client in enumerate(self._clients):
-            shares = [joined.of(i) for joined in self._joined if i in joined.members]
+            shares = [shared.of(i) for shared in self._shared if i in shared.members]
             if shares:
                 logits_BC = torch.cat([output.logits_BC for output, _ in shares])
                 features_BH = torch.cat([output.features_BH for output, _ in shares])
@@ -145,57 +143,59 @@ class BatchedLocalTrainer:
         self._optimizer.step(params, grads)
 
     def _updates(self) -> list[ClientUpdate]:
+        """The clients' updates, in the order in which the clients were given."""
         weights_K1 = torch.tensor([[float(client.num_clips)] for client in self._clients], device=self._params.device)
         deltas_KP = ((self._params - self._start) * weights_K1).cpu().numpy()
-        losses_K = self._losses_K.tolist()
-        place = {original: i for i, original in enumerate(self._order)}
-        return [self._update(place[i], deltas_KP, losses_K) for i in range(len(self._clients))]
-
-    def _update(self, index: int, deltas_KP: np.ndarray, losses_K: list[float]) -> ClientUpdate:
-        slices, name = self._net.slices, self._net.name
-        update = ClientUpdate(
-            dict.fromkeys(slices, float(self._clients[index].num_clips)),
-            {part: deltas_KP[index, where] for part, where in slices.items()},
-            {f"{name}_loss": losses_K[index], f"{name}_seen": float(sum(map(len, self._batches[index])))},
-        )
-        return update + self._controls[index].update() if self._controls else update
+        losses_K, slices, name = self._losses_K.tolist(), self._net.slices, self._net.name
+        updates: dict[int, ClientUpdate] = {}
+        for i, original in enumerate(self._order):
+            weights = dict.fromkeys(slices, float(self._clients[i].num_clips))
+            seen = float(sum(map(len, self._batches[i])))
+            sums = {part: deltas_KP[i, where] for part, where in slices.items()}
+            update = ClientUpdate(weights, sums, {f"{name}_loss": losses_K[i], f"{name}_seen": seen})
+            updates[original] = update + self._controls[i].update() if self._controls else update
+        return [updates[i] for i in range(len(updates))]
 
 
-def stacked_updates(phase: "TrainingPhase", context: RoundContext, clients: Sequence[ClientData]) -> list[ClientUpdate]:
-    """The update of each client, in their order, from training them together."""
-    updates = [ClientUpdate() for _ in clients]
-    for network in phase.networks:
-        members = [i for i, client in enumerate(clients) if network in phase.trains(client)]
-        for some in _stacks(context, [clients[i] for i in members], network, phase):
-            places, members = members[: len(some)], members[len(some) :]
-            stack = BatchedLocalTrainer(network, phase.model, context, some, phase.local, phase.stream)
-            trained = stack.train(lambda o, b, c: phase.loss(o, b, context, c), phase.joins)
-            for i, update in zip(places, trained, strict=True):
-                updates[i] += update
-    return updates
+def train_batched(
+    name: str,
+    model: ModelConfig,
+    context: RoundContext,
+    clients: Sequence[ClientData],
+    local: LocalConfig,
+    loss: ClientLoss,
+    separable: bool,
+    stream: str,
+) -> list[ClientUpdate]:
+    """The update of each client, in their order, from training one network on them together; arguments as above."""
+    return [
+        update
+        for stack in _stacks(name, model, context, clients, local)
+        for update in BatchedLocalTrainer(name, model, context, stack, local, stream).train(loss, separable)
+    ]
 
 
 def _stacks(
-    context: RoundContext, clients: Sequence[ClientData], network: str, phase: "TrainingPhase"
-) -> Iterator[list[ClientData]]:
+    name: str, model: ModelConfig, context: RoundContext, clients: Sequence[ClientData], local: LocalConfig
+) -> Iterator[Sequence[ClientData]]:
     """The clients in their order, cut into stacks whose batches fit the caches and whose copies fit the memory."""
     table, values = context.table, 1
+    lengths = table.audio_lengths if "audio" in READS[name] else table.video_lengths
     for client in clients:
-        frames = table.audio_lengths(client.indices) if "audio" in READS[network] else table.video_lengths(client.indices)
-        values = max(values, int(frames.max()) * min(client.num_clips, phase.local.batch_size))
-    width = context.shapes.audio_bins if "audio" in READS[network] else context.shapes.video_features
-    parameters = sum(part_size(part, phase.model, context.shapes) for part in PARTS[network])
+        values = max(values, int(lengths(client.indices).max()) * min(client.num_clips, local.batch_size))
+    width = context.shapes.audio_bins if "audio" in READS[name] else context.shapes.video_features
+    parameters = sum(part_size(part, model, context.shapes) for part in PARTS[name])
     size = max(1, min(STACK_VALUES[context.device] // (values * width), STACK_PARAMETERS // parameters, MOST_CLIENTS))
     for start in range(0, len(clients), size):
-        yield list(clients[start : start + size])
+        yield clients[start : start + size]
 
 
-def _alike(clients: Sequence[ClientData], rows_K: Sequence[int], joins: bool) -> list[list[int]]:
+def _alike(clients: Sequence[ClientData], rows_K: Sequence[int], separable: bool) -> list[list[int]]:
     """Positions of the clients whose losses are taken at once: equal batch sizes and modalities."""
     groups: dict[object, list[int]] = {}
     for i, (client, rows) in enumerate(zip(clients, rows_K, strict=True)):
         # With unlabelled clips a loss is a mean over fewer clips than the batch has, which is not the mean of such means.
-        groups.setdefault((rows, client.modalities) if joins and client.is_labelled else i, []).append(i)
+        groups.setdefault((rows, client.modalities) if separable and client.is_labelled else i, []).append(i)
     return list(groups.values())
 
 
@@ -208,11 +208,6 @@ def _select(output: Output, batch: StackedBatch, members: list[int], size: int) 
     )
     indices = batch.indices_KB[members, :size].ravel()
     return Output(logits, features), Batch(None, None, None, None, labels, indices)
-
-
-def _capacity(num_clients: int) -> int:
-    """Sizes of resident stacks: few, so that few are kept."""
-    return 1 << (num_clients - 1).bit_length()
 
 
 @lru_cache(maxsize=4)

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mm_ray.fed.federation import Federation
+from mm_ray.fed.phase import PhaseSettings
 from mm_ray.seeding import numpy_stream
 from mm_ray.types import ClientData
 
@@ -31,6 +33,14 @@ def poisson_cohort(
     rng = numpy_stream(seed, "poisson_cohort", stream, round_number)
     ordered = sorted(clients, key=lambda client: client.id)
     return tuple(client for client, draw in zip(ordered, rng.random(len(ordered)), strict=True) if draw < sample_frac)
+
+
+def reports_back(phase: PhaseSettings, federation: Federation, round_number: int, client: ClientData) -> bool:
+    """Whether a client of the cohort sends its update; one that does not has received all the same."""
+    if phase.full_participation:
+        return True
+    rng = numpy_stream(federation.seed, "dropout_frac", phase.stream, round_number, client.id)
+    return bool(rng.random() >= phase.dropout_frac)
 
 
 def chunks_of(cohort: Sequence[ClientData], chunk_size: int) -> list[tuple[ClientData, ...]]:

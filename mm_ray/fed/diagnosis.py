@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from mm_ray.fed.scoring import predicted
+from mm_ray.fed.evaluation import predicted
 from mm_ray.types import UNLABELLED, ClientData, RoundReport
 
 CLIPS, LABELLED, AGREEING, ENTROPY = "teacher/clips", "teacher/labelled", "teacher/agreeing", "teacher/entropy"

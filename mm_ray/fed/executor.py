@@ -8,9 +8,10 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from mm_ray.config import ModelConfig
+from mm_ray.fed.evaluation import confusion_on
 from mm_ray.fed.federation import Federation
 from mm_ray.fed.phase import Phase
-from mm_ray.fed.scoring import confusion_on
+from mm_ray.fed.update_screening import screen_update
 from mm_ray.types import Arrays, ClientData, ClientUpdate, RoundContext
 
 Chunk = tuple[ClientData, ...]
@@ -33,14 +34,21 @@ class Executor(Protocol):
         """`cpu` or `cuda`: the kind of device that clients train on. Kinds differ in bits, so it is part of a phase's key."""
         ...
 
-    def open(self, phase: Phase, material: Arrays, federation: Federation) -> None:
-        """A phase begins: what its clients get once."""
+    def open(self, phase: Phase, shared_inputs: Arrays, federation: Federation) -> None:
+        """A phase begins.
+
+        Args:
+            phase: The phase.
+            shared_inputs: What its clients get once.
+            federation: The clients and their data.
+
+        """
         ...
 
     def run_round(
         self, params: Arrays, round_number: int, chunks: Sequence[Chunk], clients: Mapping[int, Arrays]
     ) -> Sequence[ClientUpdate | None]:
-        """The sum of each chunk, in the order of the chunks; `None` for one that was late (`Phase.deadline_s`).
+        """The sum of each chunk, in the order of the chunks; `None` for one that was late (`PhaseSettings.deadline_s`).
 
         Args:
             params: What every client gets.
@@ -73,7 +81,10 @@ def run_chunk(phase: Phase, context: RoundContext, chunk: Chunk) -> ClientUpdate
     """Play a chunk's clients in their order and sum their updates: the unit of work of every executor."""
     one_by_one = (phase.client_update(context, client) for client in chunk)
     updates = phase.client_updates(context, chunk) if isinstance(phase, SupportsBatchedClients) else one_by_one
-    return sum_updates(phase.receive(context, client, update) for client, update in zip(chunk, updates, strict=True))
+    return sum_updates(
+        screen_update(phase.server, {**context.params, **context.own(client)}, client.id, update, phase.compares_clients)
+        for client, update in zip(chunk, updates, strict=True)
+    )
 
 
 def sum_updates(updates: Iterable[ClientUpdate]) -> ClientUpdate:
@@ -113,16 +124,16 @@ class SerialExecutor:
     device = "cpu"
     _since = 0.0
 
-    def open(self, phase: Phase, material: Arrays, federation: Federation) -> None:
+    def open(self, phase: Phase, shared_inputs: Arrays, federation: Federation) -> None:
         """Remember the phase."""
-        self._phase, self._material, self._federation = phase, material, federation
+        self._phase, self._shared_inputs, self._federation = phase, shared_inputs, federation
 
     def run_round(
         self, params: Arrays, round_number: int, chunks: Sequence[Chunk], clients: Mapping[int, Arrays]
     ) -> list[ClientUpdate]:
         """One chunk after the other; it waits for all."""
         federation = self._federation
-        context = RoundContext(federation.seed, round_number, params, self._material, federation.table, federation.shapes)
+        context = RoundContext(federation.seed, round_number, params, self._shared_inputs, federation.table, federation.shapes)
         return [run_chunk(self._phase, replace(context, clients=own_of(chunk, clients)), chunk) for chunk in chunks]
 
     def confusions(self, split: str, networks: Sequence[str], params: Arrays, model: ModelConfig) -> list[np.ndarray]:

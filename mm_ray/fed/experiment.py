@@ -13,14 +13,14 @@ from mm_ray.config import ExperimentConfig, ModelConfig, with_overrides
 from mm_ray.data.feature_table import FeatureTable
 from mm_ray.evaluate.metrics import summary
 from mm_ray.fed.diagnosis import diagnosis_of
-from mm_ray.fed.epsilon import privacy_of
+from mm_ray.fed.evaluation import confusion_on
 from mm_ray.fed.executor import Executor
 from mm_ray.fed.federation import Federation, build_federation
 from mm_ray.fed.method import Method, find_method
 from mm_ray.fed.phase import NetworkRef
 from mm_ray.fed.phase_store import PhaseStore
+from mm_ray.fed.privacy import privacy_of
 from mm_ray.fed.rounds import Outcomes, role_params, run
-from mm_ray.fed.scoring import confusion_on
 from mm_ray.fed.update_screening import refusals
 from mm_ray.models.flat_params import named_tensors
 from mm_ray.types import RoundReport
@@ -75,7 +75,7 @@ def plan_experiment(config: ExperimentConfig, table: FeatureTable) -> Experiment
     """
     federation, method = build_federation(config, table), find_method(config)
     for phase in method.phases:
-        phase.check(federation)
+        phase.cohort(federation, 1)  # refuses a federation in which the phase cannot work
     return Experiment(config, federation, method)
 
 

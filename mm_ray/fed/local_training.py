@@ -1,8 +1,4 @@
-"""A client's local training: SGD or Adam on flat buffers, with FedProx's and SCAFFOLD's corrections as options.
-
-No `torch.optim`: constructing one of its optimisers costs a second and 70 MB in every process, and a few lines on a flat
-vector are fewer kernels than its loop over tensors.
-"""
+"""A client's local training: SGD or Adam on flat buffers, with FedProx's and SCAFFOLD's corrections as options."""
 
 import math
 from collections.abc import Callable
@@ -15,19 +11,20 @@ from torch import Tensor
 
 from mm_ray.config import LocalConfig
 from mm_ray.data.batching import gather
+from mm_ray.fed.client_optimizers import ControlVariate, LocalOptimizer
 from mm_ray.fed.cohort import epoch_batches
-from mm_ray.fed.scaffold import ControlVariate
 from mm_ray.models.flat_params import FlatNetwork
 from mm_ray.models.layers import Output
 from mm_ray.models.network import READS
 from mm_ray.seeding import numpy_stream, torch_stream
 from mm_ray.types import Batch, ClientData, ClientUpdate, RoundContext
 
-Objective = Callable[[Output, Batch], Tensor]
+BatchLoss = Callable[[Output, Batch], Tensor]
+"""The loss of a batch (scalar, mean over the batch)."""
 
 
 def train_local(
-    net: FlatNetwork, context: RoundContext, client: ClientData, local: LocalConfig, objective: Objective, stream: str
+    net: FlatNetwork, context: RoundContext, client: ClientData, local: LocalConfig, loss: BatchLoss, stream: str
 ) -> ClientUpdate:
     """Train one network on one client's clips; the update is what it changed, weighted by the number of clips.
 
@@ -36,7 +33,7 @@ def train_local(
         context: The round.
         client: The client.
         local: How to train.
-        objective: The loss of a batch (scalar, mean over the batch).
+        loss: The loss of a batch.
         stream: Name of the random streams of batches and dropout.
 
     Returns:
@@ -53,9 +50,9 @@ def train_local(
     for positions in batches:
         rows, labels = client.indices[positions], client.labels[positions]
         batch = gather(context.table, rows, READS[net.network.name], net.params.device, labels)
-        loss = objective(net.network(batch, dropout), batch)
-        loss.backward()
-        loss_sum += loss.detach() * batch.size
+        mean_loss = loss(net.network(batch, dropout), batch)
+        mean_loss.backward()
+        loss_sum += mean_loss.detach() * batch.size
         with torch.no_grad():
             if local.prox_mu:
                 net.grads.add_(net.params - start, alpha=local.prox_mu)
@@ -98,45 +95,3 @@ def batch_plan(
     name = ("dropout", stream, network, context.round, client.id)
     dropout = torch_stream(context.seed, *name, device=context.device)
     return batches, dropout
-
-
-ADAM_BETA2, ADAM_EPSILON = 0.999, 1e-8
-
-
-class LocalOptimizer:
-    """SGD with momentum, or Adam, for a vector (P) or each row of (K, P); fresh in every round.
-
-    Args:
-        params: Gives the shape and the device.
-        local: Which optimiser, and its settings.
-        round_number: The round, from 1; during `local.warmup_rounds` the learning rate rises.
-
-    """
-
-    def __init__(self, params: Tensor, local: LocalConfig, round_number: int) -> None:
-        self._local, self._steps = local, 0
-        self._lr = local.lr * min(1.0, round_number / local.warmup_rounds) if local.warmup_rounds else local.lr
-        self._first = torch.zeros_like(params)
-        self._second = torch.zeros_like(params) if local.optimizer == "adam" else None
-
-    def step(self, params: Tensor, grads: Tensor) -> None:
-        """Clip, decay, accumulate, move, all in place; gradients are zero afterwards.
-
-        The first rows of what the optimiser was made for may be given alone, when the other clients have ended.
-        """
-        local, first = self._local, self._first[: len(params)]
-        self._steps += 1
-        if local.clip_norm:
-            norm = torch.linalg.vector_norm(grads, dim=-1, keepdim=True)
-            grads.mul_((local.clip_norm / (norm + 1e-6)).clamp(max=1.0))
-        grads.add_(params, alpha=local.weight_decay)
-        if self._second is None:
-            torch.add(grads, first, alpha=local.momentum, out=first)
-            params.add_(first, alpha=-self._lr)
-        else:
-            second = self._second[: len(params)]
-            first.mul_(local.momentum).add_(grads, alpha=1 - local.momentum)
-            second.mul_(ADAM_BETA2).addcmul_(grads, grads, value=1 - ADAM_BETA2)
-            root = (second / (1 - ADAM_BETA2**self._steps)).sqrt_().add_(ADAM_EPSILON)
-            params.addcdiv_(first, root, value=-self._lr / (1 - local.momentum**self._steps))
-        grads.zero_()

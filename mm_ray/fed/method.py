@@ -2,16 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from mm_ray.config import ExperimentConfig, Phase1Config, Phase2Config
-from mm_ray.distill.loss_spec import reads_features
 from mm_ray.fed.phase import NetworkRef, Phase
-from mm_ray.fed.phases.distill import Distill
-from mm_ray.fed.phases.fusion import Fusion
-from mm_ray.fed.phases.joint import Joint
-from mm_ray.fed.phases.teacher_logits import TeacherLogits
-from mm_ray.fed.phases.unimodal import Unimodal
 from mm_ray.plugins import resolve
 
 
@@ -37,15 +31,6 @@ class Method:
     def main(self) -> NetworkRef:
         """The network by which the method is judged: the student, or else the audiovisual one."""
         return next(iter(self.roles.values()))
-
-
-@dataclass(frozen=True)
-class Phase1:
-    """What phase 1 offers to whatever follows it."""
-
-    phases: tuple[Phase, ...]
-    teacher: NetworkRef
-    audio: NetworkRef
 
 
 class Trial(Protocol):
@@ -104,34 +89,6 @@ def training(config: ExperimentConfig, settings: Phase1Config | Phase2Config) ->
     }
 
 
-def phase1(config: ExperimentConfig) -> Phase1:
-    """Modality-wise FL with its fusion step, or joint training."""
-    one, common = config.phase1, training(config, config.phase1)
-    if one.kind == "joint":
-        joint = Joint(one.rounds, **common)
-        return Phase1((joint,), NetworkRef(joint.name, "av"), NetworkRef(joint.name, "audio"))
-    unimodal = Unimodal(one.rounds - one.fusion_rounds, **common)
-    fusion = Fusion(one.fusion_rounds, **common)
-    return Phase1((unimodal, fusion), NetworkRef(fusion.name, "av"), NetworkRef(unimodal.name, "audio"))
-
-
 def total_rounds(config: ExperimentConfig) -> int:
     """Rounds of both phases: what a method without a phase 2 gets, so that all methods have as many."""
     return config.phase1.rounds + config.phase2.rounds
-
-
-def with_phase2(config: ExperimentConfig, teacher: Literal["av", "audio"] = "av") -> Method:
-    """Phase 1, the teacher's logits, and distillation with the config's objective (weight 0: a control).
-
-    Args:
-        config: The experiment.
-        teacher: Which of phase 1's networks teaches: the audiovisual one, or the audio network itself.
-
-    """
-    first, two = phase1(config), config.phase2
-    start = (first.audio,) if two.student_init == "phase1" else ()
-    distill = Distill(two.rounds, **training(config, two), phase2=two, start=start)
-    source = first.teacher if teacher == "av" else first.audio
-    deadline_s, features = config.clients.deadline_s, reads_features(two)
-    teacher_logits = TeacherLogits(config.model, (source,), teacher, features=features, deadline_s=deadline_s)
-    return Method((*first.phases, teacher_logits, distill), NetworkRef(distill.name, "audio"), first.teacher, first.audio)

@@ -1,97 +1,129 @@
-"""A phase: a pure round function, and what the loop must know of it."""
+"""A phase: one stage of a method, as the round loop sees it.
 
+A phase has eight members, which are its algorithm, and settings, which are its dataclass fields. Whatever all phases share
+(who reports back, the deadline, the screening of updates, the key) is a function of these settings, and no member.
+"""
+
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from dataclasses import KW_ONLY, asdict, dataclass, field, fields, is_dataclass
+from typing import Any, ClassVar, NamedTuple
 
-from mm_ray.config import ModelConfig
+import numpy as np
+
+from mm_ray.config import ModelConfig, ServerConfig
 from mm_ray.fed.federation import Federation
+from mm_ray.fed.server_optimizers import server_settings
 from mm_ray.types import Arrays, ClientData, ClientUpdate, RoundContext, ServerState
+
+KEY = "key"
+"""In a field's metadata: a function of the phase that gives what the field adds to the phase's key; without it a field enters
+under its name."""
+OUTSIDE_KEY: dict[str, Any] = {KEY: lambda phase: {}}
+
+
+PLAIN_MEAN = ServerConfig(optimizer="fedavg", average=0.0)
+
+
+def if_set(name: str) -> dict[str, Any]:
+    """Metadata of a setting of participation that enters the key unless it is off, or every client takes part anyway."""
+    return {KEY: lambda phase: {name: value} if (value := getattr(phase, name)) and not phase.full_participation else {}}
 
 
 class NetworkRef(NamedTuple):
-    """A network out of a phase, at the best dev round of that network; without a network, the phase's last state."""
+    """A network out of a phase, at the best dev round of that network; without a network, the phase's last server arrays."""
 
     phase: str
     network: str | None = None
+    frozen: bool = False
+    """Of a source: clients get it once and as it is. Otherwise its parts are where training starts."""
 
 
-class Phase(Protocol):
-    """A pure round function.
+class Cost(NamedTuple):
+    """What a round costs a client."""
+
+    bytes_down: int
+    bytes_up: int
+
+
+@dataclass(frozen=True)
+class PhaseSettings:
+    """The settings that the round loop reads of every phase."""
+
+    rounds: int = field(metadata=OUTSIDE_KEY)
+    """May be raised later, and the phase continues from what is stored: nothing in it may depend on this number."""
+    _: KW_ONLY
+    model: ModelConfig
+    """Sizes of its networks."""
+    server: ServerConfig = field(default=PLAIN_MEAN, metadata={KEY: lambda phase: server_settings(phase.server)})
+    """How an update is screened, and the server's step."""
+    sample_frac: float = field(default=1.0, metadata=if_set("sample_frac"))
+    """Fraction of the clients in a cohort."""
+    dropout_frac: float = field(default=0.0, metadata=if_set("dropout_frac"))
+    """Probability that a client of the cohort does not report back."""
+    deadline_s: float = field(default=0.0, metadata=if_set("deadline_s"))
+    """After this many seconds a round continues with the chunks that have arrived, at least one; 0 waits for all."""
+
+    full_participation: ClassVar[bool] = False
+    """Whether nobody can be left out: nobody drops out, and after the deadline other actors play the clients that are late."""
+    compares_clients: ClassVar[bool] = False
+    """Whether the server needs each client's update, so that a sum over clients is not enough."""
+    stream: ClassVar[str] = ""
+    """Name of the random streams; phases that are compared share it."""
+
+
+class Phase(PhaseSettings, ABC):
+    """A pure round function, in eight members.
 
     Nothing in a phase may depend on its number of rounds: the store continues a phase of r rounds to R.
     """
 
-    @property
-    def name(self) -> str:
-        """Also the prefix of its metrics in TensorBoard, e.g. `phase1/unimodal`."""
-        ...
-
-    @property
-    def rounds(self) -> int:
-        """How many rounds; may be raised later, and the phase goes on from what is stored."""
-        ...
-
-    @property
-    def model(self) -> ModelConfig:
-        """Sizes of its networks."""
-        ...
+    name: ClassVar[str]
+    """Also the prefix of its metrics in TensorBoard, e.g. `phase1/unimodal`."""
+    networks: ClassVar[tuple[str, ...]]
+    """The networks that its state holds and that are evaluated on the dev set after each round."""
 
     @property
     def sources(self) -> tuple[NetworkRef, ...]:
-        """What of earlier phases its result depends on."""
-        ...
+        """What of earlier phases its result depends on; nothing unless a subclass says otherwise."""
+        return ()
 
-    @property
-    def networks(self) -> tuple[str, ...]:
-        """The networks that its state holds and that are evaluated on the dev set after each round."""
-        ...
-
-    @property
-    def deadline_s(self) -> float:
-        """After so many seconds a round goes on with the chunks that have arrived, at least one; 0 waits for all."""
-        ...
-
-    @property
-    def needs_all(self) -> bool:
-        """Whether nobody can be left out: then after the deadline other actors play the clients that are late."""
-        ...
-
-    def check(self, federation: Federation) -> None:
-        """Refuse a federation in which the phase cannot work (UserError)."""
-        ...
-
-    def settings(self) -> dict[str, Any]:
-        """All that the result depends on besides sources, data, partition and seed; never the number of rounds. JSON-able."""
-        ...
-
+    @abstractmethod
     def init(self, federation: Federation, sources: Mapping[NetworkRef, Arrays]) -> ServerState:
         """The state before round 1."""
-        ...
 
-    def material(self, sources: Mapping[NetworkRef, Arrays]) -> Arrays:
-        """What clients get once, at the start of the phase."""
-        ...
+    @abstractmethod
+    def cohort(self, federation: Federation, round_number: int) -> tuple[ClientData, ...]:
+        """The clients of a round (from 1), in their fixed order.
 
-    def plan(self, federation: Federation, round_number: int) -> tuple[ClientData, ...]:
-        """The cohort of a round (from 1), in its fixed order."""
-        ...
+        Raises:
+            UserError: The phase cannot work in this federation.
 
-    def answers(self, federation: Federation, round_number: int, client: ClientData) -> bool:
-        """Whether a client of the cohort sends its update; one that does not has received all the same."""
-        ...
+        """
 
+    @abstractmethod
     def client_update(self, context: RoundContext, client: ClientData) -> ClientUpdate:
         """A client's work in a round."""
-        ...
 
-    def receive(self, context: RoundContext, client: ClientData, update: ClientUpdate) -> ClientUpdate:
-        """What of a client's update goes into the sum over clients (`mm_ray.fed.update_screening`)."""
-        ...
-
+    @abstractmethod
     def server_update(self, state: ServerState, total: ClientUpdate) -> ServerState:
-        """The next state from the sum over the clients that answered, who may be none."""
-        ...
+        """The next state from the sum over the clients that reported back, who may be none."""
 
-    def traffic(self, federation: Federation, client: ClientData) -> tuple[int, int]:
+    @abstractmethod
+    def cost(self, federation: Federation, client: ClientData) -> Cost:
         """Bytes that the client receives and sends in a round."""
-        ...
+
+
+def shared_inputs(sources: Mapping[NetworkRef, Arrays]) -> dict[Any, np.ndarray]:
+    """What clients get once, at the start of a phase: the arrays of its frozen sources."""
+    return {name: array for source, arrays in sources.items() if source.frozen for name, array in arrays.items()}
+
+
+def key_settings(phase: Phase) -> dict[str, Any]:
+    """All that a phase's result depends on besides sources, data, partition and seed: its name and its fields. JSON-able."""
+    content: dict[str, Any] = {"phase": phase.name}
+    for each in fields(phase):
+        value = getattr(phase, each.name)
+        by_name = {each.name: asdict(value) if is_dataclass(value) and not isinstance(value, type) else value}
+        content |= each.metadata[KEY](phase) if KEY in each.metadata else by_name
+    return content

@@ -9,7 +9,7 @@ What it does not cover: the noise comes from the experiment's seed, so whoever k
 not a real line (Mironov 2012); the choice among several runs. The dev and test sets are taken to be public.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -17,9 +17,12 @@ import numpy as np
 
 from mm_ray.config import ServerConfig
 from mm_ray.errors import UserError
+from mm_ray.fed.federation import Federation
+from mm_ray.fed.phase import Phase
 from mm_ray.seeding import numpy_stream
 from mm_ray.types import ClientUpdate
 
+EPSILON = "privacy/epsilon"
 ORDERS = [*range(2, 65), 80, 96, 128, 192, 256, 384, 512]
 """Of the Renyi divergences; whole ones, for which the sampled Gaussian has a closed form."""
 
@@ -55,7 +58,7 @@ def add_gaussian_noise(
 
 
 def delta_of(num_clients: int) -> float:
-    """The delta for which epsilon is told: number of clients ^ -1.1, as in the paper."""
+    """The delta for which epsilon is reported: number of clients ^ -1.1, as in the paper."""
     return float(num_clients**-1.1)
 
 
@@ -75,3 +78,24 @@ def epsilon_of(spent: Sequence[DpEvent], delta: float) -> float:
     for part in spent:
         accountant.compose(PoissonSampledDpEvent(part.sample_frac, GaussianDpEvent(part.noise)), part.rounds)
     return float(accountant.get_epsilon(delta))
+
+
+def epsilon_metric(phase: Phase, rounds: int, federation: Federation) -> dict[str, float]:
+    """`privacy/epsilon` of a phase's first rounds by themselves; nothing without noise."""
+    if not phase.server.noise:
+        return {}
+    return {EPSILON: epsilon_of([DpEvent(phase.sample_frac, phase.server.noise, rounds)], delta_of(len(federation.clients)))}
+
+
+def privacy_of(phases: Iterable[Phase], federation: Federation) -> dict[str, Any]:
+    """`privacy` for `result.json`: epsilon and delta of all phases together; nothing if none adds noise.
+
+    A phase in which clients send nothing costs nothing. Epsilon is None where one sends without noise: there is no bound.
+    """
+    sending = [phase for phase in phases if any(phase.cost(federation, client).bytes_up for client in federation.clients)]
+    if not any(phase.server.noise for phase in sending):
+        return {}
+    delta, epsilon = delta_of(len(federation.clients)), None
+    if all(phase.server.noise for phase in sending):
+        epsilon = epsilon_of([DpEvent(phase.sample_frac, phase.server.noise, phase.rounds) for phase in sending], delta)
+    return {"privacy": {"epsilon": epsilon, "delta": delta}}

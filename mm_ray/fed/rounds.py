@@ -7,22 +7,22 @@ from functools import reduce
 from operator import add
 from typing import Any
 
-from mm_ray.fed.cohort import chunks_of
-from mm_ray.fed.epsilon import epsilon_metric
+from mm_ray.fed.cohort import chunks_of, reports_back
+from mm_ray.fed.evaluation import dev_metrics
 from mm_ray.fed.executor import Executor
 from mm_ray.fed.federation import Federation
 from mm_ray.fed.lease import Lease
 from mm_ray.fed.method import Method
-from mm_ray.fed.phase import NetworkRef, Phase
+from mm_ray.fed.phase import NetworkRef, Phase, key_settings, shared_inputs
 from mm_ray.fed.phase_store import PhaseStore, phase_key
-from mm_ray.fed.scoring import dev_metrics
+from mm_ray.fed.privacy import epsilon_metric
 from mm_ray.fed.server_optimizers import evaluated
 from mm_ray.models.network import PARTS
 from mm_ray.plugins import digests_of
 from mm_ray.types import Arrays, ClientData, ClientUpdate, RoundReport, ServerState
 
 KEEP_EVERY = 5
-"""A killed run recomputes at most so many rounds."""
+"""A killed run recomputes at most this many rounds."""
 POLL_S, LONGEST_POLL_S, POLL_GROWTH = 0.2, 5.0, 1.3
 """How often a run looks whether another has computed what it waits for: ever more seldom, since on object storage a look is two
 listings. With this growth it waits at most a third longer than it has to."""
@@ -55,7 +55,7 @@ def run(
 ) -> Generator[RoundReport, None, Outcomes]:
     """All rounds of all phases of a method; returns the outcome of each phase.
 
-    Closing the generator early keeps the state of the last round, so that a later run goes on from there.
+    Closing the generator early keeps the state of the last round, so that a later run resumes there.
     """
     outcomes: dict[str, PhaseResult] = {}
     for phase in method.phases:
@@ -131,20 +131,21 @@ class _PhaseRun:
     def _begin(self) -> ServerState:
         self.store.describe(self.key, self.content)
         sources = {role: role_params(role, self.outcomes, self.store) for role in self.phase.sources}
-        self.executor.open(self.phase, self.phase.material(sources), self.federation)
+        self.executor.open(self.phase, shared_inputs(sources), self.federation)
         done = len(self.reports)
         return self.store.load(self.key, done) if done else self.phase.init(self.federation, sources)
 
     def _round(self, state: ServerState, number: int) -> tuple[ServerState, RoundReport]:
         started, _ = time.perf_counter(), self.executor.spent()
-        cohort = self.phase.plan(self.federation, number)
-        answering = [client for client in cohort if self.phase.answers(self.federation, number, client)]
-        chunks = chunks_of(answering, self.chunk_size)
+        cohort = self.phase.cohort(self.federation, number)
+        chunks = chunks_of(
+            [client for client in cohort if reports_back(self.phase, self.federation, number, client)], self.chunk_size
+        )
         arrived = self.executor.run_round(state.params, number, chunks, state.clients)
         updates = [
             timed_out(chunk, self.phase.deadline_s) if u is None else u for chunk, u in zip(chunks, arrived, strict=True)
         ]
-        answering = [client for chunk, update in zip(chunks, arrived, strict=True) if update is not None for client in chunk]
+        reported = [client for chunk, update in zip(chunks, arrived, strict=True) if update is not None for client in chunk]
         total = reduce(add, updates, ClientUpdate())
         state = self.phase.server_update(state, total)
         metrics = train_metrics(total.metrics) | state.meta.get("metrics", {})
@@ -152,17 +153,15 @@ class _PhaseRun:
         metrics |= epsilon_metric(self.phase, number, self.federation)
         networks = self.phase.networks
         metrics |= dev_metrics(networks, self.executor.confusions("dev", networks, evaluated(state), self.phase.model))
-        down = sum(self.phase.traffic(self.federation, client)[0] for client in cohort)
-        up = sum(self.phase.traffic(self.federation, client)[1] for client in answering)
         seconds, spent = time.perf_counter() - started, self.executor.spent()
         return state, RoundReport(
             self.phase.name,
             number,
             metrics,
-            len(answering),
+            len(reported),
             seconds,
-            bytes_up=up,
-            bytes_down=down,
+            bytes_up=sum(self.phase.cost(self.federation, client).bytes_up for client in reported),
+            bytes_down=sum(self.phase.cost(self.federation, client).bytes_down for client in cohort),
             key=self.key,
             refused={str(client): reason for client, reason in sorted(total.refused.items())},
             busy_frac=spent.busy_s / seconds,
@@ -180,8 +179,11 @@ class _PhaseRun:
 
 
 def _key_content(phase: Phase, federation: Federation, outcomes: Outcomes, device: str = "cpu") -> dict[str, Any]:
-    sources = [[*role, outcomes[role.phase].key, outcomes[role.phase].best_round(role.network)] for role in phase.sources]
-    content = {"federation": federation.identity, "sources": sources, "phase": phase.settings()}
+    sources = [
+        [source.phase, source.network, outcomes[source.phase].key, outcomes[source.phase].best_round(source.network)]
+        for source in phase.sources
+    ]
+    content = {"federation": federation.identity, "sources": sources, "phase": key_settings(phase)}
     code = digests_of(phase)  # of an own phase; the settings hold that of a loss or a rule, which they name
     return content | ({"code": code} if code else {}) | ({"device": device} if device != "cpu" else {})
 

@@ -6,7 +6,7 @@ client and the reason.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -19,24 +19,29 @@ MOST_NAMED = 3
 """Clients that a line of `refusals` names."""
 
 
-def screen_update(server: ServerConfig, params: Arrays, client: int, update: ClientUpdate) -> ClientUpdate:
+def screen_update(
+    server: ServerConfig, params: Arrays, client: int, update: ClientUpdate, compares_clients: bool = False
+) -> ClientUpdate:
     """The update as it goes into the chunk's sum.
 
     Args:
         server: Bound, clipping and rule.
-        params: What the server sent, by part: the shapes that must come back.
+        params: What the client started from, by part: the shapes that must come back.
         client: The client's id.
         update: Its update.
+        compares_clients: Whether the phase's server needs each client's update whatever the rule.
 
     """
-    objection = rejection_reason(update, params, server.max_norm)
-    if objection:
-        return ClientUpdate(refused={client: objection})
+    if not (update.weights or update.sums):
+        return update  # nothing of it reaches the server
+    reason = rejection_reason(update, params, server.max_norm)
+    if reason:
+        return ClientUpdate(refused={client: reason})
     if server.clip_norm:
         update = clipped(update, server.clip_norm)
     if server.noise:
         update = counted_once(update)
-    return tag_by_client(update, client) if server.rule != MEAN else update
+    return tag_by_client(update, client) if compares_clients or server.rule != MEAN else update
 
 
 def rejection_reason(update: ClientUpdate, params: Arrays, max_norm: float) -> str:
@@ -49,24 +54,20 @@ def rejection_reason(update: ClientUpdate, params: Arrays, max_norm: float) -> s
 
     """
     for part, weight in update.weights.items():
-        fault = _fault(update.sums.get(part), params.get(part), weight)
-        if fault:
-            return f"{part}: {fault}"
+        sums, sent = update.sums.get(part), params.get(part)
+        if sums is None or sent is None:
+            return f"{part}: no such part"
+        if sums.dtype != sent.dtype:
+            return f"{part}: dtype {sums.dtype}"
+        if sums.shape != sent.shape:
+            return f"{part}: shape {sums.shape}"
+        if not 0 < weight < math.inf:
+            return f"{part}: weight {weight:g}"
     for name, array in [*update.sums.items(), *(item for own in update.kept.values() for item in own.items())]:
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             return f"{name}: not finite"
     norm = norm_of(update) if max_norm else 0.0
     return f"norm {norm:.4g}" if norm > max_norm else ""
-
-
-def _fault(sums: np.ndarray | None, sent: np.ndarray | None, weight: float) -> str:
-    if sums is None or sent is None:
-        return "no such part"
-    if sums.dtype != sent.dtype:
-        return f"dtype {sums.dtype}"
-    if sums.shape != sent.shape:
-        return f"shape {sums.shape}"
-    return "" if 0 < weight < math.inf else f"weight {weight:g}"
 
 
 def norm_of(update: ClientUpdate) -> float:
@@ -90,18 +91,18 @@ def counted_once(update: ClientUpdate) -> ClientUpdate:
 
 def refusals(reports: Iterable[RoundReport]) -> list[str]:
     """For people: a line for each phase in which clients were left out, with in how many rounds, who, and the last reason."""
-    by_phase: dict[str, list[RoundReport]] = {}
+    by_phase: dict[str, list[Mapping[str, str]]] = {}
     for report in reports:
-        by_phase.setdefault(report.phase, []).append(report)
-    return [_refusal(phase, rounds) for phase, rounds in by_phase.items() if any(report.refused for report in rounds)]
-
-
-def _refusal(phase: str, rounds: list[RoundReport]) -> str:
-    affected = [report.refused for report in rounds if report.refused]
-    reasons = {client: reason for refused in affected for client, reason in refused.items()}
-    times = {client: sum(client in refused for refused in affected) for client in reasons}
-    worst = sorted(times, key=lambda client: (-times[client], int(client)))
-    named = [f"client {client}, {times[client]} times ({reasons[client]})" for client in worst[:MOST_NAMED]]
-    named += [f"{len(worst) - MOST_NAMED} more clients"] if len(worst) > MOST_NAMED else []
-    where = f"each of {len(rounds)} rounds" if len(affected) == len(rounds) else f"{len(affected)} of {len(rounds)} rounds"
-    return f"{phase}: updates were left out in {where}: {', '.join(named)}"
+        by_phase.setdefault(report.phase, []).append(report.refused)
+    lines = []
+    for phase, rounds in by_phase.items():
+        affected = [refused for refused in rounds if refused]
+        reasons = {client: reason for refused in affected for client, reason in refused.items()}
+        times = {client: sum(client in refused for refused in affected) for client in reasons}
+        worst = sorted(times, key=lambda client: (-times[client], int(client)))
+        named = [f"client {client}, {times[client]} times ({reasons[client]})" for client in worst[:MOST_NAMED]]
+        named += [f"{len(worst) - MOST_NAMED} more clients"] if len(worst) > MOST_NAMED else []
+        where = f"each of {len(rounds)} rounds" if len(affected) == len(rounds) else f"{len(affected)} of {len(rounds)} rounds"
+        if affected:
+            lines.append(f"{phase}: updates were left out in {where}: {', '.join(named)}")
+    return lines

@@ -5,12 +5,21 @@ depend on the fraction of missing video. It has no student: its accuracy is what
 in `central_audio`.
 """
 
-from typing import Any
+from dataclasses import dataclass
+from typing import ClassVar
 
 from mm_ray.config import ExperimentConfig
-from mm_ray.fed.method import Method, Trial, phase1_rate, total_rounds, training
+from mm_ray.fed.method import Method, phase1_rate, total_rounds, training
 from mm_ray.fed.phase import NetworkRef
-from mm_ray.fed.phases.central import CentralAudiovisual
+from mm_ray.methods.central_audio import Central
+
+
+@dataclass(frozen=True)
+class CentralAudiovisual(Central):
+    """The audiovisual network, on every clip that has video."""
+
+    name: ClassVar[str] = "central/audiovisual"
+    networks: ClassVar[tuple[str, ...]] = ("av",)
 
 
 def build(config: ExperimentConfig) -> Method:
@@ -19,6 +28,5 @@ def build(config: ExperimentConfig) -> Method:
     return Method((central,), student=None, teacher=NetworkRef(central.name, "av"))
 
 
-def space(trial: Trial) -> dict[str, Any]:
-    """What `compare --tune` searches: the learning rate."""
-    return phase1_rate(trial)
+space = phase1_rate
+"""What `compare --tune` searches: the learning rate."""

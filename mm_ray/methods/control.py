@@ -4,17 +4,15 @@ Without it a gain may be nothing but more training. Where the student's audio-on
 stricter control: it has the same clients.
 """
 
-from typing import Any
-
 from mm_ray.config import ExperimentConfig, with_overrides
-from mm_ray.fed.method import Method, Trial, learning_rates, with_phase2
+from mm_ray.fed.method import Method, learning_rates
+from mm_ray.methods import modality_mirror
 
 
 def build(config: ExperimentConfig) -> Method:
     """ModalityMirror with loss weight 0, on audiovisual clients; it shares phase 1 and its random streams."""
-    return with_phase2(with_overrides(config, {"phase2.loss_weight": 0.0, "phase2.audio_clients": "idle"}))
+    return modality_mirror.build(with_overrides(config, {"phase2.loss_weight": 0.0, "phase2.audio_clients": "idle"}))
 
 
-def space(trial: Trial) -> dict[str, Any]:
-    """What `compare --tune` searches: both learning rates."""
-    return learning_rates(trial)
+space = learning_rates
+"""What `compare --tune` searches: both learning rates."""

@@ -1,17 +1,32 @@
 """MultiFL: all clients in one system, encoders averaged across audio-only and audiovisual ones; a baseline.
 
 Audiovisual clients train the whole fusion model, audio-only clients the audio network; the audio encoder is averaged over all,
-the rest over its holders. That is ModalityMirror's phase 1 of kind `joint`, for the rounds of both phases. The sources name the
-rule and no more; that the audio head is trained by audio-only clients alone is our choice (Harmony's published MultiFL is not
-specified on this point), and without any of these there is no audio network, and one line says so.
+the rest over its holders. ModalityMirror's phase 1 of kind `joint` is the same training; here it has the rounds of both phases.
+The sources name the rule and no more; that the audio head is trained by audio-only clients alone is our choice (Harmony's
+published MultiFL is not specified on this point), and without any of these there is no audio network, and one line says so.
 """
 
-from typing import Any
+from dataclasses import dataclass
+from typing import ClassVar
 
 from mm_ray.config import ExperimentConfig
-from mm_ray.fed.method import Method, Trial, phase1_rate, total_rounds, training
+from mm_ray.fed.fedavg import TrainingPhase
+from mm_ray.fed.method import Method, phase1_rate, total_rounds, training
 from mm_ray.fed.phase import NetworkRef
-from mm_ray.fed.phases.joint import Joint
+from mm_ray.types import ClientData
+
+
+@dataclass(frozen=True)
+class Joint(TrainingPhase):
+    """The whole fusion model on audiovisual clients, the audio network on audio-only clients."""
+
+    name: ClassVar[str] = "phase1/joint"
+    stream: ClassVar[str] = "phase1"
+    networks: ClassVar[tuple[str, ...]] = ("audio", "av")
+
+    def trains(self, client: ClientData) -> tuple[str, ...]:
+        """The audiovisual network with video, the audio network without."""
+        return ("av",) if "video" in client.modalities else ("audio",)
 
 
 def build(config: ExperimentConfig) -> Method:
@@ -20,6 +35,5 @@ def build(config: ExperimentConfig) -> Method:
     return Method((joint,), student=NetworkRef(joint.name, "audio"), teacher=NetworkRef(joint.name, "av"))
 
 
-def space(trial: Trial) -> dict[str, Any]:
-    """What `compare --tune` searches: the learning rate."""
-    return phase1_rate(trial)
+space = phase1_rate
+"""What `compare --tune` searches: the learning rate."""

@@ -6,12 +6,40 @@ own. The sources name the rule and no more: networks, sampling and training are 
 missing video there are no audio-only clients, and one line says so.
 """
 
-from typing import Any
+from dataclasses import dataclass
+from typing import ClassVar
 
 from mm_ray.config import ExperimentConfig
-from mm_ray.fed.method import Method, Trial, phase1_rate, total_rounds, training
+from mm_ray.fed.fedavg import TrainingPhase
+from mm_ray.fed.method import Method, phase1_rate, total_rounds, training
 from mm_ray.fed.phase import NetworkRef
-from mm_ray.fed.phases.unifl import UniFLAudio, UniFLAudiovisual
+from mm_ray.types import ClientData
+
+
+@dataclass(frozen=True)
+class UniFLAudio(TrainingPhase):
+    """The audio-only clients train the audio network."""
+
+    name: ClassVar[str] = "unifl/audio"
+    stream: ClassVar[str] = "phase1"
+    networks: ClassVar[tuple[str, ...]] = ("audio",)
+
+    def trains(self, client: ClientData) -> tuple[str, ...]:
+        """The audio network, without video."""
+        return () if "video" in client.modalities else ("audio",)
+
+
+@dataclass(frozen=True)
+class UniFLAudiovisual(TrainingPhase):
+    """The audiovisual clients train the audiovisual network, with an audio encoder of their own."""
+
+    name: ClassVar[str] = "unifl/audiovisual"
+    stream: ClassVar[str] = "phase1"
+    networks: ClassVar[tuple[str, ...]] = ("av",)
+
+    def trains(self, client: ClientData) -> tuple[str, ...]:
+        """The audiovisual network, with video."""
+        return ("av",) if "video" in client.modalities else ()
 
 
 def build(config: ExperimentConfig) -> Method:
@@ -21,6 +49,5 @@ def build(config: ExperimentConfig) -> Method:
     return Method((audio, audiovisual), student=NetworkRef(audio.name, "audio"), teacher=NetworkRef(audiovisual.name, "av"))
 
 
-def space(trial: Trial) -> dict[str, Any]:
-    """What `compare --tune` searches: the learning rate."""
-    return phase1_rate(trial)
+space = phase1_rate
+"""What `compare --tune` searches: the learning rate."""

@@ -12,9 +12,9 @@ import numpy as np
 import ray
 
 from mm_ray.config import ModelConfig
+from mm_ray.fed.evaluation import confusion_of
 from mm_ray.fed.executor import run_chunk
 from mm_ray.fed.phase import Phase
-from mm_ray.fed.scoring import confusion_of
 from mm_ray.runtime.device import select_device
 from mm_ray.types import Arrays, ClientData, ClientUpdate, RoundContext, Shapes
 
@@ -26,7 +26,7 @@ class PhaseBroadcast:
     phase: Phase
     shapes: Shapes
     seed: int
-    material: Arrays
+    shared_inputs: Arrays
     clients: Mapping[int, ClientData]
 
 
@@ -58,7 +58,7 @@ class ClientActor:
 
         """
         started, table, now = time.perf_counter(), self._table_of(refs[0]), self._taken(refs[1])
-        context = RoundContext(now.seed, round_number, params, now.material, table, now.shapes, self._device, own)
+        context = RoundContext(now.seed, round_number, params, now.shared_inputs, table, now.shapes, self._device, own)
         clients = tuple(now.clients[who] if isinstance(who, int) else who for who in chunk)
         return run_chunk(now.phase, context, clients), time.perf_counter() - started
 

@@ -10,10 +10,10 @@ from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from mm_ray.config import ModelConfig
+from mm_ray.fed.evaluation import batches_of, confusion_on
 from mm_ray.fed.executor import Chunk, ExecutorStats, moved_bytes, num_bytes, own_of
 from mm_ray.fed.federation import Federation
 from mm_ray.fed.phase import Phase
-from mm_ray.fed.scoring import batches_of, confusion_on
 from mm_ray.models.network import PARTS
 from mm_ray.runtime.actors import ClientActor, PhaseBroadcast
 from mm_ray.runtime.notices import tell_driver
@@ -58,11 +58,11 @@ class RayExecutor:
         """The client actors."""
         return self._pool.actors
 
-    def open(self, phase: Phase, material: Arrays, federation: Federation) -> None:
+    def open(self, phase: Phase, shared_inputs: Arrays, federation: Federation) -> None:
         """Put once what every chunk of the phase needs."""
         self._phase, self._federation = phase, federation
         self._clients = {client.id: client for client in federation.clients}
-        opened = PhaseBroadcast(phase, federation.shapes, federation.seed, dict(material), self._clients)
+        opened = PhaseBroadcast(phase, federation.shapes, federation.seed, dict(shared_inputs), self._clients)
         self._refs = [*self._table, ray.put(opened)]
 
     def run_round(
@@ -76,7 +76,7 @@ class RayExecutor:
             number = order[place]
             return actor.run_chunk.remote(self._refs, params_ref, owned[number], round_number, self._named(chunks[number]))
 
-        at_least = len(chunks) if self._phase.needs_all else 1
+        at_least = len(chunks) if self._phase.full_participation else 1
         arrived = {order[place]: update for place, update in self._run(submit, len(chunks), at_least).items()}
         self._moved_bytes += moved_bytes(params, owned, arrived.values())
         return [arrived.get(number) for number in range(len(chunks))]

@@ -6,9 +6,8 @@ from types import TracebackType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeRemainingColumn
 
 from mm_ray.console import PlainConsole, text_column
-from mm_ray.fed.diagnosis import diagnosis_of
+from mm_ray.fed.diagnosis import CLIPS, diagnosis_of
 from mm_ray.fed.experiment import CONTROL_PHASES, Experiment
-from mm_ray.fed.phases.teacher_logits import TeacherLogits
 from mm_ray.types import RoundReport
 
 
@@ -37,7 +36,7 @@ class RunProgress:
         self._reports.append(report)
         if said := _warning(report, self._chance):
             self._console.print(f"{report.phase}: {said}", soft_wrap=True)
-        if report.phase == TeacherLogits.name and (diagnosis := diagnosis_of(self._reports)):
+        if CLIPS in report.metrics and (diagnosis := diagnosis_of(self._reports)):
             self._console.print(diagnosis.line(), soft_wrap=True)
         note = _note(report)
         if report.phase not in self._tasks:

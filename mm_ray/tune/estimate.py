@@ -17,7 +17,7 @@ from mm_ray.fed.executor import Executor
 from mm_ray.fed.experiment import CONTROL_PHASES, Experiment, run_rounds
 from mm_ray.fed.federation import Federation
 from mm_ray.fed.method import find_method
-from mm_ray.fed.phase import Phase
+from mm_ray.fed.phase import Phase, key_settings
 from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.tune.space import Space
 from mm_ray.tune.space_probe import probe_study
@@ -163,8 +163,8 @@ def _measure(plan: Experiment, store: PhaseStore, executor: Executor) -> Measure
 
 
 def _work(phase: Phase, federation: Federation) -> float:
-    cohort = phase.plan(federation, 1)
-    return sum(client.num_clips * phase.traffic(federation, client)[1] for client in cohort)
+    cohort = phase.cohort(federation, 1)
+    return sum(client.num_clips * phase.cost(federation, client).bytes_up for client in cohort)
 
 
 def _configs(base: ExperimentConfig, space: Space, trials: int) -> Iterator[ExperimentConfig]:
@@ -181,7 +181,7 @@ def _phases(config: ExperimentConfig) -> Iterator[tuple[str, Phase]]:
     digests: dict[str, str] = {}
     for phase in find_method(config).phases:
         content: Mapping[str, Any] = {
-            "settings": phase.settings(),
+            "settings": key_settings(phase),
             "sources": [digests[role.phase] for role in phase.sources],
             "partition": [str(config.partition), str(config.data), config.seed],
         }

@@ -31,7 +31,7 @@ class StoredOnly:
     def __init__(self, device: str) -> None:
         self.device = device
 
-    def open(self, phase: Phase, material: Arrays, federation: Federation) -> None:
+    def open(self, phase: Phase, shared_inputs: Arrays, federation: Federation) -> None:
         """The loop opens a phase when it has to compute."""
         raise NotStored(phase.name)
 

@@ -8,11 +8,11 @@ import pytest
 from fed.tiny import Run, table_of, tiny_config
 
 from mm_ray.evaluate.metrics import summary
+from mm_ray.fed.evaluation import confusion_on
 from mm_ray.fed.executor import SerialExecutor
-from mm_ray.fed.phases.mfcpl import prototypes_of
-from mm_ray.fed.phases.teacher_logits import TeacherLogits
 from mm_ray.fed.rounds import role_params
-from mm_ray.fed.scoring import confusion_on
+from mm_ray.methods.mfcpl import prototypes_of
+from mm_ray.methods.modality_mirror import TeacherLogits
 from mm_ray.models.network import PARTS, READS
 from mm_ray.plugins import modules_in
 from mm_ray.types import RoundContext
@@ -53,12 +53,12 @@ class Listening(SerialExecutor):
     def run_round(self, params, round_number, chunks, clients):
         federation, phase = self._federation, self._phase
         for client in (client for chunk in chunks for client in chunk):
-            screen_update, material, own = Read(params), Read(self._material), Read(clients.get(client.id, {}))
-            context = RoundContext(federation.seed, round_number, screen_update, material, federation.table, federation.shapes)
+            received, material, own = Read(params), Read(self._shared_inputs), Read(clients.get(client.id, {}))
+            context = RoundContext(federation.seed, round_number, received, material, federation.table, federation.shapes)
             update = phase.client_update(replace(context, clients={client.id: own}), client)
             # Of a client's own arrays the server sends those of which it gets a change; the others are with the client.
-            down = screen_update.num_bytes() + own.num_bytes(of=update.sums)
-            self.told.setdefault((phase.name, round_number), []).append((client, screen_update, material, update.sums, down))
+            down = received.num_bytes() + own.num_bytes(of=update.sums)
+            self.told.setdefault((phase.name, round_number), []).append((client, received, material, update.sums, down))
         return super().run_round(params, round_number, chunks, clients)
 
 
@@ -83,9 +83,9 @@ def test_bytes_counted_are_the_bytes_sent_and_received(run):
 def test_a_client_without_video_touches_no_video_parameter(run):
     audio = [told for some in run.told.values() for told in some if "video" not in told[0].modalities]
     assert audio or run.plan.method.student.phase == "phase2/distill"
-    for _, screen_update, _, sent, _ in audio:
+    for _, received, _, sent, _ in audio:
         assert set(sent) <= {*PARTS["audio"], prototypes_of("audio")}
-        assert screen_update.names <= {*PARTS["audio"], prototypes_of("audio"), prototypes_of("video")}
+        assert received.names <= {*PARTS["audio"], prototypes_of("audio"), prototypes_of("video")}
 
 
 @pytest.mark.parametrize("name", NAMES)

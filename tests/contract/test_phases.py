@@ -1,4 +1,4 @@
-"""Every phase of `mm_ray/fed/phases` keeps its promises; it is reached through the methods that use it."""
+"""Every phase of every method in `mm_ray/methods` keeps its promises."""
 
 import json
 from dataclasses import fields, replace
@@ -16,10 +16,11 @@ from mm_ray.fed.cohort import chunks_of
 from mm_ray.fed.executor import SerialExecutor, run_chunk
 from mm_ray.fed.experiment import run_rounds
 from mm_ray.fed.method import find_method
+from mm_ray.fed.phase import Phase, PhaseSettings, key_settings, shared_inputs
 from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.fed.rounds import role_params
 from mm_ray.models.network import PARTS
-from mm_ray.plugins import modules_in, resolve
+from mm_ray.plugins import modules_in
 from mm_ray.runtime.drive import drive
 from mm_ray.types import ClientUpdate, RoundContext, ServerState
 
@@ -42,15 +43,15 @@ class Setting:
         return self.phase.init(self.federation, self.sources)
 
     def context(self, round_number=1):
-        material, state, federation = self.phase.material(self.sources), self.state(), self.federation
+        material, state, federation = shared_inputs(self.sources), self.state(), self.federation
         context = RoundContext(federation.seed, round_number, state.params, material, federation.table, federation.shapes)
         return replace(context, clients=state.clients)
 
     def updates(self):
         """As the server takes them."""
         context = self.context()
-        cohort = self.phase.plan(self.federation, 1)
-        return [self.phase.receive(context, client, self.phase.client_update(context, client)) for client in cohort]
+        cohort = self.phase.cohort(self.federation, 1)
+        return [run_chunk(one_by_one(self.phase), context, (client,)) for client in cohort]
 
     @cached_property
     def sent(self):
@@ -75,18 +76,18 @@ def bits(update):
     return dict(update.weights), weights, arrays, dict(update.metrics)
 
 
-def test_every_phase_of_the_folder_is_used_by_a_method():
-    used = {type(phase).__module__ for road in ROADS for phase in find_method(tiny_config(road)).phases}
-    assert used == {f"mm_ray.fed.phases.{name}" for name in modules_in("mm_ray.fed.phases")}
-    for module in used:
-        assert resolve("phase", module, "mm_ray.fed.phases").__doc__
+def test_a_phase_has_eight_members_and_its_settings_are_fields():
+    members = {name for name in {*vars(Phase), *Phase.__annotations__} if not name.startswith("_")}
+    expected = {"name", "sources", "networks", "init", "cohort", "client_update", "server_update", "cost"}
+    assert members == expected
+    assert not any(callable(value) for name, value in vars(PhaseSettings).items() if not name.startswith("_"))
 
 
 def test_its_settings_are_json_with_its_name_and_without_its_rounds(at):
-    settings = at.phase.settings()
+    settings = key_settings(at.phase)
     assert json.loads(json.dumps(settings))["phase"] == at.phase.name
     assert "rounds" not in json.dumps(settings)
-    assert replace(at.phase, rounds=at.phase.rounds + 1).settings() == settings
+    assert key_settings(replace(at.phase, rounds=at.phase.rounds + 1)) == settings
 
 
 def test_init_is_the_same_every_time_and_does_not_depend_on_the_rounds(at):
@@ -101,26 +102,26 @@ def test_its_networks_lie_whole_in_its_state(at):
 
 def test_a_plan_is_the_same_every_time_and_holds_clients_of_the_federation_in_order(at):
     for number in (1, 2, 3):
-        cohort = at.phase.plan(at.federation, number)
+        cohort = at.phase.cohort(at.federation, number)
         ids = [client.id for client in cohort]
         assert ids == sorted(set(ids))
         assert ids
         assert set(ids) <= {client.id for client in at.federation.clients}
-        assert [client.id for client in at.phase.plan(at.federation, number)] == ids
+        assert [client.id for client in at.phase.cohort(at.federation, number)] == ids
 
 
 def test_a_client_s_update_is_the_same_every_time_and_changes_nothing(at):
-    context, client = at.context(), at.phase.plan(at.federation, 1)[0]
-    before = [state_digest(ServerState(arrays)) for arrays in (context.params, context.material)]
+    context, client = at.context(), at.phase.cohort(at.federation, 1)[0]
+    before = [state_digest(ServerState(arrays)) for arrays in (context.params, context.shared_inputs)]
     first = bits(at.phase.client_update(context, client))
-    for other in at.phase.plan(at.federation, 1)[1:]:
+    for other in at.phase.cohort(at.federation, 1)[1:]:
         at.phase.client_update(context, other)
     assert bits(at.phase.client_update(context, client)) == first
-    assert [state_digest(ServerState(arrays)) for arrays in (context.params, context.material)] == before
+    assert [state_digest(ServerState(arrays)) for arrays in (context.params, context.shared_inputs)] == before
 
 
 def test_a_client_s_update_does_not_see_other_clients_clips(at):
-    context, client = at.context(), at.phase.plan(at.federation, 1)[0]
+    context, client = at.context(), at.phase.cohort(at.federation, 1)[0]
     own = np.zeros(at.federation.table.num_clips, bool)
     own[client.indices] = True
     table = at.federation.table
@@ -130,8 +131,8 @@ def test_a_client_s_update_does_not_see_other_clients_clips(at):
         video_flat_XD=hidden(table.video_flat_XD, table.video_offsets_N1, own),
         labels_N=np.where(own, table.labels_N, 0),
     )
-    material = {name: without(array, own) for name, array in context.material.items()}
-    update = at.phase.client_update(replace(context, table=blind, material=material), client)
+    material = {name: without(array, own) for name, array in context.shared_inputs.items()}
+    update = at.phase.client_update(replace(context, table=blind, shared_inputs=material), client)
     assert bits(update) == bits(at.phase.client_update(context, client))
 
 
@@ -145,7 +146,7 @@ def without(array, own):
 
 
 def test_updates_are_finite_and_have_an_integer_weight_for_each_part(at):
-    for client, update in zip(at.phase.plan(at.federation, 1), at.updates(), strict=True):
+    for client, update in zip(at.phase.cohort(at.federation, 1), at.updates(), strict=True):
         for some in (update, *update.by_client.values()):
             assert all(np.isfinite(array).all() for array in some.sums.values())
             assert set(some.weights.values()) <= {float(client.num_clips)}
@@ -154,7 +155,7 @@ def test_updates_are_finite_and_have_an_integer_weight_for_each_part(at):
 
 
 def test_a_chunk_is_the_sum_of_its_clients_in_order(at):
-    cohort = at.phase.plan(at.federation, 1)
+    cohort = at.phase.cohort(at.federation, 1)
     (chunk,) = chunks_of(cohort, len(cohort))
     total = ClientUpdate()
     for update in at.updates():
@@ -180,7 +181,7 @@ def one_by_one(phase):
 
 
 def test_a_chunk_trained_together_is_near_the_sum_and_the_same_every_time(at):
-    (chunk,) = chunks_of(at.phase.plan(at.federation, 1), 99)
+    (chunk,) = chunks_of(at.phase.cohort(at.federation, 1), 99)
     together, alone = (run_chunk(phase, at.context(), chunk) for phase in (at.phase, one_by_one(at.phase)))
     found, expected = (dict(arrays_of(update)) for update in (together, alone))
     assert (found.keys(), together.weights) == (expected.keys(), alone.weights)
@@ -210,23 +211,23 @@ def test_the_server_changes_neither_its_state_nor_the_update(at):
 
 
 def test_it_works_on_read_only_arrays(at):
-    context, client = at.context(), at.phase.plan(at.federation, 1)[0]
+    context, client = at.context(), at.phase.cohort(at.federation, 1)[0]
     expected = bits(at.phase.client_update(context, client))
-    for arrays in (context.params, context.material, *context.clients.values()):
+    for arrays in (context.params, context.shared_inputs, *context.clients.values()):
         for array in arrays.values():
             array.flags.writeable = False
     update = at.phase.client_update(context, client)
     assert bits(update) == expected
-    update, state = at.phase.receive(context, client, update), at.state()
+    update, state = run_chunk(one_by_one(at.phase), context, (client,)), at.state()
     for _, array in (*arrays_of(update), *state.flat().items()):
         array.flags.writeable = False
     at.phase.server_update(state, update)
 
 
-def test_traffic_is_the_same_for_clients_that_hold_the_same(at):
+def test_the_cost_is_the_same_for_clients_that_hold_the_same(at):
     by_type = {}
-    for client in at.phase.plan(at.federation, 1):
-        by_type.setdefault(client.modalities, set()).add(at.phase.traffic(at.federation, client))
+    for client in at.phase.cohort(at.federation, 1):
+        by_type.setdefault(client.modalities, set()).add(at.phase.cost(at.federation, client))
     assert all(len(sizes) == 1 for sizes in by_type.values())
     central = at.phase.name.startswith("central/")
     assert all((down > 0) != central and up >= 0 for sizes in by_type.values() for down, up in sizes)

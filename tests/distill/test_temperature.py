@@ -15,8 +15,8 @@ from mm_ray.config import Phase2Config
 from mm_ray.distill.loss_spec import has_class_temperatures, loss_settings
 from mm_ray.distill.teacher_output import TeacherOutput
 from mm_ray.distill.temperature import class_temperatures
-from mm_ray.fed.phases import distill
 from mm_ray.losses import c2kd, dkd, kd
+from mm_ray.methods import modality_mirror
 from mm_ray.models.layers import Output
 from mm_ray.seeding import torch_stream
 
@@ -76,12 +76,12 @@ def test_the_strength_enters_the_key_where_a_loss_has_a_temperature():
 
 def test_a_client_s_temperatures_come_from_the_student_that_it_received(tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(distill, "class_temperatures", lambda *a: seen.append(a) or class_temperatures(*a))
+    monkeypatch.setattr(modality_mirror, "class_temperatures", lambda *a: seen.append(a) or class_temperatures(*a))
     fields = {"phase2.audio_clients": "idle", "phase2.class_temperature": 2.0, "phase2.rounds": 1, "phase1.rounds": 2}
     run = Run(tmp_path / "with", fields)
     teachers = run.plan.federation.of_type("audio", "video")
     phase = run.plan.method.phases[-1]
-    assert len(seen) == len(phase.plan(run.plan.federation, 1)) == 2
+    assert len(seen) == len(phase.cohort(run.plan.federation, 1)) == 2
     logits_NC = run.store.load(run.keys["phase1/teacher_logits"], 1).server["logits"]
     for teacher_NC, _, labels_N, _ in seen:
         rows = next(c.indices for c in teachers if len(c.indices) == len(labels_N))

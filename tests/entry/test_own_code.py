@@ -21,8 +21,8 @@ def combine(changes_KP, bad_frac):
 METHOD = """
 from dataclasses import dataclass
 from mm_ray.fed.method import Method, training
-from mm_ray.fed.phase import Role
-from mm_ray.fed.phases.unimodal import Unimodal
+from mm_ray.fed.phase import NetworkRef
+from mm_ray.methods.modality_mirror import Unimodal
 from lab.helper import FACTOR
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Mine(Unimodal):
         return FACTOR * super().loss(output, batch, context, client)
 
 def build(config):
-    return Method((Mine(3, **training(config, config.phase1)),), student=Role(Mine.name, "audio"))
+    return Method((Mine(3, **training(config, config.phase1)),), student=NetworkRef(Mine.name, "audio"))
 """
 VIDEO = """
 from lab.helper import FACTOR

@@ -1,11 +1,12 @@
 """Clients that send something else than they learned; for tests only."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 from fed.tiny import tiny_plan
 
-from mm_ray.fed.phases.unimodal import Unimodal
+from mm_ray.fed.phase import KEY
+from mm_ray.methods.modality_mirror import Unimodal
 
 ATTACKS = {
     "sign": lambda array: -4 * array,
@@ -20,7 +21,7 @@ ATTACKS = {
 class Attacked(Unimodal):
     """The unimodal phase with some bad clients."""
 
-    bad: frozenset[int] = frozenset()
+    bad: frozenset[int] = field(default=frozenset(), metadata={KEY: lambda phase: {"bad": sorted(phase.bad)}})
     attack: str = "sign"
 
     def client_updates(self, context, clients):
@@ -35,6 +36,6 @@ def attacked_plan(overrides, bad, attack):
     """A tiny plan whose first phase, and only that one, is attacked."""
     plan = tiny_plan(overrides)
     first = plan.method.phases[0]
-    given = {field.name: getattr(first, field.name) for field in fields(first)}
+    given = {each.name: getattr(first, each.name) for each in fields(first)}
     phases = (Attacked(**given, bad=frozenset(bad), attack=attack), *plan.method.phases[1:])
     return replace(plan, method=replace(plan.method, phases=phases))

@@ -13,6 +13,7 @@ from fed.tiny import Run, tiny_plan
 
 from mm_ray.fed import batched_training
 from mm_ray.fed.executor import run_chunk, sum_updates
+from mm_ray.fed.phase import shared_inputs
 from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.fed.rounds import role_params
 from mm_ray.types import ClientUpdate, RoundContext
@@ -23,7 +24,7 @@ AFTER_A_KINK, USUAL = 2e-2, 1e-4
 def context_of(plan, phase, sources=None, round_number=1):
     federation, sources = plan.federation, sources or {}
     params = phase.init(federation, sources).params
-    return RoundContext(federation.seed, round_number, params, phase.material(sources), federation.table, federation.shapes)
+    return RoundContext(federation.seed, round_number, params, shared_inputs(sources), federation.table, federation.shapes)
 
 
 def distances(together, alone):
@@ -81,14 +82,14 @@ def test_distillation_together_is_distillation_alone(distilled, loss):
 
 def test_only_losses_that_are_means_over_clips_are_taken_at_once(distilled):
     phase, config = distilled.plan.method.phases[-1], distilled.plan.config.phase2
-    joins = {loss: replace(phase, phase2=replace(config, loss=loss)).joins for loss in LOSSES}
-    assert joins == {"kd": True, "dkd": True, "rkd": False, "c2kd:0.5+fitnets": True, "crd+mse_logits": False}
-    assert replace(phase, phase2=replace(config, loss_weight=0.0)).joins
+    separable = {loss: replace(phase, phase2=replace(config, loss=loss)).loss_is_separable for loss in LOSSES}
+    assert separable == {"kd": True, "dkd": True, "rkd": False, "c2kd:0.5+fitnets": True, "crd+mse_logits": False}
+    assert replace(phase, phase2=replace(config, loss_weight=0.0)).loss_is_separable
 
 
 def test_class_wise_temperatures_are_made_client_by_client():
     off, on = (tiny_plan({"phase2.class_temperature": value}).method.phases[-1] for value in (0.0, 2.0))
-    assert (off.stacks, on.stacks) == (True, False)
+    assert (off.can_batch_clients, on.can_batch_clients) == (True, False)
 
 
 def test_a_phase_with_its_own_client_update_is_played_client_by_client():

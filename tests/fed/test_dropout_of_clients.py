@@ -5,6 +5,7 @@ from fed.tiny import Run, tiny_plan
 
 from mm_ray.config import ClientsConfig
 from mm_ray.errors import UserError
+from mm_ray.fed.cohort import reports_back
 from mm_ray.fed.executor import SerialExecutor
 from mm_ray.fed.experiment import run_rounds
 from mm_ray.fed.phase_store import PhaseStore
@@ -12,14 +13,14 @@ from mm_ray.fed.phase_store import PhaseStore
 
 def answering(plan, number):
     phase = plan.method.phases[0]
-    return [who.id for who in phase.plan(plan.federation, number) if phase.answers(plan.federation, number, who)]
+    return [who.id for who in phase.cohort(plan.federation, number) if reports_back(phase, plan.federation, number, who)]
 
 
 def test_the_cohort_is_the_same_and_a_share_of_it_answers():
     whole, half = tiny_plan(), tiny_plan({"clients.dropout_frac": 0.5})
     rounds = range(1, 200)
     for number in rounds:
-        cohorts = [[who.id for who in plan.method.phases[0].plan(plan.federation, number)] for plan in (whole, half)]
+        cohorts = [[who.id for who in plan.method.phases[0].cohort(plan.federation, number)] for plan in (whole, half)]
         assert cohorts[0] == cohorts[1] == answering(whole, number)
     counts = [len(answering(half, number)) for number in rounds]
     assert set(counts) == {0, 1, 2, 3, 4}
@@ -30,7 +31,7 @@ def test_the_cohort_is_the_same_and_a_share_of_it_answers():
 def test_every_audiovisual_client_still_gets_its_teacher_s_logits():
     plan = tiny_plan({"clients.dropout_frac": 0.9})
     logits = plan.method.phases[2]
-    assert all(logits.answers(plan.federation, 1, who) for who in logits.plan(plan.federation, 1))
+    assert all(reports_back(logits, plan.federation, 1, who) for who in logits.cohort(plan.federation, 1))
 
 
 def test_who_does_not_answer_has_received_and_not_sent(tmp_path):
@@ -39,9 +40,9 @@ def test_who_does_not_answer_has_received_and_not_sent(tmp_path):
     federation, fewer = run.plan.federation, 0
     for report, full in zip(run.reports, whole.reports, strict=True):
         phase = phases[report.phase]
-        there = [who for who in phase.plan(federation, report.round) if phase.answers(federation, report.round, who)]
+        there = [who for who in phase.cohort(federation, report.round) if reports_back(phase, federation, report.round, who)]
         assert (report.bytes_down, report.num_clients) == (full.bytes_down, len(there))
-        assert report.bytes_up == sum(phase.traffic(federation, who)[1] for who in there)
+        assert report.bytes_up == sum(phase.cost(federation, who)[1] for who in there)
         fewer += report.bytes_up < full.bytes_up
     assert fewer > 2
 

@@ -10,7 +10,8 @@ from torch.nn import functional
 
 from mm_ray.config import LocalConfig
 from mm_ray.data.batching import gather
-from mm_ray.fed.local_training import LocalOptimizer, train_local
+from mm_ray.fed.client_optimizers import LocalOptimizer
+from mm_ray.fed.local_training import train_local
 from mm_ray.models.flat_params import FlatNetwork
 from mm_ray.seeding import torch_stream
 from mm_ray.types import RoundContext

@@ -9,6 +9,8 @@ from fed.tiny import tiny_plan
 from mm_ray.fed import executor
 from mm_ray.fed.cohort import chunks_of
 from mm_ray.fed.executor import SerialExecutor, moved_bytes, num_bytes, own_of, run_chunk
+from mm_ray.fed.phase import shared_inputs
+from mm_ray.methods.harmony import ENCODERS
 from mm_ray.types import ClientData, ClientUpdate, Key, RoundContext, ServerState, merged
 
 NUM_CLIENTS, COHORT = 1000, 10
@@ -39,21 +41,22 @@ def harmony(vectorize):
     unimodal, phase = plan.method.phases
     params = unimodal.init(federation, {}).params
     sources = {role: params for role in phase.sources}
-    material = phase.material(sources)
+    first = shared_inputs(sources)
+    encoders = {part: first[part] for part in ENCODERS}
     state = phase.init(federation, sources)
     return (
         phase,
         federation,
-        material,
-        replace(state, clients=merged(state.clients, dict.fromkeys(range(NUM_CLIENTS), material))),
+        first,
+        replace(state, clients=merged(state.clients, dict.fromkeys(range(NUM_CLIENTS), encoders))),
     )
 
 
 @pytest.mark.parametrize("vectorize", ["on", "off"])
 @pytest.mark.parametrize("kind", [scaffold, harmony])
 def test_a_chunk_gets_its_own_clients_arrays_and_a_round_moves_its_cohort_s(monkeypatch, kind, vectorize):
-    phase, federation, material, state = kind(vectorize)
-    cohort, seen = phase.plan(federation, 1), []
+    phase, federation, first, state = kind(vectorize)
+    cohort, seen = phase.cohort(federation, 1), []
     chunks = chunks_of(cohort, 3)
 
     def spy(phase, context, chunk):
@@ -62,7 +65,7 @@ def test_a_chunk_gets_its_own_clients_arrays_and_a_round_moves_its_cohort_s(monk
 
     monkeypatch.setattr(executor, "run_chunk", spy)
     serial = SerialExecutor()
-    serial.open(phase, material, federation)
+    serial.open(phase, first, federation)
     updates = serial.run_round(state.params, 1, chunks, state.clients)
     assert len(cohort) == COHORT
     assert len(seen) == len(chunks)

@@ -8,9 +8,9 @@ import torch
 from fed.tiny import Run, tiny_plan
 
 from mm_ray.config import LocalConfig
+from mm_ray.fed.client_optimizers import ControlVariate, moved_controls
 from mm_ray.fed.executor import SerialExecutor
 from mm_ray.fed.local_training import local_settings, train_local
-from mm_ray.fed.scaffold import ControlVariate, moved_controls
 from mm_ray.models.flat_params import FlatNetwork
 from mm_ray.types import ClientData, ClientUpdate, Key, RoundContext
 
@@ -125,7 +125,7 @@ def test_a_run_remembers_its_clients_and_counts_the_bytes(tmp_path):
     plain = Run(tmp_path / "plain", {"clients.chunk_size": 1})
     assert run.result["bytes_up"] == executor.sent == 2 * plain.result["bytes_up"]
     state = run.store.load(run.keys["phase1/unimodal"], 3)
-    seen = {who.id for number in (1, 2, 3) for who in run.plan.method.phases[0].plan(run.plan.federation, number)}
+    seen = {who.id for number in (1, 2, 3) for who in run.plan.method.phases[0].cohort(run.plan.federation, number)}
     assert set(state.clients) == seen
     audio_only = [who.id for who in run.plan.federation.of_type("audio") if who.id in seen]
     assert {name.of for client in audio_only for name in state.clients[client]} == {"audio.encoder", "audio.head"}

@@ -8,9 +8,9 @@ from mm_ray.data.batching import gather
 from mm_ray.distill.objective import objective
 from mm_ray.evaluate.predictions import logits_of, outputs_of
 from mm_ray.fed.phase import NetworkRef
-from mm_ray.fed.phases import distill
-from mm_ray.fed.phases.teacher_logits import TeacherLogits
 from mm_ray.fed.rounds import role_params
+from mm_ray.methods import modality_mirror
+from mm_ray.methods.modality_mirror import TeacherLogits
 from mm_ray.models.flat_params import FlatNetwork
 
 FEATURES = {"phase2.loss": "kd:0.5+fitnets+rkd:0.01+crd:0.1", "phase2.rounds": 1, "phase1.rounds": 2}
@@ -39,7 +39,7 @@ def test_they_are_what_the_teacher_s_classifier_sees(run, state):
     params = role_params(NetworkRef("phase1/fusion", "av"), run.finished.outcomes, run.store)
     net = FlatNetwork("av", plan.config.model, plan.federation.shapes, "cpu")
     net.load(params)
-    client = phase.plan(plan.federation, 1)[0]
+    client = phase.cohort(plan.federation, 1)[0]
     output = net.network(gather(plan.federation.table, client.indices, ("audio", "video")))
     np.testing.assert_allclose(state["features"][client.indices], output.features_BH.detach(), atol=1e-5)
 
@@ -51,11 +51,11 @@ def test_a_batch_gets_its_own_rows(monkeypatch, run, state):
         seen.append((target, labels))
         return objective(output, target, labels, settings)
 
-    monkeypatch.setattr(distill, "objective", spy)
+    monkeypatch.setattr(modality_mirror, "objective", spy)
     table, client = run.plan.federation.table, run.plan.federation.of_type("audio", "video")[0]
     batch = gather(table, client.indices[2:5], ("audio",))
     net = FlatNetwork("audio", run.plan.config.model, run.plan.federation.shapes, "cpu")
-    context = type("Context", (), {"material": state})
+    context = type("Context", (), {"shared_inputs": state})
     run.plan.method.phases[3].loss(net.network(batch), batch, context, client)
     assert seen[0][0].logits_BC.numpy().tobytes() == state["logits"][client.indices[2:5]].tobytes()
     assert seen[0][0].features_BP.numpy().tobytes() == state["features"][client.indices[2:5]].tobytes()

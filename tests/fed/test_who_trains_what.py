@@ -28,14 +28,14 @@ def phase_of(plan, name):
 
 
 def cohort(plan, name, number):
-    return [client.id for client in phase_of(plan, name).plan(plan.federation, number)]
+    return [client.id for client in phase_of(plan, name).cohort(plan.federation, number)]
 
 
-def context_of(run, phase, params=None, material=None):
+def context_of(run, phase, params=None, shared_inputs=None):
     federation = run.plan.federation
     last = run.finished.outcomes[phase.name]
     params = params or run.store.load(last.key, len(last.reports)).params
-    return RoundContext(federation.seed, 1, params, material or {}, federation.table, federation.shapes)
+    return RoundContext(federation.seed, 1, params, shared_inputs or {}, federation.table, federation.shapes)
 
 
 def test_the_tiny_federation_has_both_types(run):
@@ -70,11 +70,11 @@ def test_audiovisual_clients_train_every_part(run):
 def test_audio_only_clients_idle_after_the_unimodal_phase(run, name):
     phase = phase_of(run.plan, name)
     for number in range(1, 12):
-        assert {client.modalities for client in phase.plan(run.plan.federation, number)} == {BOTH}
+        assert {client.modalities for client in phase.cohort(run.plan.federation, number)} == {BOTH}
 
 
 def test_every_audiovisual_client_is_asked_for_its_teacher_logits(run):
-    assert phase_of(run.plan, "teacher_logits").plan(run.plan.federation, 1) == run.plan.federation.of_type(*BOTH)
+    assert phase_of(run.plan, "teacher_logits").cohort(run.plan.federation, 1) == run.plan.federation.of_type(*BOTH)
 
 
 def test_teacher_logits_are_nan_exactly_in_the_rows_of_no_audiovisual_client(run):
@@ -106,19 +106,19 @@ class TestAudioClientsThatTrain:
         return dict(run.store.load(run.keys["phase1/teacher_logits"], 1).server)
 
     def test_they_are_in_the_cohort(self, run):
-        kinds = {client.modalities for client in phase_of(run.plan, "distill").plan(run.plan.federation, 1)}
+        kinds = {client.modalities for client in phase_of(run.plan, "distill").cohort(run.plan.federation, 1)}
         assert kinds == {AUDIO, BOTH}
 
     def test_they_take_cross_entropy_steps_whatever_the_teacher_says(self, run, logits):
         phase, client = phase_of(run.plan, "distill"), run.plan.federation.of_type("audio")[0]
-        context = context_of(run, phase, material=logits)
+        context = context_of(run, phase, shared_inputs=logits)
         net = FlatNetwork("audio", run.plan.config.model, context.shapes, "cpu")
 
         def cross_entropy(output, batch):
             return functional.cross_entropy(output.logits_BC, batch.labels_B)
 
         expected = train_local(net, context, client, phase.local, cross_entropy, "phase2")
-        other = replace(context, material={"logits": np.zeros_like(logits["logits"])})
+        other = replace(context, shared_inputs={"logits": np.zeros_like(logits["logits"])})
         for given in (context, other):
             update = phase.client_update(given, client)
             assert all(update.sums[part].tobytes() == expected.sums[part].tobytes() for part in expected.sums)
@@ -126,8 +126,8 @@ class TestAudioClientsThatTrain:
 
     def test_the_others_hear_the_teacher(self, run, logits):
         phase, client = phase_of(run.plan, "distill"), run.plan.federation.of_type(*BOTH)[0]
-        context = context_of(run, phase, material=logits)
-        other = replace(context, material={"logits": np.zeros_like(logits["logits"])})
+        context = context_of(run, phase, shared_inputs=logits)
+        other = replace(context, shared_inputs={"logits": np.zeros_like(logits["logits"])})
         one, two = (phase.client_update(given, client).sums["audio.head"] for given in (context, other))
         assert one.tobytes() != two.tobytes()
 

@@ -105,7 +105,7 @@ def test_the_controls_differ_in_who_goes_on(tmp_path):
 def test_central_audio_trains_on_the_clips_of_all(tmp_path):
     run = finished(tmp_path, "central_audio", ONE_AUDIO_ONLY)
     (phase,) = run.plan.method.phases
-    (client,) = phase.plan(run.plan.federation, 1)
+    (client,) = phase.cohort(run.plan.federation, 1)
     assert client.indices.tolist() == run.plan.federation.table.rows("train").tolist()
     assert check_rounds(run, phase) == {0: set(PARTS["audio"])}
     assert (run.result["bytes_up"], run.result["bytes_down"]) == (0, 0)

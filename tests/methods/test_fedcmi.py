@@ -8,7 +8,7 @@ import torch
 from fed.tiny import tiny_plan
 from methods.two_clients import BOTH_AUDIOVISUAL, clients_of, two_client_plan, updates_of
 
-from mm_ray.fed.phases.fedcmi import CrossModalInfiltration, InfiltrationTarget
+from mm_ray.methods.fedcmi import CrossModalInfiltration, InfiltrationTarget
 from mm_ray.models.layers import Output
 from mm_ray.types import Batch, RoundContext
 
@@ -38,7 +38,7 @@ def test_the_loss_of_a_clip_by_hand(weak):
     lesson = InfiltrationTarget(weak, np.array([[LOG(9), 0.0]], np.float32), np.array([0.5], np.float32))
     divergence = 81 / 82 * LOG(81 / 82 * 2) + 1 / 82 * LOG(1 / 82 * 2)
     expected = LOG(2) + 2 * (LOG(4) + LOG(8)) + 0.75 * 0.5**2 * divergence
-    assert float(phase._loss(output, batch, lesson, [0])) == pytest.approx(expected, rel=1e-5)
+    assert float(phase.infiltration_loss(output, batch, lesson, [0])) == pytest.approx(expected, rel=1e-5)
 
 
 def context_of(plan, phase, params=()):
@@ -57,7 +57,7 @@ def test_the_modality_that_knows_the_right_class_better_teaches_the_other(strong
     context = context_of(plan, phase)
     head = context.params[f"{strong}.head"].copy()
     head[-4 + label] += 5  # the bias of that class
-    lesson = phase._lesson(context_of(plan, phase, {f"{strong}.head": head}), client)
+    lesson = phase.infiltration_target(context_of(plan, phase, {f"{strong}.head": head}), client)
     assert lesson.weak == {"audio": "video", "video": "audio"}[strong]
     assert (lesson.logits_NC.argmax(1) == label).all()
     assert lesson.temperatures_N == pytest.approx(np.ones(client.num_clips))  # one class: its lead is the mean lead
@@ -66,7 +66,7 @@ def test_the_modality_that_knows_the_right_class_better_teaches_the_other(strong
 def test_only_the_weak_modality_s_second_head_learns():
     plan, phase = phase_of()
     update = updates_of(plan, phase, phase.init(plan.federation, {}))[0]
-    weak = phase._lesson(context_of(plan, phase), plan.federation.clients[0]).weak
+    weak = phase.infiltration_target(context_of(plan, phase), plan.federation.clients[0]).weak
     learned = {name for name in ("audio.imitation", "video.imitation") if update.sums[name].any()}
     assert learned == {f"{weak}.imitation"}
 

@@ -5,7 +5,8 @@ import pytest
 from fed.tiny import Run, state_digest
 from methods.two_clients import BOTH_AUDIOVISUAL, sources_of, state_after, two_client_plan, updates_of
 
-from mm_ray.fed.phases import harmony
+from mm_ray.fed.phase import shared_inputs
+from mm_ray.methods import harmony
 from mm_ray.types import ClientUpdate, Key, ServerState
 
 ENCODERS = ("audio.encoder", "video.encoder")
@@ -56,7 +57,7 @@ def test_a_head_moves_by_the_mean_change_of_its_cluster(run, monkeypatch, labels
 
 def test_encoders_go_on_from_the_client_s_own_and_only_distances_leave_it(run):
     phase = run.plan.method.phases[1]
-    first = phase.material(sources_of(run, phase))
+    first = shared_inputs(sources_of(run, phase))
     (_, one, middle), (_, two, _) = rounds(run)
     for client in (0, 1):
         assert one[client].by_client[client].sums.keys() == {"fusion", harmony.DISTANCES}

@@ -6,8 +6,7 @@ from fed.tiny import Run
 from methods.two_clients import ONE_AUDIO_ONLY, clients_of, state_after, two_client_plan, updates_of
 from torch.nn import functional
 
-from mm_ray.fed.outputs import encoded_on
-from mm_ray.fed.phases.mfcpl import prototypes_of
+from mm_ray.methods.mfcpl import encoded_on, prototypes_of
 from mm_ray.models.flat_params import FlatNetwork
 from mm_ray.models.network import PARTS
 from mm_ray.types import RoundContext, ServerState

@@ -6,6 +6,7 @@ import numpy as np
 from fed.tiny import tiny_plan
 
 from mm_ray.fed.executor import own_of, run_chunk
+from mm_ray.fed.phase import shared_inputs
 from mm_ray.fed.rounds import role_params
 from mm_ray.types import RoundContext
 
@@ -28,9 +29,9 @@ def clients_of(plan):
 def updates_of(plan, phase, state, number=1, sources=None):
     """Update by client id in a round that begins with `state`."""
     federation = plan.federation
-    material = phase.material(sources or {})
+    material = shared_inputs(sources or {})
     context = RoundContext(federation.seed, number, state.params, material, federation.table, federation.shapes)
-    chunks = [(client,) for client in phase.plan(federation, number)]
+    chunks = [(client,) for client in phase.cohort(federation, number)]
     own = [own_of(chunk, state.clients) for chunk in chunks]
     return {c[0].id: run_chunk(phase, replace(context, clients=its), c) for c, its in zip(chunks, own, strict=True)}
 

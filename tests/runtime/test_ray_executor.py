@@ -16,9 +16,9 @@ from ray import cloudpickle
 from ray.util.placement_group import placement_group, remove_placement_group
 
 from mm_ray.errors import UserError
-from mm_ray.fed import scoring
+from mm_ray.fed import evaluation
 from mm_ray.fed.executor import SerialExecutor
-from mm_ray.fed.phases.unimodal import Unimodal
+from mm_ray.methods.modality_mirror import Unimodal
 from mm_ray.models.network import PARTS
 from mm_ray.runtime import train_job
 from mm_ray.runtime.cluster import Node, connect
@@ -110,7 +110,7 @@ class Fragile(Unimodal):
 
 def fragile(plan, marker):
     first, *others = plan.method.phases
-    victim = first.plan(plan.federation, 2)[1].id  # the second of its chunk
+    victim = first.cohort(plan.federation, 2)[1].id  # the second of its chunk
     phase = Fragile(**{field.name: getattr(first, field.name) for field in fields(first)}, marker=str(marker), victim=victim)
     return replace(plan, method=replace(plan.method, phases=(phase, *others)))
 
@@ -153,7 +153,7 @@ def test_a_deadline_leaves_out_who_is_late_and_names_him(tmp_path, table_ref):
     first, *others = run.reports
     assert set(first.refused.values()) == {"no answer within 8 s"}
     assert len(first.refused) == first.metrics["refused"] == QUEUED_PER_ACTOR
-    cohort = {client.id for client in run.plan.method.phases[0].plan(run.plan.federation, 1)}
+    cohort = {client.id for client in run.plan.method.phases[0].cohort(run.plan.federation, 1)}
     assert {int(client) for client in first.refused} < cohort
     assert first.num_clients == len(cohort) - len(first.refused)
     assert not any(report.refused for report in others), "it gets nothing more as long as it owes an answer"
@@ -176,8 +176,8 @@ def test_what_is_needed_is_done_by_the_others_if_an_actor_stops(table_ref, monke
     federation, serial = plan.federation, SerialExecutor()
     params = joint.init(federation, {}).params
     teacher = {part: params[part] for part in PARTS["av"]}
-    chunks = [(client,) for client in logits.plan(federation, 1)]
-    monkeypatch.setattr(scoring, "MOST_CLIPS", 3)
+    chunks = [(client,) for client in logits.cohort(federation, 1)]
+    monkeypatch.setattr(evaluation, "MOST_CLIPS", 3)
     with actors(table_ref, 2) as executor:
 
         def played(phase, material, chunks):
@@ -194,7 +194,7 @@ def test_what_is_needed_is_done_by_the_others_if_an_actor_stops(table_ref, monke
         executor.open(joint, {}, federation)
         with stopped(executor.actors[0]):
             (found,) = executor.confusions("dev", ("av",), params, joint.model)
-    assert (found == scoring.confusion_on("dev", "av", params, joint.model, federation)).all()
+    assert (found == evaluation.confusion_on("dev", "av", params, joint.model, federation)).all()
 
 
 def test_without_a_deadline_a_round_waits_and_no_bit_changes(tmp_path, table_ref, serial):
@@ -228,12 +228,12 @@ def test_actors_work_out_the_confusion_matrices_of_the_driver(two, monkeypatch):
     phase, federation = plan.method.phases[0], plan.federation
     two.open(phase, {}, federation)
     params = phase.init(federation, {}).params
-    monkeypatch.setattr(scoring, "MOST_CLIPS", 3)
-    assert len(scoring.batches_of("dev", "video", federation.table)) > 2
+    monkeypatch.setattr(evaluation, "MOST_CLIPS", 3)
+    assert len(evaluation.batches_of("dev", "video", federation.table)) > 2
     found = two.confusions("dev", ("audio", "video"), params, phase.model)
     assert two.spent().moved_bytes > 0  # it was worked out there
     for name, matrix in zip(("audio", "video"), found, strict=True):
-        assert (matrix == scoring.confusion_on("dev", name, params, phase.model, federation)).all()
+        assert (matrix == evaluation.confusion_on("dev", name, params, phase.model, federation)).all()
         assert matrix.sum() == len(federation.table.rows("dev"))
 
 

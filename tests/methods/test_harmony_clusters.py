@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mm_ray.fed.clusters import clusters_of
+from mm_ray.methods.harmony import clusters_of
 
 
 def groups(labels):

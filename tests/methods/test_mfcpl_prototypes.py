@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mm_ray.fed.prototypes import CONTRAST_TEMPERATURE, class_sums, contrast, renewed, shared_distance
+from mm_ray.methods.mfcpl import CONTRAST_TEMPERATURE, class_sums, contrast, shared_distance, updated_table
 
 NONE = torch.zeros(2, 3)
 ONE = torch.tensor([[3.0, 0.0, 1.0], [0.0, 0.0, 0.0]])  # only class 0 has one
@@ -16,7 +16,7 @@ def test_sums_and_counts_by_class_and_their_mean():
     second = class_sums(np.array([[30, 40]], np.float32), np.array([2]), 4)
     assert first.tolist() == [[4, 6, 2], [0, 0, 0], [10, 20, 1], [0, 0, 0]]
     old = np.array([[9, 9, 1], [8, 8, 1], [7, 7, 1], [0, 0, 0]], np.float32)
-    assert renewed(old, first + second).tolist() == [[2, 3, 1], [8, 8, 1], [20, 30, 1], [0, 0, 0]]
+    assert updated_table(old, first + second).tolist() == [[2, 3, 1], [8, 8, 1], [20, 30, 1], [0, 0, 0]]
 
 
 def test_contrast_is_cross_entropy_of_cosines():

@@ -1,4 +1,4 @@
-"""A network's accuracy on a common split, which no client trains on.
+"""A network's outputs on a client's clips, and its accuracy on a common split, which no client trains on.
 
 A confusion matrix is a sum over batches, which are cut the same way whoever works them out; so it is the same in the driver and
 on any number of actors.
@@ -13,14 +13,26 @@ from mm_ray.config import ModelConfig
 from mm_ray.data.batching import gather
 from mm_ray.data.feature_table import FeatureTable
 from mm_ray.evaluate.metrics import confusion_matrix, summary
+from mm_ray.evaluate.predictions import outputs_of
 from mm_ray.fed.federation import Federation
-from mm_ray.models.flat_params import flat_network
+from mm_ray.models.flat_params import FlatNetwork, flat_network
+from mm_ray.models.layers import Output
 from mm_ray.models.network import READS
-from mm_ray.types import Arrays
+from mm_ray.types import Arrays, Batch
 
 BATCH_FRAMES = 32_000
 """Frames of a batch: of longer batches the activations leave the caches (a quarter slower at 500 frames a clip)."""
 MOST_CLIPS = 128
+
+
+def outputs_on(net: FlatNetwork, table: FeatureTable, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Logits (N, C) and pooled features (N, H) of N rows, at least one, in evaluation mode, with the parameters loaded."""
+
+    def run(batch: Batch) -> Output:
+        output: Output = net.network(batch.to(net.params.device))
+        return output
+
+    return outputs_of(run, lambda some: gather(table, rows[some], READS[net.network.name]), table.audio_lengths(rows))
 
 
 def predicted(logits_BC: np.ndarray, labels_B: np.ndarray) -> np.ndarray:

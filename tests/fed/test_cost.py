@@ -15,7 +15,7 @@ class Counting(SerialExecutor):
 
     def run_round(self, params, round_number, chunks, clients):
         federation = self._federation
-        context = RoundContext(federation.seed, round_number, params, self._material, federation.table, federation.shapes)
+        context = RoundContext(federation.seed, round_number, params, self._shared_inputs, federation.table, federation.shapes)
         updates = [self._phase.client_update(context, client) for chunk in chunks for client in chunk]
         self.sent[self._phase.name, round_number] = updates
         return super().run_round(params, round_number, chunks, clients)
@@ -59,4 +59,4 @@ def test_bytes_down_are_those_of_the_parts_that_come_back(run):
 def test_a_client_without_video_sends_less(run):
     phase, federation = run.plan.method.phases[0], run.plan.federation
     audio, both = federation.of_type("audio")[0], federation.of_type("audio", "video")[0]
-    assert phase.traffic(federation, audio)[1] < phase.traffic(federation, both)[1]
+    assert phase.cost(federation, audio)[1] < phase.cost(federation, both)[1]
