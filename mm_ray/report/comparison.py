@@ -65,7 +65,7 @@ def write_comparison(path: Path, rows: Sequence[Row], class_names: Sequence[str]
         against_video={alpha: against_missing_video(rows, methods, alpha) for alpha in sorted({row["alpha"] for row in rows})},
         sections=[_section(rows, methods, regime, records) for regime in regimes]
         + [_section(rows, methods, None, records)] * (len(regimes) > 1),
-        heads=[*SCORES.values(), "rounds", "MB up", "MB down", "seconds"],
+        heads=["n", *SCORES.values(), "rounds", "MB up", "MB down", "seconds"],
         test_heads=HEAD[1:],
         per_class=per_class(rows, class_names),
     )
@@ -137,7 +137,7 @@ def _scores(rows: Sequence[Row], method: str) -> list[str]:
     scores = [[row[name] for row in mine if row[name] is not None] for name in SCORES]
     costs = (("rounds", 1), ("bytes_up", 1e6), ("bytes_down", 1e6), ("seconds", 1))
     means = [f"{np.mean([row.get(name) or 0 for row in mine]) / unit:,.0f}" if mine else NONE for name, unit in costs]
-    return [*(spread_text(values) if values else NONE for values in scores), *means]
+    return [str(len(mine)), *(spread_text(values).partition(" (")[0] if values else NONE for values in scores), *means]
 
 
 def forest(records: Sequence[Record]) -> go.Figure:
@@ -155,27 +155,32 @@ def forest(records: Sequence[Record]) -> go.Figure:
             x=[means[i]], y=[names[i]], error_x=bars, mode="markers", marker={"color": color, "size": 10, "symbol": "square"},
             showlegend=False, hovertemplate=f"{names[i]}: {means[i]:+.3f}<extra></extra>",
         )  # fmt: skip
-        figure.add_annotation(x=1, xref="paper", xanchor="right", y=names[i], yanchor="bottom", text=p, showarrow=False)
+        figure.add_annotation(x=1, xref="paper", xanchor="left", y=names[i], text=p, showarrow=False)
     figure.add_vline(x=0, line={"color": GREY, "width": 1.5})
-    return styled(figure, "difference in audio top-1, 95 % interval; p is Holm's", "", height=110 + 34 * len(shown))
+    figure = styled(figure, "difference in audio top-1, 95 % interval; p is Holm's", "", height=110 + 30 * len(shown))
+    return figure.update_layout(margin_r=80)
 
 
 def against_missing_video(rows: Sequence[Row], methods: Sequence[str], alpha: float) -> go.Figure:
     """Audio top-1 against the fraction of clients without video, with 95 % intervals over the cells; also for one fraction."""
-    figure = go.Figure()
+    figure, ends = go.Figure(), list[float]()
     for place, method in enumerate(methods):
         mine = [row for row in rows if row["alpha"] == alpha and row["method"] == method and row["top1"] is not None]
         missing = sorted({row["video_missing"] for row in mine})
         points = [mean_interval([row["top1"] for row in mine if row["video_missing"] == q]) for q in missing]
         if points:
             mean, low, high = zip(*points, strict=True)
+            ends += [end for point in points for end in point if not np.isnan(end)]
             style = style_of(place)
             figure.add_scatter(
-                x=[f"{q:g}" for q in missing], y=mean, error_y=errors(mean, low, high), name=method, mode="lines+markers",
-                line=style | {"width": 2}, marker={"size": 9},
+                x=[f"{q:g}" for q in missing], y=mean, error_y=errors(mean, low, high) | {"color": style["color"]}, name=method,
+                mode="lines+markers", line=style | {"width": 2}, marker={"size": 9},
             )  # fmt: skip
     figure = styled(figure, "clients without video", "audio top-1 on test", height=420)
     figure.update_layout(scattermode="group", scattergap=0.5)
+    if ends:  # side by side, plotly's own range would begin at 0
+        pad = 0.06 * (max(ends) - min(ends)) or 0.05
+        figure.update_yaxes(range=[min(ends) - pad, max(ends) + pad])
     return figure.update_xaxes(type="category")
 
 

@@ -27,8 +27,9 @@ def styled(figure: go.Figure, x: str = "", y: str = "", height: int = HEIGHT) ->
         margin={"t": 20, "r": 15, "b": 45, "l": 55}, font={"family": "system-ui, sans-serif", "size": 13},
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}, colorway=PALETTE,
     )  # fmt: skip
-    figure.update_xaxes(title=x, automargin=True, zeroline=False)
-    return figure.update_yaxes(title=y, automargin=True, zeroline=False)
+    axis = {"automargin": True, "zeroline": False, "title": {"standoff": 10, "font": {"size": 13}}}
+    figure.update_xaxes(**axis, title_text=x)
+    return figure.update_yaxes(**axis, title_text=y)
 
 
 def style_of(place: int) -> dict[str, str]:
@@ -46,7 +47,7 @@ def errors(values: Sequence[float], lows: Sequence[float], highs: Sequence[float
     """Error bars from intervals; none where a bound is NaN."""
     up = [high - value for value, high in zip(values, highs, strict=True)]
     down = [value - low for value, low in zip(values, lows, strict=True)]
-    return {"type": "data", "symmetric": False, "array": up, "arrayminus": down, "thickness": 1.5, "width": 4}
+    return {"type": "data", "symmetric": False, "array": up, "arrayminus": down, "thickness": 1.5, "width": 4, "color": GREY}
 
 
 def needs(what: str, wanted: int, there: int, which: str = "") -> str:

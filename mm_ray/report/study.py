@@ -110,7 +110,7 @@ def write_study(path: Path, record: StudyRecord) -> None:
         end=end,
         best=record.best,
         metric=metric,
-        by_seed=figures.test_by_seed(end.test, end.chance) if end.test else "",
+        by_seed=figures.scores_by_seed(end.test, end.chance) if end.test else "",
         curves=figures.curves_by_seed(end.curves, end.levels, metric),
         gains=figures.class_gains(end.gains, control),
         trial_curves=figures.trial_curves(trials, metric, best),
@@ -210,7 +210,7 @@ def _cell(key: str, value: Any) -> Row:
     """What is shown, and by what a column is sorted."""
     text = score_text(value) if key in ("score", "spread") else number_text(value)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return {"text": text, "sort": "" if value is None else value, "is_number": is_number}
+    return {"text": text, "sort": "" if value is None else value, "is_number": is_number or value is None}
 
 
 def _breakable(name: str) -> Markup:

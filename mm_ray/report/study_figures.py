@@ -38,26 +38,24 @@ MOST_CLIENTS = 200
 """Clients in the picture of classes."""
 
 
-def test_by_seed(test: Mapping[str, Sequence[float]], chance: float) -> Figure:
-    """Top-1 on the test set by role: a dot a seed, the mean with its 95 % interval over seeds."""
-    figure = go.Figure()
-    names = [ROLES[role][0] for role in ROLES if role in test]
-    for role in (role for role in ROLES if role in test):
+def scores_by_seed(test: Mapping[str, Sequence[float]], chance: float) -> Figure:
+    """Top-1 on the test set by role: a stroke a seed, a diamond for the mean with its 95 % interval over seeds."""
+    figure, roles = go.Figure(), [role for role in reversed(ROLES) if role in test]
+    for role in roles:
         name, color = ROLES[role]
-        values = test[role]
-        mean, low, high = mean_interval(values)
+        values, (mean, low, high) = test[role], mean_interval(test[role])
+        strokes = {"color": color, "size": 16, "symbol": "line-ns-open", "line": {"width": 2}}
         figure.add_scatter(
-            x=[name] * len(values), y=list(values), mode="markers", marker={"color": color, "size": 7, "opacity": 0.4},
-            hovertemplate="%{y:.3f}<extra></extra>", showlegend=False,
+            x=list(values), y=[name] * len(values), mode="markers", marker=strokes, opacity=0.6, showlegend=False,
+            hovertemplate="%{x:.3f}<extra></extra>",
         )  # fmt: skip
         figure.add_scatter(
-            x=[name], y=[mean], error_y=errors([mean], [low], [high]), mode="markers+text", marker={"color": color, "size": 12},
-            text=[f"  {mean:.3f}"], textposition="middle right", hovertemplate=f"mean {mean:.3f}<extra></extra>",
-            showlegend=False,
+            x=[mean], y=[name], error_x=errors([mean], [low], [high]) | {"color": color}, mode="markers+text",
+            text=[f"{mean:.3f}"], marker={"color": color, "size": 9, "symbol": "diamond"}, textposition="top center",
+            showlegend=False, hovertemplate=f"mean {mean:.3f}<extra></extra>",
         )  # fmt: skip
-    if names:
-        add_level(figure, "chance", chance, (names[0], names[-1]), GREY)
-    return styled(figure, "", "top-1 on the test set")
+    figure.add_vline(x=chance, line={"color": GREY, "dash": "dash", "width": 1.5}, annotation_text=f"chance {chance:.3f}")
+    return styled(figure, "top-1 on the test set", "", height=110 + 48 * len(roles)).update_xaxes(rangemode="tozero")
 
 
 def curves_by_seed(
@@ -87,8 +85,8 @@ def curves_by_seed(
             by_round.setdefault(x, []).append(y)
         last = max(last, *by_round)
         label = f"{name}, mean of {len(runs)} seeds" if len(runs) > 1 else name
-        y = [float(np.mean(values)) for values in by_round.values()]
-        figure.add_scatter(x=list(by_round), y=y, name=label, mode="lines", line={"color": color, "width": 3})
+        means = [float(np.mean(values)) for values in by_round.values()]
+        figure.add_scatter(x=list(by_round), y=means, name=label, mode="lines", line={"color": color, "width": 3})
     for role, value in levels.items():
         add_level(figure, *((ROLES[role][0], value) if role in ROLES else (role, value)), (1, last), _color(role))
     return styled(figure, "round of the last phase", metric)

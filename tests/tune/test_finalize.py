@@ -74,7 +74,9 @@ def test_all_cards_are_of_the_same_seeds(tmp_path):
     assert result["seeds"][1] == {key: alone[key] for key in ("seed", "test", "dev", "params_digest")}
     assert found.test["control"] == [one["test"]["control"]["top1"] for one in result["seeds"]]
     page = (runner.study.folder / "report.html").read_text()
-    assert len(re.findall(r"<b>\d\.\d+[^<]*\(n=2", page)) == 2 * 5, "three roles and two controls, on test and on dev"
+    assert len(re.findall(r"<b>\d\.\d{3}</b>\n<small>[^<]*\(n=2", page)) == 2 * 5, (
+        "three roles and two controls, on test and on dev"
+    )
 
 
 def test_single_predictions_are_kept_and_give_the_scores(tmp_path):
