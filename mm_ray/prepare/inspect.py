@@ -144,7 +144,8 @@ def _warnings(contents: Contents, clips: Sequence[dict[str, Any]], fold: int) ->
     features = contents.settings.features
     longer = sum(clip["seconds"] > features.audio_s for clip in clips) if features.audio == "log_mel" else 0
     if longer:
-        yield f"only the first {features.audio_s:g} s of {longer:,} longer clips are used (--data.features.max_frames)"
+        limit = "--data.features.max_frames"
+        yield f"{longer:,} of {len(clips):,} clips are longer: only the first {features.audio_s:g} s are used ({limit})"
 
 
 def print_facts(facts: StoreFacts, console: Console) -> None:

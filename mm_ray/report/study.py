@@ -60,8 +60,9 @@ class StudyEnding:
     """The gain by class (`class_gains`)."""
     classes: Sequence[str] = ()
     clients: Sequence[Row] = ()
-    """A row a client: `id`, `modalities`, `clips`, `labelled`, `classes` (clips by class), `rounds` (whose cohort it was in),
-    `refused` (rounds), `reason` (the last), `accuracy` by role.
+    """A row a client: `id`, `modalities`, `clips`, `labelled`, `classes` (clips by class, as far as it is known),
+    `rounds` (whose cohort it was in), `participation` (their share), `refused` (rounds), `reason` (the last), `accuracy` by role
+    (None where no class is known).
     """
     notes: Sequence[str] = ()
     warnings: Sequence[str] = ()
@@ -122,7 +123,9 @@ def write_study(path: Path, record: StudyRecord) -> None:
         pareto=figures.pareto(trials, metric, best),
         columns=_columns(trials),
         rows=_table(trials, best),
-        client_summary={ROLES[role][0]: _spread_of_clients([row["accuracy"][role] for row in end.clients]) for role in roles},
+        client_summary={
+            ROLES[role][0]: _spread_of_clients(_known(end.clients, role)) for role in roles if _known(end.clients, role)
+        },
         client_accuracy=figures.client_accuracy(end.clients, roles),
         client_classes=figures.client_classes(end.clients, end.classes),
         clients=[_client(row, end.classes, roles) for row in end.clients],
@@ -215,6 +218,10 @@ def _cell(key: str, value: Any) -> Row:
 
 def _breakable(name: str) -> Markup:
     return Markup("<wbr>").join(piece for piece in name.replace(".", ".\0").replace("_", "_\0").split("\0"))
+
+
+def _known(clients: Sequence[Row], role: str) -> list[float]:
+    return [row["accuracy"][role] for row in clients if row["accuracy"][role] is not None]
 
 
 def _spread_of_clients(accuracies: Sequence[float]) -> Row:

@@ -266,9 +266,10 @@ def pareto(trials: Sequence[Row], metric: str, best: int | None) -> Figure:
 
 def client_accuracy(clients: Sequence[Row], roles: Sequence[str]) -> Figure:
     """Each client's accuracy for its own mix of classes, the clients sorted by the first role's."""
-    if not clients or not roles:
-        return "The clients' accuracy needs the test of the chosen configuration."
-    rows = sorted(clients, key=lambda row: row["accuracy"][roles[0]])
+    rows = [row for row in clients if all(row["accuracy"][role] is not None for role in roles)]
+    if not rows or not roles:
+        return "The clients' accuracy needs the test of the chosen configuration, and clients whose classes are known."
+    rows = sorted(rows, key=lambda row: row["accuracy"][roles[0]])
     figure = go.Figure()
     for role in reversed(roles):
         name, color = ROLES[role]

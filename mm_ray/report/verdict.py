@@ -57,6 +57,8 @@ TONES = {HELPED: "good", HURT: "bad", AT_CHANCE: "bad"}
 def _claim(found: Paired, is_at_chance: bool) -> str:
     if is_at_chance:
         return AT_CHANCE
+    if found.low == found.high == 0:
+        return "Distillation made no difference"
     if found.low > 0:
         return HELPED
     if found.high < 0:

@@ -166,8 +166,9 @@ def client_rows(run: StoredRun, tested: Sequence[Evaluation]) -> list[dict[str, 
     reasons = {client: reason for report in run.reports for client, reason in report.refused.items()}
     rows = []
     for client in plan.federation.clients:
-        counts_C = np.bincount(table.labels_N[client.indices].clip(0), minlength=len(table.class_names))
-        mix_C = counts_C / max(counts_C.sum(), 1)
+        labels = table.labels_N[client.indices]
+        counts_C = np.bincount(labels[labels != UNLABELLED], minlength=len(table.class_names))
+        num_known = counts_C.sum()
         rows.append(
             {
                 "id": client.id,
@@ -176,9 +177,12 @@ def client_rows(run: StoredRun, tested: Sequence[Evaluation]) -> list[dict[str, 
                 "labelled": int((client.labels != UNLABELLED).sum()),
                 "classes": counts_C.tolist(),
                 "rounds": rounds[client.id],
+                "participation": rounds[client.id] / sum(phase.rounds for phase in plan.method.phases),
                 "refused": refused[str(client.id)],
                 "reason": reasons.get(str(client.id), ""),
-                "accuracy": {role: float(mix_C @ recall_C) for role, recall_C in recalls.items()},
+                "accuracy": {
+                    role: float(counts_C @ recall_C / num_known) if num_known else None for role, recall_C in recalls.items()
+                },
             }
         )
     return rows

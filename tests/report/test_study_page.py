@@ -102,7 +102,16 @@ def test_a_finished_study(tmp_path):
     best = best_of(rows)
     curves = {"student": [[(1, 0.5), (2, 0.6)]], "control_all": [[(1, 0.4), (2, 0.45)]]}
     gains = [{"name": "<cat>", "clips": 9, "control": 0.5, "student": 0.6, "mean": 0.1, "low": 0.05, "high": 0.15}]
-    client = {"id": 3, "modalities": "audio", "clips": 12, "labelled": 12, "classes": [7, 5], "rounds": 4, "refused": 1}
+    client = {
+        "id": 3,
+        "modalities": "audio",
+        "clips": 12,
+        "labelled": 12,
+        "classes": [7, 5],
+        "rounds": 4,
+        "participation": 0.2,
+        "refused": 1,
+    }
     client |= {"reason": "norm 9", "accuracy": {"student": 0.6, "control_all": 0.5}}
     end = ending(
         curves=curves, gains=gains, classes=["dog", "<cat>"], clients=[client], cost={"bytes": "1 MB"},

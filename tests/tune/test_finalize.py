@@ -22,6 +22,7 @@ from mm_ray.tune.study import Runner, Study
 from mm_ray.tune.study_ending import client_rows, stored_runs
 from mm_ray.tune.study_log import StudyLog
 from mm_ray.tune.trial import TrialRun
+from mm_ray.types import UNLABELLED
 
 SPACE = """
     def space(trial):
@@ -102,6 +103,17 @@ def test_clients_have_their_classes_and_what_they_may_expect(tmp_path):
     mix = rows[0]["classes"]
     assert rows[0]["accuracy"]["student"] == pytest.approx(np.average(recalls, weights=mix))
     assert any(row["rounds"] for row in rows)
+
+
+def test_clips_without_a_label_are_of_no_class(tmp_path):
+    runner, search = played(tmp_path, 1, {"partition.num_clients": 2})
+    table = runner.table
+    first = table.rows("train")[0]
+    object.__setattr__(table, "labels_N", np.where(np.arange(table.num_clips) == first, UNLABELLED, table.labels_N))
+    found = conclude(runner, search, None)
+    run = stored_runs(found.tested.finished.plan, PhaseStore(runner.study.phases), "cpu")["student"]
+    rows = client_rows(run, [found.tested])
+    assert sum(sum(row["classes"]) for row in rows) == len(table.rows("train")) - 1
 
 
 def test_the_result_says_what_the_study_cost_and_what_was_reused(tmp_path):
