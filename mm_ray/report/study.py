@@ -61,8 +61,8 @@ class StudyEnding:
     classes: Sequence[str] = ()
     clients: Sequence[Row] = ()
     """A row a client: `id`, `modalities`, `clips`, `labelled`, `classes` (clips by class, as far as it is known),
-    `rounds` (whose cohort it was in), `participation` (their share), `refused` (rounds), `reason` (the last), `accuracy` by role
-    (None where no class is known).
+    `rounds` (whose cohort it was in), `participation` (their share), `refused` (rounds), `reason` (the last), `accuracy` by
+    role (None where no class is known).
     """
     notes: Sequence[str] = ()
     warnings: Sequence[str] = ()
