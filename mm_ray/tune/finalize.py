@@ -94,7 +94,7 @@ def conclude(runner: Runner, search: StudySearch, finals: Finals | None) -> Conc
     found = _conclusion(study, row, rows, tested, over_clips(predictions, table, study.base.seed))
     if "student" in tested[0].confusions:
         write_images(study.folder / "tensorboard" / "chosen", tested[0].confusions["student"], table)
-    metric = next(iter(study.space.objectives))
+    metric, best = next(iter(study.space.objectives)), quote(str(study.folder / "best.yaml"))
     ending = StudyEnding(
         test=found.test,
         dev={role: [one.result["dev"][role]["top1"] for one in tested] for role in tested[0].result["dev"]},
@@ -112,7 +112,7 @@ def conclude(runner: Runner, search: StudySearch, finals: Finals | None) -> Conc
         cost=cost(rows, tested[0].result),
         what_was_run=what_was_run(config, runs[0], study.test_seeds, store)
         | {"duration": _duration(search), "student's digest": tested[0].result["params_digest"]},
-        command=f"python -m mm_ray.train --config {quote(str(study.folder / 'best.yaml'))} --seed {study.base.seed + 7} --control",
+        command=f"python -m mm_ray.train --config {best} --seed {study.base.seed + 7} --control",
     )
     write_report(study.folder / "report.html", search.study, rows, _shown(row), metric, ending)
     return found
