@@ -16,7 +16,7 @@ LAYERS = (
     ("data", "models", "distill", "losses", "evaluate"),
     ("fed",),
     ("methods",),
-    ("runtime",),
+    ("report", "runtime"),
     ("tune",),
 )
 RANKS = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

@@ -17,17 +17,27 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import special
 
+from mm_ray.seeding import numpy_stream
+
 Row = Mapping[str, Any]
 PAIR = ("video_missing", "alpha", "seed", "fold")
 CONFIDENCE = 0.95
 LEVEL = 0.05
 """A score beats guessing if guessing would reach it with a smaller probability."""
 NAN = float("nan")
+RESAMPLES = 2000
 
 
 def mean_and_sd(values: Sequence[float]) -> tuple[float, float]:
     """Mean and sample standard deviation; NaN for the deviation of a single value."""
     return fmean(values), stdev(values) if len(values) > 1 else NAN
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Mean and its 95 % interval by Student's t; NaN for the bounds of a single value."""
+    mean, sd = mean_and_sd(values)
+    half = special.stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2) * sd / np.sqrt(len(values)) if len(values) > 1 else NAN
+    return mean, float(mean - half), float(mean + half)
 
 
 def spread_text(values: Sequence[float]) -> str:
@@ -114,6 +124,60 @@ def paired_test(differences_K: np.ndarray, test_per_train: float = 0.0) -> Paire
     error = sd * np.sqrt(1 / n + test_per_train)
     half = special.stdtrit(n - 1, (1 + CONFIDENCE) / 2) * error
     return Paired(n, mean, float(mean - half), float(mean + half), wins, float(2 * special.stdtr(n - 1, -abs(mean) / error)))
+
+
+class OverClips(NamedTuple):
+    """Two networks' answers to the same test clips."""
+
+    mean: float
+    """First minus second network, accuracy."""
+    low: float
+    high: float
+    """95 % interval of the mean over other seeds and other test clips."""
+    only_first: int
+    only_second: int
+    """Answers that one network alone has right, over all seeds."""
+    p: float
+    """McNemar's exact two-sided test, for one seed; NaN for several, whose answers to a clip are not independent."""
+
+    def line(self) -> str:
+        """For people."""
+        mcnemar = "" if np.isnan(self.p) else f", McNemar p {self.p:.2g}"
+        return (
+            f"over seeds and test clips (paired bootstrap): {self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}]; "
+            f"{self.only_first:,} answers right in the first alone, {self.only_second:,} in the second alone{mcnemar}"
+        )
+
+
+def compare_clips(first_KN: np.ndarray, second_KN: np.ndarray, seed: int) -> OverClips:
+    """Compare two networks on the same N clips with K paired seeds.
+
+    The interval is a paired bootstrap that draws seeds and clips anew, both with replacement, and takes percentiles (Efron
+    and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13; for two factors Owen, Annals of Applied Statistics 1,
+    2007).
+
+    Args:
+        first_KN: Whether the first network is right, bool, by seed and clip.
+        second_KN: Likewise the second.
+        seed: Of the resamples.
+
+    """
+    differences_KN = first_KN.astype(np.float64) - second_KN
+    (k, n), draws = differences_KN.shape, numpy_stream(seed, "bootstrap")
+    means_R = np.empty(RESAMPLES)
+    for i in range(RESAMPLES):
+        counts_K, counts_N = (np.bincount(draws.integers(0, size, size), minlength=size) for size in (k, n))
+        means_R[i] = counts_K @ differences_KN @ counts_N / (k * n)
+    low, high = np.quantile(means_R, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    only_first, only_second = int((differences_KN > 0).sum()), int((differences_KN < 0).sum())
+    p = mcnemar(only_first, only_second) if k == 1 else NAN
+    return OverClips(float(differences_KN.mean()), float(low), float(high), only_first, only_second, p)
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Exact two-sided p that two networks are right equally often, from the clips that one alone has right (McNemar 1947)."""
+    n = only_first + only_second
+    return min(1.0, 2 * float(special.bdtr(min(only_first, only_second), n, 0.5))) if n else 1.0
 
 
 def holm(p_M: Sequence[float]) -> list[float]:

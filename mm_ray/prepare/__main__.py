@@ -11,7 +11,7 @@ from mm_ray.data.feature_store import REJECTED, check_writable, reopen, write_re
 from mm_ray.errors import bad_value
 from mm_ray.prepare.estimate import estimate, print_estimate
 from mm_ray.prepare.flags import parse_flags
-from mm_ray.prepare.inspect import print_contents, read_contents
+from mm_ray.prepare.inspect import count_contents, print_facts, read_contents
 from mm_ray.prepare.page import write_page
 from mm_ray.prepare.plan import PreparePlan, make_plan
 from mm_ray.prepare.progress import ClipProgress
@@ -45,8 +45,9 @@ def main(argv: Sequence[str]) -> None:
 def inspect(store: str, fold: int, console: Console) -> None:
     """Tell what is in a store, and write a page with some of its clips."""
     contents = read_contents(store)
-    print_contents(contents, fold, console)
-    console.print(f"page: {write_page(contents)}", soft_wrap=True)
+    facts = count_contents(contents, fold)
+    print_facts(facts, console)
+    console.print(f"page: {write_page(contents, facts)}", soft_wrap=True)
 
 
 def prepare(plan: PreparePlan, run: Run, console: Console) -> Summary:

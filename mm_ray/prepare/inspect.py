@@ -1,4 +1,4 @@
-"""`--inspect STORE`: what is in a store, as tables; `page` shows a few of its clips."""
+"""`--inspect STORE`: what is in a store, counted and as tables; `page` shows a few of its clips beside them."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -70,29 +70,58 @@ def _reasons(store: str) -> Counter[str]:
         return Counter(pq.read_table(path, columns=["reason"], filesystem=filesystem)["reason"].to_pylist())
 
 
-def print_contents(contents: Contents, fold: int, console: Console) -> None:
-    """Classes by split, groups, durations, flags and rejects, as tables."""
-    settings, clips = contents.settings, contents.clips
+@dataclass(frozen=True)
+class StoreFacts:
+    """What a store holds, counted."""
+
+    title: str
+    classes: list[list[str]]
+    """By class, and last of all clips: its name and the counts of `HEADS`."""
+    groups: Counter[str]
+    """Clips by group."""
+    seconds: np.ndarray
+    """Duration of each clip."""
+    flags: Counter[str]
+    reasons: Counter[str]
+    """Rejected clips by reason."""
+    warnings: list[str]
+    """What is likely to be a mistake."""
+
+    @property
+    def durations(self) -> str:
+        """In one line."""
+        seconds = self.seconds
+        return f"{seconds.min():.2f} to {seconds.max():.2f} s, median {np.median(seconds):.2f} s"
+
+
+HEADS = ("class", *SPLITS, "clips", "groups", "hours", "with video")
+
+
+def count_contents(contents: Contents, fold: int) -> StoreFacts:
+    """Count what is there.
+
+    Raises:
+        UserError: The store has no such fold.
+
+    """
+    settings, clips = contents.settings, contents.clips.to_pylist()
     if not 0 <= fold < settings.num_folds:
         raise bad_value("data.fold", fold, f"{contents.place} has {settings.num_folds} fold(s), counted from 0")
+    by_label: dict[int, list[dict[str, Any]]] = {}
+    for clip in clips:
+        by_label.setdefault(clip["label"], []).append(clip)
+    classes = [[name, *_counts(by_label.get(label, []), fold)] for label, name in enumerate(settings.class_names)]
+    classes += [[NO_LABEL, *_counts(by_label[UNLABELLED], fold)]] if UNLABELLED in by_label else []
     state = "" if contents.finished else ", NOT FINISHED: the same prepare command goes on"
-    console.print(f"{contents.place}: {settings.name}, fold {fold} of {settings.num_folds}{state}", soft_wrap=True)
-    console.print(_classes(settings, clips, fold))
-    for line in _lines(contents, fold):
-        console.print(line, soft_wrap=True)
-
-
-def _classes(settings: Settings, clips: pa.Table, fold: int) -> Table:
-    table = Table("class", *SPLITS, "clips", "groups", "hours", "with video", box=None, pad_edge=False)
-    for column in table.columns[1:]:
-        column.justify = "right"
-    rows = clips.to_pylist()
-    for label, name in enumerate(settings.class_names):
-        table.add_row(printable(name), *_counts([row for row in rows if row["label"] == label], fold))
-    if unlabelled := [row for row in rows if row["label"] == UNLABELLED]:
-        table.add_row(NO_LABEL, *_counts(unlabelled, fold))
-    table.add_row("all", *_counts(rows, fold))
-    return table
+    return StoreFacts(
+        title=f"{contents.place}: {settings.name}, fold {fold} of {settings.num_folds}{state}",
+        classes=[*classes, ["all", *_counts(clips, fold)]],
+        groups=Counter(clip["group"] for clip in clips),
+        seconds=contents.clips["seconds"].to_numpy(),
+        flags=Counter(flag for clip in clips for flag in clip["flags"]),
+        reasons=contents.reasons,
+        warnings=list(_warnings(contents, clips, fold)),
+    )
 
 
 def _counts(rows: Sequence[dict[str, Any]], fold: int) -> list[str]:
@@ -102,19 +131,36 @@ def _counts(rows: Sequence[dict[str, Any]], fold: int) -> list[str]:
     return [*(f"{n:,}" for n in numbers), f"{hours:.2f}", f"{sum(row['video_frames'] is not None for row in rows):,}"]
 
 
-def _lines(contents: Contents, fold: int) -> Iterable[str]:
-    seconds, clips = contents.clips["seconds"].to_numpy(), contents.clips.to_pylist()
-    yield f"durations: {seconds.min():.2f} to {seconds.max():.2f} s, median {np.median(seconds):.2f} s"
-    flags = Counter(flag for clip in clips for flag in clip["flags"])
-    yield f"flags: {_listed(flags, FLAGS)}"
-    yield f"rejected: {_listed(contents.reasons, REASONS)}"
+def _warnings(contents: Contents, clips: Sequence[dict[str, Any]], fold: int) -> Iterable[str]:
     homes: dict[str, set[str]] = {}
     for clip in clips:
         homes.setdefault(clip["group"], set()).add(clip["splits"][fold])
     if empty := [split for split in SPLITS if not any(clip["splits"][fold] == split for clip in clips)]:
-        yield f"WARNING: no {' and no '.join(empty)} clips"
+        yield f"no {' and no '.join(empty)} clips"
     if crossing := sorted(group for group, splits in homes.items() if len(splits) > 1):
-        yield f"WARNING: {len(crossing)} groups lie in more than one split, such as {crossing[0]}"
+        yield f"{len(crossing)} groups lie in more than one split, such as {crossing[0]}"
+    if len(homes) == len(clips) > 1:
+        yield "each clip is a group of its own: recordings of one speaker or place may lie in several splits"
+    features = contents.settings.features
+    longer = sum(clip["seconds"] > features.audio_s for clip in clips) if features.audio == "log_mel" else 0
+    if longer:
+        limit = "--data.features.max_frames"
+        yield f"{longer:,} of {len(clips):,} clips are longer: only the first {features.audio_s:g} s are used ({limit})"
+
+
+def print_facts(facts: StoreFacts, console: Console) -> None:
+    """Classes by split, groups, durations, flags and rejects, as tables."""
+    console.print(facts.title, soft_wrap=True)
+    table = Table(*HEADS, box=None, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, *counts in facts.classes:
+        table.add_row(printable(name), *counts)
+    console.print(table)
+    lines = [f"durations: {facts.durations}", f"flags: {_listed(facts.flags, FLAGS)}"]
+    lines += [f"rejected: {_listed(facts.reasons, REASONS)}", *(f"WARNING: {line}" for line in facts.warnings)]
+    for line in lines:
+        console.print(line, soft_wrap=True)
 
 
 def _listed(counts: Counter[str], meaning: dict[str, str]) -> str:

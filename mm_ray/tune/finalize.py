@@ -13,8 +13,7 @@ import numpy as np
 from mm_ray.config import with_overrides
 from mm_ray.data.feature_table import FeatureTable
 from mm_ray.errors import StorageError, UserError
-from mm_ray.evaluate.metrics import recall
-from mm_ray.evaluate.statistics import beats_guessing, guessing
+from mm_ray.evaluate.statistics import OverClips, beats_guessing, guessing
 from mm_ray.fed.experiment import (
     CONTROL_PHASES,
     Evaluation,
@@ -22,9 +21,11 @@ from mm_ray.fed.experiment import (
     control_of,
     plan_experiment,
     run_experiment,
-    run_rounds,
 )
 from mm_ray.fed.phase_store import PhaseStore
+from mm_ray.report.study import StudyEnding
+from mm_ray.report.tensorboard_images import write_images
+from mm_ray.report.verdict import verdict
 from mm_ray.runtime.drive import drive
 from mm_ray.runtime.run_folder import RoundLog, config_yaml, write_results
 from mm_ray.storage import write_text
@@ -34,9 +35,17 @@ from mm_ray.tune.searcher import StudySearch
 from mm_ray.tune.selection import ranking
 from mm_ray.tune.stored import NotStored, StoredOnly, is_stored
 from mm_ray.tune.study import Runner, Study
-from mm_ray.tune.tensorboard_images import write_images
-from mm_ray.tune.trial_metrics import TrialMetrics
-from mm_ray.tune.verdict import verdict
+from mm_ray.tune.study_ending import (
+    class_gains,
+    client_rows,
+    cost,
+    curves,
+    over_clips,
+    predict_test,
+    stored_runs,
+    what_was_run,
+    write_predictions,
+)  # fmt: skip
 
 TOP1 = "dev/audio_top1"
 
@@ -78,15 +87,70 @@ def conclude(runner: Runner, search: StudySearch, finals: Finals | None) -> Conc
     _compute_missing(runner, search, row, plans)
     tested = _test_all(study, plans)
     _write(study, rows, tested, table)
+    store = PhaseStore(study.phases)
+    runs = [stored_runs(plan, store, study.device) for plan in plans]
+    predictions = predict_test(runs, store)
+    write_predictions(study.folder, predictions, study.test_seeds, table)
+    found = _conclusion(study, row, rows, tested, over_clips(predictions, table, study.base.seed))
+    if "student" in tested[0].confusions:
+        write_images(study.folder / "tensorboard" / "chosen", tested[0].confusions["student"], table)
+    metric, best = next(iter(study.space.objectives)), quote(str(study.folder / "best.yaml"))
+    ending = StudyEnding(
+        test=found.test,
+        dev={role: [one.result["dev"][role]["top1"] for one in tested] for role in tested[0].result["dev"]},
+        chance=found.guessing,
+        at_chance=found.at_chance,
+        verdict=found.verdict,
+        curves=curves(runs, metric),
+        levels=_levels(tested, table) if metric == TOP1 else {},
+        gains=class_gains(predictions, table, study.base.seed),
+        classes=table.class_names,
+        clients=client_rows(runs[0]["student"], tested),
+        notes=[tested[0].result["diagnosis"]["text"]] if "diagnosis" in tested[0].result else [],
+        warnings=tested[0].result.get("refused", []),
+        finals=finals.words() if finals else [],
+        cost=cost(rows, tested[0].result),
+        what_was_run=what_was_run(config, runs[0], study.test_seeds, store)
+        | {"duration": _duration(search), "student's digest": tested[0].result["params_digest"]},
+        command=f"python -m mm_ray.train --config {best} --seed {study.base.seed + 7} --control",
+    )
+    write_report(study.folder / "report.html", search.study, rows, _shown(row), metric, ending)
+    return found
+
+
+def _conclusion(
+    study: Study,
+    row: dict[str, Any],
+    rows: Sequence[dict[str, Any]],
+    tested: Sequence[Evaluation],
+    clips: Mapping[str, OverClips],
+) -> Conclusion:
+    table = tested[0].finished.plan.federation.table
     counts_C = np.bincount(table.labels_N[table.rows("test")], minlength=len(table.class_names)).tolist()
     test = {role: [one.result["test"][role]["top1"] for one in tested] for role in tested[0].result["test"]}
     at_chance = [role for role, values in test.items() if not beats_guessing(float(np.mean(values)), counts_C)]
-    claims = verdict(test, guessing(counts_C), sum(counts_C))
-    found = Conclusion(row, len(rows), tested[0], test, guessing(counts_C), at_chance, claims)
-    if "student" in tested[0].confusions:
-        write_images(study.folder / "tensorboard" / "chosen", tested[0].confusions["student"], table)
-    write_report(study.folder / "report.html", search.study, rows, _headline(study, found, plans, finals))
-    return found
+    claims = verdict(test, guessing(counts_C), sum(counts_C), at_chance, clips)
+    return Conclusion(row, len(rows), tested[0], test, guessing(counts_C), at_chance, claims)
+
+
+def _levels(tested: Sequence[Evaluation], table: FeatureTable) -> dict[str, float]:
+    """The mean over seeds of what the networks before phase 2 reach on dev, and chance."""
+    dev = [one.result["dev"] for one in tested]
+    levels = {
+        role: float(np.mean([one[role]["top1"] for one in dev])) for role in ("teacher", "phase1_audio") if role in dev[0]
+    }
+    return levels | {"chance": guessing(np.bincount(table.labels_N[table.rows("dev")]).tolist())}
+
+
+def _duration(search: StudySearch) -> str:
+    trials = search.study.get_trials(deepcopy=False)
+    ends = [trial.datetime_complete for trial in trials if trial.datetime_complete]
+    took = max(ends) - min(trial.datetime_start for trial in trials if trial.datetime_start)
+    return f"{str(took).partition('.')[0]} from the first trial's start to the last one's end"
+
+
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: row[key] for key in ("number", "params", "score") if row}
 
 
 def report_so_far(runner: Runner) -> None:
@@ -94,8 +158,7 @@ def report_so_far(runner: Runner) -> None:
     study, search = runner.study, runner.study.open_search()
     rows, done = runner.rows(search), ranking(search.study)
     best = next((row for row in rows if done and row["number"] == done[0].number), {})
-    shown = {key: best[key] for key in ("number", "params", "score") if best}
-    write_report(study.folder / "report.html", search.study, rows, shown)
+    write_report(study.folder / "report.html", search.study, rows, _shown(best), next(iter(study.space.objectives)))
 
 
 def _chosen_row(study: Study, search: StudySearch, finals: Finals | None, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -149,36 +212,3 @@ def _write(study: Study, rows: Sequence[dict[str, Any]], tested: Sequence[Evalua
     seeds = [{key: one.result[key] for key in ("seed", "test", "dev", "params_digest")} for one in tested]
     result = tested[0].result | {"study": cost} | ({"seeds": seeds} if len(seeds) > 1 else {})
     write_results(study.folder, replace(tested[0], result=result), PhaseStore(study.phases), table)
-
-
-def _headline(study: Study, found: Conclusion, plans: Sequence[Experiment], finals: Finals | None) -> dict[str, Any]:
-    row, metric, best = found.row, next(iter(study.space.objectives)), quote(str(study.folder / "best.yaml"))
-    scores = [_scores(study, plan, metric) for plan in plans]
-    controls = [_scores(study, control_of(plan, "control_all"), metric)[1] for plan in plans]
-    return {
-        "number": row["number"],
-        "params": row["params"],
-        "score": [score for _, score in scores],
-        "metric": metric,
-        "control": controls,
-        "phase1": [phase1 for phase1, _ in scores if phase1 is not None],
-        "test": found.test,
-        "guessing": found.guessing,
-        "at_chance": found.at_chance,
-        "verdict": found.verdict,
-        "refused": found.tested.result.get("refused", []),
-        "finals": finals.words() if finals else [],
-        "classes": found.tested.finished.plan.federation.table.class_names,
-        "recall": {name: recall(confusion_CC) for name, confusion_CC in found.tested.confusions.items()},
-        "command": f"python -m mm_ray.train --config {best} --seed {study.base.seed + 7} --control",
-    }
-
-
-def _scores(study: Study, plan: Experiment, metric: str) -> tuple[float | None, float]:
-    """The objective of phase 1's audio network, where there is one, and of the whole plan, each at its best round."""
-    figures, phase1 = TrialMetrics(plan.method, metric), None
-    for report in run_rounds(plan, PhaseStore(study.phases), StoredOnly(study.device)):
-        if report.phase == plan.method.phases[-1].name and report.round == 1 and plan.method.phase1_audio:
-            phase1 = figures.score
-        figures.add(report)
-    return phase1, figures.score

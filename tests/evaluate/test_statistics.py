@@ -6,9 +6,12 @@ import pytest
 from mm_ray.evaluate.statistics import (
     beats_guessing,
     compare_all,
+    compare_clips,
     guessing,
     holm,
+    mcnemar,
     mean_and_sd,
+    mean_interval,
     paired_test,
     spread_text,
     units_of,
@@ -114,3 +117,36 @@ def test_guessing():
     assert not beats_guessing(0.8, [5, 5])
     assert beats_guessing(0.9, [5, 5])
     assert not beats_guessing(0.0, [5, 5])
+
+
+def test_mcnemar_is_a_coin():
+    # 1 of 6 answers or fewer: (1 + 6) / 64, both sides
+    assert mcnemar(1, 5) == mcnemar(5, 1) == pytest.approx(14 / 64)
+    assert (mcnemar(0, 0), mcnemar(3, 3)) == (1.0, 1.0)
+
+
+def test_clips_of_one_seed():
+    first, second = np.array([[1, 1, 1, 0] * 50], bool), np.array([[1, 1, 0, 0] * 50], bool)
+    found = compare_clips(first, second, 0)
+    assert (found.mean, found.only_first, found.only_second) == (0.25, 50, 0)
+    assert found.p == pytest.approx(2 * 0.5**50)
+    # The standard error is sqrt(0.25 * 0.75 / 200) = 0.0306
+    assert found.low == pytest.approx(0.25 - 1.96 * 0.0306, abs=0.01)
+    assert found.high == pytest.approx(0.25 + 1.96 * 0.0306, abs=0.01)
+
+
+def test_seeds_that_disagree_widen_the_interval():
+    clips = np.tile([1, 0], 100).astype(bool)
+    agreeing = compare_clips(np.stack([clips, clips]), np.zeros((2, 200), bool), 0)
+    disagreeing = compare_clips(np.stack([clips | True, clips & False]), np.zeros((2, 200), bool), 0)
+    assert agreeing.mean == disagreeing.mean == 0.5
+    assert (disagreeing.low, disagreeing.high) == (0.0, 1.0)
+    assert agreeing.high - agreeing.low < 0.2
+    assert np.isnan(agreeing.p), "McNemar's test takes independent answers"
+
+
+def test_the_interval_of_a_mean():
+    mean, low, high = mean_interval([0.1, 0.2, 0.3])
+    assert (mean, high - mean) == (pytest.approx(0.2), pytest.approx(4.303 * 0.1 / 3**0.5, rel=1e-3))
+    assert low == pytest.approx(0.4 - high)
+    assert np.isnan(mean_interval([0.5])[1])

@@ -26,8 +26,8 @@ def inspected(store, capsys, *flags):
 
 def pictures(store):
     text = (store / "inspect.html").read_text()
-    found = re.findall(r'class="(\w+)".*?base64,([^"]+)"', text)
-    return text, [(kind, decoded(base64.b64decode(data))) for kind, data in found]
+    found = re.findall(r'class="frames".*?base64,([^"]+)"', text)
+    return text, [decoded(base64.b64decode(data)) for data in found]
 
 
 def decoded(png):
@@ -64,10 +64,18 @@ def test_the_page_shows_sound_and_frames(tmp_path, capsys):
     text, found = pictures(store)
     assert "cat/cat0/a.mp4" in text
     assert text.count("<section>") == 10
-    sound, sight = (next(picture for kind, picture in found if kind == wanted) for wanted in ("sound", "sight"))
-    assert sound.shape == (80, 59, 3)
-    assert sight.shape == (8, 9, 3)
-    assert np.ptp(sight[6, 2].astype(int)) > 50  # the frame is green
+    assert text.count('"shape":"80, 59"') == 10, "spectrograms, bins by frames"
+    assert found[0].shape == (8, 9, 3)
+    assert np.ptp(found[0][6, 2].astype(int)) > 50  # the frame is green
+    assert "Clips by group" in text
+
+
+def test_what_is_likely_a_mistake_is_a_warning(tmp_path, capsys):
+    store = run(folder, tmp_path, "--data.features.max_frames=20")
+    lines = inspected(store, capsys)
+    expected = "WARNING: 10 of 10 clips are longer: only the first 0.42 s are used (--data.features.max_frames)"
+    assert expected in lines
+    assert f"Warning: {expected.removeprefix('WARNING: ')}" in (store / "inspect.html").read_text()
 
 
 def test_no_store_and_no_fold(tmp_path):

@@ -4,19 +4,25 @@ import json
 import re
 from types import SimpleNamespace
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from fed.tiny import Run, table_of, tiny_config
 from tune.spaces import space_of
 
 from mm_ray.errors import StorageError, UserError
+from mm_ray.evaluate.metrics import recall
 from mm_ray.fed.executor import SerialExecutor
+from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.tune import finalize as conclude_module
 from mm_ray.tune.finalize import conclude, report_so_far
 from mm_ray.tune.live_table import LiveTable
 from mm_ray.tune.searcher import SearchSettings
 from mm_ray.tune.study import Runner, Study
+from mm_ray.tune.study_ending import client_rows, stored_runs
 from mm_ray.tune.study_log import StudyLog
 from mm_ray.tune.trial import TrialRun
+from mm_ray.types import UNLABELLED
 
 SPACE = """
     def space(trial):
@@ -69,9 +75,45 @@ def test_all_cards_are_of_the_same_seeds(tmp_path):
     assert result["seeds"][1] == {key: alone[key] for key in ("seed", "test", "dev", "params_digest")}
     assert found.test["control"] == [one["test"]["control"]["top1"] for one in result["seeds"]]
     page = (runner.study.folder / "report.html").read_text()
-    assert len(re.findall(r"<b>\d\.\d+[^<]*\(n=2", page)) == 3 + 5, (
-        "best, control and phase 1 on dev; three roles and two controls on test"
+    assert len(re.findall(r"<b>\d\.\d{3}</b>\n<small>[^<]*\(n=2", page)) == 2 * 5, (
+        "three roles and two controls, on test and on dev"
     )
+
+
+def test_single_predictions_are_kept_and_give_the_scores(tmp_path):
+    runner, search = played(tmp_path, 2)
+    found = conclude(runner, search, None)
+    rows = pq.read_table(runner.study.folder / "test_predictions.parquet").to_pandas()
+    assert list(rows.columns) == ["seed", "role", "clip_id", "label", "predicted"]
+    assert set(rows["role"]) == set(found.test)
+    for (seed, role), mine in rows.groupby(["seed", "role"]):
+        top1 = (mine["label"] == mine["predicted"]).mean()
+        assert top1 == pytest.approx(found.test[role][seed - 1])
+    assert "over seeds and test clips (paired bootstrap)" in found.verdict[-1]
+
+
+def test_clients_have_their_classes_and_what_they_may_expect(tmp_path):
+    runner, search = played(tmp_path, 1)
+    found = conclude(runner, search, None)
+    run = stored_runs(found.tested.finished.plan, PhaseStore(runner.study.phases), "cpu")["student"]
+    rows, table = client_rows(run, [found.tested]), runner.table
+    assert sum(row["clips"] for row in rows) == len(table.rows("train"))
+    assert all(sum(row["classes"]) == row["clips"] == row["labelled"] for row in rows)
+    recalls = recall(found.tested.confusions["student"])
+    mix = rows[0]["classes"]
+    assert rows[0]["accuracy"]["student"] == pytest.approx(np.average(recalls, weights=mix))
+    assert any(row["rounds"] for row in rows)
+
+
+def test_clips_without_a_label_are_of_no_class(tmp_path):
+    runner, search = played(tmp_path, 1, {"partition.num_clients": 2})
+    table = runner.table
+    first = table.rows("train")[0]
+    object.__setattr__(table, "labels_N", np.where(np.arange(table.num_clips) == first, UNLABELLED, table.labels_N))
+    found = conclude(runner, search, None)
+    run = stored_runs(found.tested.finished.plan, PhaseStore(runner.study.phases), "cpu")["student"]
+    rows = client_rows(run, [found.tested])
+    assert sum(sum(row["classes"]) for row in rows) == len(table.rows("train")) - 1
 
 
 def test_the_result_says_what_the_study_cost_and_what_was_reused(tmp_path):

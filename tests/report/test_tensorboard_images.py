@@ -8,7 +8,7 @@ from fed.tiny import table_of, tiny_config
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mm_ray.tune.tensorboard_images import CELL, MARGIN, confusion_picture, spectrogram_picture, write_images
+from mm_ray.report.tensorboard_images import CELL, MARGIN, confusion_picture, spectrogram_picture, write_images
 
 
 def test_tensorboard_has_the_confusion_matrix_and_a_clip_of_each_class(tmp_path):

@@ -1,12 +1,15 @@
 """The comparison's page: every method is on it, n is said, and what differs from the defaults."""
 
+import json
+
 import pytest
 
 from mm_ray.compare.__main__ import _numbers, _seeds, _settings
-from mm_ray.compare.plots import against_missing_video, style_of
-from mm_ray.compare.report import write_report
 from mm_ray.config import ExperimentConfig, with_overrides
 from mm_ray.errors import UserError
+from mm_ray.report.comparison import against_missing_video, forest, paired_records, write_comparison
+from mm_ray.report.figures import style_of
+from mm_ray.report.tables import to_latex, to_markdown
 
 
 def row(method, seed, top1, fold=0, q=0.5):
@@ -34,13 +37,47 @@ def test_any_number_of_methods_has_a_line_of_its_own():
 def test_the_page_says_what_n_is_and_corrects_for_all_its_tests(tmp_path):
     tops = {"control": (0.5, 0.6, 0.7), "a": (0.6, 0.7, 0.85), "b": (0.4, 0.6, 0.9)}
     rows = [row(name, 0, top1, fold) for name in tops for fold, top1 in enumerate(tops[name])]
-    table = write_report(tmp_path / "compare.html", rows, ["x", "y"], "no method tuned, with model.hidden 8")
+    table = write_comparison(tmp_path / "compare.html", rows, ["x", "y"], "no method tuned, with model.hidden 8")
     page = (tmp_path / "compare.html").read_text()
     assert "no method tuned, with model.hidden 8" in page
     assert "Holm's correction is for all 2 tests of this page" in page
     assert "<td>3 folds</td>" in page
-    assert "20, 20, 20 test clips" in page
+    assert "2 (20 test clips)" in page
+    assert '<tr class="best"><td>a</td>' in page
+    # Folds share training clips: differences 0.1, 0.1, 0.15 have the error sqrt(1/3 + 20/80) * 0.0289 = 0.0220
+    assert "Best: a, 0.717 ± 0.126 (n=3); cannot be told from control (+0.117 [+0.022, +0.212], Holm p 0.068)." in page
+    assert {path.name for path in tmp_path.iterdir()} == {"compare.html", "paired.json", "paired.md", "paired.tex"}
+    assert json.loads((tmp_path / "paired.json").read_text())[0]["method"] == "a"
     assert "0.600 ± 0.100 (n=3)" in table
+
+
+def test_one_seed_one_regime_and_no_reference_are_said(tmp_path):
+    write_comparison(tmp_path / "compare.html", [row("a", 0, 0.5), row("b", 0, 0.6)], ["x", "y"], "")
+    page = (tmp_path / "compare.html").read_text()
+    assert "Best: b, 0.600 (n=1)." in page
+    assert "No difference can be tested" in page
+    assert (tmp_path / "paired.json").read_text() == "[]"
+
+
+def sure_rows():
+    gains = (0.10, 0.11, 0.10, 0.09, 0.10)
+    rows = [row("my_method", seed, 0.6 + gain) for seed, gain in enumerate(gains)]
+    return rows + [row("control", seed, 0.6) for seed in range(5)]
+
+
+def test_tables_for_papers():
+    records = paired_records(sure_rows())
+    assert "**+0.100**" in to_markdown(records)
+    latex = to_latex(records)
+    assert r"my\_method $-$ control & 5 seeds & \textbf{+0.100} & [+0.091, +0.109] & 5 of 5" in latex
+    assert r"video missing 0.5, alpha 1" in latex
+    assert latex.count(r"\\") == 2
+
+
+def test_the_forest_is_green_where_holm_is_sure():
+    (point,) = forest(paired_records(sure_rows())).data
+    assert (point.x[0], point.marker.color) == (pytest.approx(0.1), "#149174")
+    assert point.error_x.array[0] == pytest.approx(2.776 * 0.00707 / 5**0.5, rel=1e-3)
 
 
 @pytest.mark.parametrize("text", ["0,0,1", "1.5", "nan", "inf", "1e400", "two", "0,1.0"])

@@ -1,0 +1,64 @@
+"""The paired table of a comparison for papers and notebooks: LaTeX (booktabs) and Markdown."""
+
+from collections.abc import Mapping, Sequence
+from math import isnan
+from typing import Any
+
+from mm_ray.evaluate.statistics import LEVEL
+from mm_ray.report.pages import NONE
+
+Record = Mapping[str, Any]
+"""One paired test: `video_missing` and `alpha` (None for all regimes together), `method`, `reference`, `n`, `unit` (`seeds` or
+`folds`), `mean`, `low`, `high`, `wins`, `p` and `p_holm`; None where nothing can be said."""
+HEAD = ("regime", "difference in top-1", "n", "mean", "95 % interval", "better in", "p", "p (Holm)")
+
+
+def is_sure(record: Record) -> bool:
+    """Whether a difference is there after Holm's correction."""
+    return record["p_holm"] is not None and record["p_holm"] < LEVEL
+
+
+def cells(record: Record) -> list[str]:
+    """A record's cells as plain text, in the order of `HEAD`."""
+    interval = NONE if record["low"] is None else f"[{record['low']:+.3f}, {record['high']:+.3f}]"
+    ps = [NONE if record[key] is None else f"{record[key]:.2g}" for key in ("p", "p_holm")]
+    return [
+        regime_text(record["video_missing"], record["alpha"]), f"{record['method']} − {record['reference']}",
+        f"{record['n']} {record['unit']}", f"{record['mean']:+.3f}", interval, f"{record['wins']} of {record['n']}", *ps,
+    ]  # fmt: skip
+
+
+def regime_text(video_missing: float | None, alpha: float | None) -> str:
+    """A regime for people."""
+    return "all" if video_missing is None else f"video missing {video_missing:g}, alpha {alpha:g}"
+
+
+def to_markdown(records: Sequence[Record]) -> str:
+    """A table in Markdown; a difference that is there after Holm's correction is bold."""
+    lines = [HEAD, ["---"] * len(HEAD)]
+    lines += [[f"**{text}**" if i == 3 and is_sure(one) else text for i, text in enumerate(cells(one))] for one in records]
+    return "".join(f"| {' | '.join(text.replace('|', chr(92) + '|') for text in line)} |\n" for line in lines)
+
+
+def to_latex(records: Sequence[Record]) -> str:
+    """A `tabular` for booktabs; a difference that is there after Holm's correction is bold."""
+    lines = [
+        [rf"\textbf{{{text}}}" if i == 3 and is_sure(one) else text for i, text in enumerate(map(_escaped, cells(one)))]
+        for one in records
+    ]
+    body = "".join(f"{' & '.join(line)} \\\\\n" for line in lines)
+    head = " & ".join(map(_escaped, HEAD))
+    return f"\\begin{{tabular}}{{llrrrrrr}}\n\\toprule\n{head} \\\\\n\\midrule\n{body}\\bottomrule\n\\end{{tabular}}\n"
+
+
+LATEX = {"\\": r"\textbackslash{}", "−": "$-$", NONE: "--", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+LATEX |= {sign: f"\\{sign}" for sign in "&%$#_{}"}
+
+
+def _escaped(text: str) -> str:
+    return "".join(LATEX.get(sign, sign) for sign in text)
+
+
+def or_none(value: float) -> float | None:
+    """NaN as None, which JSON can say."""
+    return None if isnan(value) else value
