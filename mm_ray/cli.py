@@ -19,8 +19,7 @@ from pydantic.fields import FieldInfo
 
 from mm_ray.config import FIELDS, ExperimentConfig, flatten
 from mm_ray.errors import EnvironmentFailure, UserError, bad_value, in_one_line
-from mm_ray.plugins import code_used
-from mm_ray.storage import names_full_disk
+from mm_ray.storage import names_bad_file
 from mm_ray.validation import choices_of, read_text, with_overrides
 
 GROUPS_WITH_NAME = ("data",)
@@ -39,14 +38,10 @@ def run_main(main: Callable[[Sequence[str]], None]) -> None:
         warnings.simplefilter("ignore")
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        with names_full_disk("the disk"), _ends_without_readers():
+        with names_bad_file(), _ends_without_readers():
             main(sys.argv[1:])
     except UserError as error:
         _end_with(error)
-    except OSError as error:
-        if error.filename is None:
-            raise
-        _end_with(UserError(f"{error.filename}: cannot be used ({error.strerror}); check what lies there"))
     except KeyboardInterrupt:
         print("stopped; the same command goes on from the last stored round", file=sys.stderr)
         sys.exit(130)
@@ -173,14 +168,6 @@ def parse(parser: Parser, argv: Sequence[str]) -> tuple[ExperimentConfig, argpar
 def given_fields(flags: argparse.Namespace) -> dict[str, Any]:
     """The config fields among the flags that were given, read by their types."""
     return {name: read_text(FIELDS[name], text) for name, text in vars(flags).items() if name in FIELDS}
-
-
-def say_changed_code(phases: str) -> None:
-    """A line for each own module that is not what this phase store has seen: its phases are computed again."""
-    from mm_ray.fed.phase_store import PhaseStore  # not for `predict`
-
-    for name in PhaseStore(phases).changed_code(code_used()):
-        print(f"{name} changed: recomputing", flush=True)
 
 
 def _normalised(argv: Sequence[str]) -> list[str]:

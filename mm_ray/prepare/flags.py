@@ -69,7 +69,3 @@ def _check(flags: Namespace) -> None:
         raise bad_value("SOURCE", flags.source, "is a path; first the kind of data set, such as folder, then its path")
     if not flags.out:
         raise UserError("--out: name the store to write with --out")
-    if not 0 <= flags.max_rejected <= 1:
-        raise bad_value("max_rejected", flags.max_rejected, "must be between 0 and 1")
-    if flags.shard_clips < 1:
-        raise bad_value("shard_clips", flags.shard_clips, "needs at least 1")

@@ -1,26 +1,14 @@
 """The flags of a study, and how they come back when it goes on."""
 
-import json
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser
 from pathlib import Path
 
 from mm_ray.errors import bad_value
-from mm_ray.plugins import find_file
-from mm_ray.storage import read_object, write_text
-from mm_ray.tune.schedulers import SCHEDULERS
-from mm_ray.tune.searchers import SEARCHERS
+from mm_ray.storage import read_object
+from mm_ray.tune.choices import HOSTS, SCHEDULERS, SEARCHERS
 
 KEPT = ("space", "trials", "rounds", "patience", "seeds", "test_seeds", "searcher", "scheduler", "storage", "host")
 """Flags that `--resume` gives again, unless the command line does."""
-HOSTS = ("actor", "train")
-AUTO = "auto"
-
-
-def scheduler_of(flags: Namespace) -> str:
-    """The scheduler's name."""
-    if flags.scheduler != AUTO:
-        return str(flags.scheduler)
-    return "wilcoxon" if flags.seeds > 1 else "none"
 
 
 def add_study_flags(parser: ArgumentParser) -> None:
@@ -53,15 +41,6 @@ def add_study_flags(parser: ArgumentParser) -> None:
     add("--host", choices=HOSTS, default="actor", help="What runs a trial: an actor, or a Ray Train job")
     add("--export", action="store_true", help="Write the student as safetensors and ONNX with a model card into export/")
     add("--resume", default="", help="Go on with the study of this name, as it was configured")
-
-
-def keep_flags(folder: Path, flags: Namespace) -> None:
-    """Write `study.json`; a space's file by its full path, so that the study goes on from any folder."""
-    kept = {name: getattr(flags, name) for name in KEPT}
-    file, colon, thing = kept["space"].partition(":")
-    if file.endswith(".py"):
-        kept["space"] = f"{find_file(file)}{colon}{thing}"
-    write_text(folder / "study.json", json.dumps(kept, indent=2))
 
 
 def resumed(name: str | None, runs: str | None) -> list[str]:

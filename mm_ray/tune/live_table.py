@@ -44,11 +44,11 @@ class JobProgress(Callback):
         """One of them ended."""
         self._ended += 1
         self._bars.update(self._task, completed=self._ended)
-        if not self._console.is_terminal:
+        if not self._console.is_live:
             self._console.print(f"{self._what}: {self._ended} of {self._num_jobs} runs")
 
     def __enter__(self) -> "JobProgress":
-        if self._console.is_terminal:
+        if self._console.is_live:
             self._bars.start()
         return self
 
@@ -93,7 +93,7 @@ class LiveTable:
         self._show(f"trial {number} {state}: {score}, {computed} rounds computed, {reused} reused")
 
     def __enter__(self) -> "LiveTable":
-        if self._console.is_terminal:
+        if self._console.is_live:
             self._live.start()
         return self
 
@@ -101,7 +101,7 @@ class LiveTable:
         self._live.stop()
 
     def _show(self, line: str = "") -> None:
-        if self._console.is_terminal:
+        if self._console.is_live:
             self._live.update(self._table())
         elif line:
             self._console.print(line, soft_wrap=True)
