@@ -20,8 +20,8 @@ def main(argv: Sequence[str]) -> None:
     """Parse the flags, run, print the result."""
     parser = experiment_parser("mm_ray.train", DESCRIPTION)
     add_run_flags(parser)
-    parser.add_argument("--serial", action="store_true", help="Run in this process without Ray: same bits, easy to debug")
-    parser.add_argument("--control", action="store_true", help="Also run the cross-entropy controls for as many rounds")
+    parser.add_argument("--serial", action="store_true", help="Without Ray, in this process: same bits")
+    parser.add_argument("--control", action="store_true", help="Also run both cross-entropy controls")
     config, flags = parse(parser, argv)
     where = {"name": flags.name, "runs": flags.runs, "phases": flags.phases, "address": flags.address}
     print_result(api.train(config, control=flags.control, executor="serial" if flags.serial else "ray", **where))

@@ -17,13 +17,13 @@ def main(argv: Sequence[str]) -> None:
     """Parse the flags, run the cells, say where the tables are."""
     parser = experiment_parser("mm_ray.compare", DESCRIPTION)
     add = parser.add_argument
-    add("--methods", default=",".join(api.METHODS), metavar="A,B", help="Methods, with commas between them")
+    add("--methods", default=",".join(api.METHODS), metavar="A,B", help="Methods (default: eight of them)")
     add("--video_missing", default="", metavar="Q,Q", help="Fractions, such as .2,.5,.8; partition.video_missing")
     add("--alphas", default="", metavar="A,A", help="Dirichlet alphas, such as .1,1; partition.alpha")
-    add("--seeds", default="3", metavar="N", help="Number of seeds from --seed on, or a list such as 0,3,7")
+    add("--seeds", default="3", metavar="N", help="How many, or a list such as 0,3,7")
     add("--folds", default="", metavar="LIST", help="A list such as 0,1,2, or all; data.fold")
-    add("--tune", type=int, default=0, metavar="N", help="Trials that each method gets on dev before its test")
-    add("--serial", action="store_true", help="Run the cells one by one in this process, without Ray: same bits")
+    add("--tune", type=int, default=0, metavar="N", help="Trials on dev of each method before its test")
+    add("--serial", action="store_true", help="Without Ray, in this process: same bits")
     add_run_flags(parser)
     config, flags = parse(parser, argv)
     methods = each_once("methods", [name.strip() for name in flags.methods.split(",") if name.strip()], flags.methods)
