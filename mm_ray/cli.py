@@ -19,8 +19,7 @@ from pydantic.fields import FieldInfo
 
 from mm_ray.config import FIELDS, ExperimentConfig, flatten
 from mm_ray.errors import EnvironmentFailure, UserError, bad_value, in_one_line
-from mm_ray.plugins import code_used
-from mm_ray.storage import names_full_disk
+from mm_ray.storage import names_bad_file
 from mm_ray.validation import choices_of, read_text, with_overrides
 
 GROUPS_WITH_NAME = ("data",)
@@ -39,14 +38,10 @@ def run_main(main: Callable[[Sequence[str]], None]) -> None:
         warnings.simplefilter("ignore")
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        with names_full_disk("the disk"), _ends_without_readers():
+        with names_bad_file(), _ends_without_readers():
             main(sys.argv[1:])
     except UserError as error:
         _end_with(error)
-    except OSError as error:
-        if error.filename is None:
-            raise
-        _end_with(UserError(f"{error.filename}: cannot be used ({error.strerror}); check what lies there"))
     except KeyboardInterrupt:
         print("stopped; the same command goes on from the last stored round", file=sys.stderr)
         sys.exit(130)
@@ -89,14 +84,27 @@ def _interrupt(number: int, frame: Any) -> None:
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line (`UserError`), and whose flags are the same with dashes and underscores.
 
+    `--help` shows the command's own flags and names the groups of config fields; `--help GROUP` shows one of them, `--help-all`
+    all. The fields become flags only when there is something to parse, so help comes at once.
+
     Args:
         program: The module, such as `mm_ray.train`.
         description: For `--help`.
+        fields: The config fields that are flags, by dotted name.
 
     """
 
-    def __init__(self, program: str, description: str) -> None:
-        super().__init__(prog=f"python -m {program}", description=description, allow_abbrev=False)
+    def __init__(self, program: str, description: str, fields: Mapping[str, FieldInfo] | None = None) -> None:
+        super().__init__(
+            prog=f"python -m {program}",
+            description=description,
+            allow_abbrev=False,
+            add_help=False,
+            formatter_class=_Formatter,
+        )
+        self._fields = fields or {}
+        if fields:
+            self.usage = "%(prog)s [FLAGS]"  # there are a hundred
 
     def error(self, message: str) -> NoReturn:
         """Raise what argparse found, in the house form where it is a wrong value."""
@@ -111,10 +119,49 @@ class Parser(argparse.ArgumentParser):
             UserError: An unknown or a missing flag, or a value of the wrong type.
 
         """
+        asked = _help_asked(args or ())
+        if asked is not None:
+            print(self._help(asked).rstrip())
+            self.exit()
+        add_fields(self, self._fields)
         flags, unknown = self.parse_known_args(_normalised(args or ()), namespace)
         if unknown:
             raise UserError(self._unknown(unknown[0]))
         return flags
+
+    def _help(self, group: str) -> str:
+        """The help of a group of config fields, of all of them (`all`), or of the command itself (empty)."""
+        if not group:
+            return self._own_help()
+        inner = {name: info for name, info in self._fields.items() if "." in name}
+        within = {name: info for name, info in inner.items() if group == "all" or f"{name}.".startswith(f"{group}.")}
+        if not within:
+            raise UserError(f"--help {group}: no such group of fields; there are: {', '.join(self._groups()) or 'none'}")
+        shown = argparse.ArgumentParser(self.prog, usage=self.usage, add_help=False, formatter_class=_Formatter)
+        add_fields(shown, within)
+        return (self._own_help() + "\n" if group == "all" else "") + shown.format_help().partition("\n\n")[2]
+
+    def _own_help(self) -> str:
+        shown = self.add_argument_group("help")
+        if not self._fields:
+            shown.add_argument("-h", "--help", action="store_true", help="This text")
+            return self.format_help()
+        shown.add_argument("--help", nargs="?", metavar="GROUP", help="This text; with a GROUP, its config fields")
+        shown.add_argument("--help-all", action="store_true", help="All config fields")
+        names = [name for name in self._fields if "." not in name]
+        if names:
+            add_fields(self, {name: self._fields[name] for name in names})
+        lines = [f"  {name:<12}{self._about(name)}" for name in self._groups()]
+        head = "config fields, each a flag, such as --phase2.temperature 2; --help GROUP lists:"
+        return self.format_help() + "\n" + "\n".join([head, *lines]) + "\n"
+
+    def _groups(self) -> list[str]:
+        return list(dict.fromkeys(name.partition(".")[0] for name in self._fields if "." in name))
+
+    def _about(self, group: str) -> str:
+        section = ExperimentConfig.__pydantic_fields__[group]  # type: ignore[attr-defined]
+        count = sum(name.startswith(f"{group}.") for name in self._fields)
+        return f"{in_one_line(section.description)} ({count})"
 
     def _unknown(self, argument: str) -> str:
         flag = argument.partition("=")[0]
@@ -125,16 +172,39 @@ class Parser(argparse.ArgumentParser):
         return f"{flag}: no such flag" + (f", did you mean {nearest[0]}?" if nearest else "") + "; --help lists the flags"
 
 
+class _Formatter(argparse.HelpFormatter):
+    """Names the default of each flag that has one, once."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=24)
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = action.help or ""
+        has_default = action.default not in (None, argparse.SUPPRESS, "", 0, False) and action.option_strings
+        return f"{text} (default: %(default)s)" if has_default and "(default" not in text else text
+
+
+def _help_asked(argv: Sequence[str]) -> str | None:
+    """The group whose help is asked for: empty for the command's own; None where no help is asked for."""
+    for position, argument in enumerate(argv):
+        if argument in ("--help-all", "--help_all"):
+            return "all"
+        if argument in ("-h", "--help"):
+            group = argv[position + 1] if position + 1 < len(argv) else ""
+            return "" if group.startswith("-") else group
+        if argument.startswith("--help="):
+            return argument.partition("=")[2]
+    return None
+
+
 def experiment_parser(program: str, description: str) -> Parser:
     """A parser whose flags are the fields of `ExperimentConfig` by their dotted names."""
-    parser = Parser(program, description)
-    parser.usage = "%(prog)s [FLAGS]"  # there are a hundred
-    parser.add_argument("--config", default="", metavar="FILE", help="YAML file of fields (a run's config.yaml or best.yaml)")
-    add_fields(parser, FIELDS)
+    parser = Parser(program, description, FIELDS)
+    parser.add_argument("--config", default="", metavar="FILE", help="A run's config.yaml or best.yaml; flags override")
     return parser
 
 
-def add_fields(parser: Parser, fields: Mapping[str, FieldInfo]) -> None:
+def add_fields(parser: argparse.ArgumentParser, fields: Mapping[str, FieldInfo]) -> None:
     """A flag for each field, whose text `parse` reads and checks with all the others."""
     groups: dict[str, Any] = {}
     for name, info in fields.items():
@@ -152,10 +222,11 @@ def _shown(default: Any) -> str:
 
 def add_run_flags(parser: Parser) -> None:
     """Where a run leaves its files, and which Ray it uses."""
-    parser.add_argument("--name", default="", help="Name of the run, and of its folder below --runs")
-    parser.add_argument("--runs", default="runs", help="Folder of all runs (default: runs)")
-    parser.add_argument("--phases", default="", help="Phase store: a path or s3://, gs:// (default: RUNS/phases)")
-    parser.add_argument("--address", default="", help="Ray cluster to join: auto, HOST:PORT (default: start one here)")
+    add = parser.add_argument
+    add("--name", default="", metavar="NAME", help="Folder below --runs (default: from the config)")
+    add("--runs", default="runs", metavar="DIR", help="Folder of all runs")
+    add("--phases", default="", metavar="PLACE", help="Path, s3:// or gs:// of the phase store")
+    add("--address", default="", metavar="CLUSTER", help="HOST:PORT of a Ray, or auto (default: start one)")
 
 
 def parse(parser: Parser, argv: Sequence[str]) -> tuple[ExperimentConfig, argparse.Namespace]:
@@ -173,14 +244,6 @@ def parse(parser: Parser, argv: Sequence[str]) -> tuple[ExperimentConfig, argpar
 def given_fields(flags: argparse.Namespace) -> dict[str, Any]:
     """The config fields among the flags that were given, read by their types."""
     return {name: read_text(FIELDS[name], text) for name, text in vars(flags).items() if name in FIELDS}
-
-
-def say_changed_code(phases: str) -> None:
-    """A line for each own module that is not what this phase store has seen: its phases are computed again."""
-    from mm_ray.fed.phase_store import PhaseStore  # not for `predict`
-
-    for name in PhaseStore(phases).changed_code(code_used()):
-        print(f"{name} changed: recomputing", flush=True)
 
 
 def _normalised(argv: Sequence[str]) -> list[str]:

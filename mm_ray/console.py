@@ -1,5 +1,6 @@
 """What is shown on the terminal: names of the user's and of files go through here, and are text and nothing else."""
 
+from importlib.util import find_spec
 from typing import Any, NoReturn
 
 from rich.console import Console
@@ -14,6 +15,11 @@ class PlainConsole(Console):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether bars and tables can move here: on a terminal, and in a notebook that has ipywidgets."""
+        return self.is_terminal or (self.is_jupyter and find_spec("ipywidgets") is not None)
 
     def render_str(self, text: str, **options: Any) -> Text:
         """A text with its lines, and without what a terminal would obey instead of showing it."""

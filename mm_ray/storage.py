@@ -309,6 +309,23 @@ def names_full_disk(place: object) -> Iterator[None]:
         raise StorageError(f"{full.filename or place}: no room left ({os.strerror(full.errno or 0)}); {remedy}") from error
 
 
+@contextmanager
+def names_bad_file() -> Iterator[None]:
+    """Turn a full disk, and a file that the system refuses, into an error of one line.
+
+    Raises:
+        UserError: It names the file.
+
+    """
+    try:
+        with names_full_disk("the disk"):
+            yield
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise UserError(f"{error.filename}: cannot be used ({error.strerror}); check what lies there") from error
+
+
 class Storage:
     """Files below a root: a local path, or a URI such as `s3://bucket/folder`.
 

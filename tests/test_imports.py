@@ -11,16 +11,16 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS = (
-    ("__init__", "types", "errors", "console", "storage", "seeding", "plugins", "validation"),
+    ("types", "errors", "console", "storage", "seeding", "plugins", "validation", "callable_module"),
     ("config",),
     ("data", "models", "distill", "losses", "evaluate"),
     ("fed",),
     ("methods",),
-    ("report", "runtime"),
+    ("report", "runtime", "startup", "training"),
     ("tune",),
 )
 RANKS = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
-ENTRY_POINTS = ("train", "predict", "prepare", "compare", "cli")
+ENTRY_POINTS = ("__init__", "api", "classifier", "results", "testing", "train", "predict", "prepare", "compare", "cli")
 ENTRY_RANK = len(LAYERS)
 REGISTRIES = (
     "mm_ray/methods",
@@ -77,7 +77,7 @@ def fault_of(found: Import, root: Path) -> str | None:
     if top == "ray":
         return None if part in ("runtime", "tune", "prepare") else "ray belongs to runtime/, tune/ and prepare"
     if top == "optuna":
-        return None if part == "tune" else "optuna belongs to tune/ and tune_spaces/"
+        return None if part in ("tune", "api", "results") else "optuna belongs to tune/ and tune_spaces/"
     if top == "benchmarks":
         return "benchmarks are never imported"
     return _upward(part, rank, rest[0], root) if top == "mm_ray" and rest else None

@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mm_ray.config import ExperimentConfig, to_dict, with_overrides
+from mm_ray.errors import bad_value
 
 
 @dataclass(frozen=True, order=True)
@@ -67,3 +69,24 @@ def cells_of(
         for seed in seeds
         for fold in folds
     ]
+
+
+def each_once(flag: str, values: Sequence[Any], text: str = "") -> list[Any]:
+    """What cells vary in, as a list.
+
+    Args:
+        flag: Who names the values.
+        values: Numbers or names.
+        text: What the user wrote, where it was a text.
+
+    Raises:
+        UserError: A value is there twice, and its cells would count twice, or is no finite number.
+
+    """
+    shown = text or ",".join(map(str, values))
+    if not all(math.isfinite(value) for value in values if isinstance(value, float)):
+        raise bad_value(f"--{flag}", shown, "each must be a finite number; write 0.2,0.5")
+    twice = [value for place, value in enumerate(values) if value in values[:place]]
+    if twice:
+        raise bad_value(f"--{flag}", shown, f"names {twice[0]} twice, whose cells would count twice; name it once")
+    return list(values)

@@ -1,11 +1,11 @@
 """Run the cells that have no result yet, each as a trial under Tune."""
 
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
@@ -17,12 +17,13 @@ from mm_ray.console import PlainConsole, text_column
 from mm_ray.data.feature_table import FeatureTable
 from mm_ray.errors import UserError
 from mm_ray.evaluate.metrics import recall
-from mm_ray.fed.executor import Executor
+from mm_ray.fed.executor import Executor, SerialExecutor
 from mm_ray.fed.experiment import plan_experiment, run_experiment, run_rounds
 from mm_ray.fed.phase_store import PhaseStore
-from mm_ray.runtime.cluster import Cluster
-from mm_ray.tune.trainable import FixedListSearcher, OnResult, TrialRunner, failures
 from mm_ray.types import RoundReport
+
+if TYPE_CHECKING:
+    from mm_ray.runtime.cluster import Cluster
 
 REPORT_EVERY_S = 2.0
 
@@ -35,7 +36,8 @@ class Comparison:
     folder: Path
     phases: str
     tables: Mapping[int, FeatureTable]
-    cluster: Cluster
+    cluster: "Cluster | None"
+    """None: the cells run one by one in this process."""
 
 
 def run_cells(comparison: Comparison, cells: Sequence[ComparisonRun], title: str) -> list[dict[str, Any]]:
@@ -61,7 +63,7 @@ def run_cells(comparison: Comparison, cells: Sequence[ComparisonRun], title: str
 def _run(comparison: Comparison, results: CellResults, missing: list[ComparisonRun], title: str, total: int) -> dict[int, str]:
     console = PlainConsole()
     columns = [text_column("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()]
-    with Progress(*columns, text_column("{task.fields[now]}"), console=console, disable=not console.is_terminal) as bars:
+    with Progress(*columns, text_column("{task.fields[now]}"), console=console, disable=not console.is_live) as bars:
         task = bars.add_task(title, total=total, completed=total - len(missing), now="")
 
         def moved(trial: dict[str, Any], step: dict[str, Any]) -> None:
@@ -70,15 +72,36 @@ def _run(comparison: Comparison, results: CellResults, missing: list[ComparisonR
             if "result" in step:
                 results.write(missing[position], step["result"])
                 bars.advance(task)
-                if not console.is_terminal:
+                if not console.is_live:
                     console.print(f"{title}: {_describe(missing[position])} {_scores(step['result'])}", soft_wrap=True)
 
         folds = {fold: (table.splits_N, table.fingerprint) for fold, table in comparison.tables.items()}
         begin = partial(CellSteps, [(cell.config(comparison.base), cell.on_test) for cell in missing], folds, comparison.phases)
         table = next(iter(comparison.tables.values()))
+        if comparison.cluster is None:
+            for position in range(len(missing)):
+                trial = {"position": position}
+                for step in _steps_here(begin(trial, table, SerialExecutor())):
+                    moved(trial, step)
+            return {}
+        from mm_ray.tune.trainable import (  # ray, which a serial run does without
+            FixedListSearcher,
+            OnResult,
+            TrialRunner,
+            failures,
+        )
+
         runner = TrialRunner(table, comparison.base.clients, comparison.cluster, comparison.folder / "ray")
         searcher = FixedListSearcher([{"position": position} for position in range(len(missing))])
         return {trial["position"]: why for trial, why in failures(runner.run(begin, searcher, len(missing), [OnResult(moved)]))}
+
+
+def _steps_here(cell: "CellSteps") -> Iterator[dict[str, Any]]:
+    """All steps of a cell, in this process."""
+    step = {"finished": False}
+    while not step["finished"]:
+        step = cell.step()
+        yield step
 
 
 class CellSteps:

@@ -3,7 +3,7 @@
 from argparse import Namespace
 from collections.abc import Sequence
 
-from mm_ray.cli import Parser, add_fields, given_fields
+from mm_ray.cli import Parser, given_fields
 from mm_ray.config import FIELDS, DataConfig, ExperimentConfig
 from mm_ray.errors import UserError, bad_value
 from mm_ray.validation import with_overrides
@@ -38,19 +38,18 @@ def parse_flags(argv: Sequence[str]) -> tuple[DataConfig, Namespace]:
 
 
 def _parser() -> Parser:
-    parser = Parser("mm_ray.prepare", DESCRIPTION)
+    fields = {name: info for name, info in FIELDS.items() if name.startswith("data.") and name not in NO_FLAGS}
+    parser = Parser("mm_ray.prepare", DESCRIPTION, fields)
     add = parser.add_argument
-    add("source", metavar="SOURCE", nargs="?", default="", help="folder, csv, ucf101, activitynet, crema_d, ravdess, ...")
+    add("source", metavar="SOURCE", nargs="?", default="", help="folder, csv, ucf101, activitynet, crema_d, ...")
     add("root", metavar="ROOT", nargs="?", default="", help="Folder of the recordings: a path, s3:// or gs://")
-    add("--out", default="", help="The store: a new folder or one to go on with; a path, s3:// or gs://")
-    add("--max_rejected", type=float, default=0.05, help="Exit code 2 above this fraction of rejects (default: 0.05)")
-    add("--shard_clips", type=int, default=64, help="Most clips in a shard (default: 64)")
-    add("--address", default="", help="Ray cluster to join: auto, HOST:PORT (default: start one here)")
-    add("--inspect", default="", help="Instead: show what this store holds, and write a page of clips")
+    add("--out", default="", metavar="STORE", help="New folder, or one to go on with; also s3://, gs://")
+    add("--max_rejected", type=float, default=0.05, metavar="FRAC", help="Exit code 2 above this fraction")
+    add("--shard_clips", type=int, default=64, metavar="N", help="Most clips in a shard")
+    add("--address", default="", metavar="CLUSTER", help="HOST:PORT of a Ray, or auto (default: start one)")
+    add("--inspect", default="", metavar="STORE", help="Instead: show what a store holds, write a page")
     add("--dry_run", action="store_true", help="Count and estimate; write nothing")
-    add("--serial", action="store_true", help="Run in this process without Ray: same bits, easy to debug")
-    fields = {name: info for name, info in FIELDS.items() if name.startswith("data.")}
-    add_fields(parser, {name: info for name, info in fields.items() if name not in NO_FLAGS})
+    add("--serial", action="store_true", help="Without Ray, in this process: same bits")
     return parser
 
 
@@ -69,7 +68,3 @@ def _check(flags: Namespace) -> None:
         raise bad_value("SOURCE", flags.source, "is a path; first the kind of data set, such as folder, then its path")
     if not flags.out:
         raise UserError("--out: name the store to write with --out")
-    if not 0 <= flags.max_rejected <= 1:
-        raise bad_value("max_rejected", flags.max_rejected, "must be between 0 and 1")
-    if flags.shard_clips < 1:
-        raise bad_value("shard_clips", flags.shard_clips, "needs at least 1")

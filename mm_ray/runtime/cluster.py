@@ -83,6 +83,7 @@ def connect(address: str) -> Cluster:
         if address:
             _join(address)
         else:
+            print("starting Ray ...", flush=True)
             start_local_ray(torch.cuda.device_count())
         _keep(on_term)
     return describe(address or "this machine")

@@ -43,11 +43,11 @@ class RunProgress:
             total = self._rounds[report.phase]
             self._tasks[report.phase] = self._bars.add_task(report.phase, total=total, note=note)
         self._bars.update(self._tasks[report.phase], completed=report.round, note=note)
-        if report.round == self._rounds[report.phase] and not self._console.is_terminal:
+        if report.round == self._rounds[report.phase] and not self._console.is_live:
             self._console.print(f"{report.phase}: {report.round} rounds, {note}")
 
     def __enter__(self) -> "RunProgress":
-        if self._console.is_terminal:
+        if self._console.is_live:
             self._bars.start()
         return self
 

@@ -187,5 +187,8 @@ def write_results(folder: Path, tested: Evaluation, store: PhaseStore, table: Fe
     if student:
         params = role_params(student, finished.outcomes, store)
         path = save_student(folder, params, plan.model_of(student), table.shapes, table.class_names, table.features)
+    confusions = {role: confusion_CC.tolist() for role, confusion_CC in tested.confusions.items()}
+    content = {"class_names": table.class_names, "confusions": confusions}
+    write_text(folder / "confusions.json", json.dumps(content))
     write_text(folder / "result.json", json.dumps(tested.result, indent=2))
     return path

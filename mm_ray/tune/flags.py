@@ -1,67 +1,32 @@
 """The flags of a study, and how they come back when it goes on."""
 
-import json
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser
 from pathlib import Path
 
 from mm_ray.errors import bad_value
-from mm_ray.plugins import find_file
-from mm_ray.storage import read_object, write_text
-from mm_ray.tune.schedulers import SCHEDULERS
-from mm_ray.tune.searchers import SEARCHERS
+from mm_ray.storage import read_object
+from mm_ray.tune.choices import HOSTS, SCHEDULERS, SEARCHERS
 
 KEPT = ("space", "trials", "rounds", "patience", "seeds", "test_seeds", "searcher", "scheduler", "storage", "host")
 """Flags that `--resume` gives again, unless the command line does."""
-HOSTS = ("actor", "train")
-AUTO = "auto"
-
-
-def scheduler_of(flags: Namespace) -> str:
-    """The scheduler's name."""
-    if flags.scheduler != AUTO:
-        return str(flags.scheduler)
-    return "wilcoxon" if flags.seeds > 1 else "none"
 
 
 def add_study_flags(parser: ArgumentParser) -> None:
     """What is searched, by whom, and for how long."""
     add = parser.add_argument
-    add("--space", default="distill", help="A space of tune_spaces/, or your own: mine.py, mine.py:space, package.module")
-    add("--trials", type=int, default=8, help="Number of trials (default: 8)")
-    add("--seeds", type=int, default=1, help="Seeds of each trial; with more than one the best run again with fresh ones")
-    add(
-        "--test_seeds",
-        type=int,
-        default=5,
-        help="Fresh seeds with which the chosen configuration and both controls run for the test; 0: the trial's own seeds "
-        "(default: 5)",
-    )
-    add("--time", default="", help="Stop after this time, such as 90s, 30m or 1h30m; counted from the start or the resume")
-    add("--rounds", type=int, default=0, help="Stop when so many rounds are computed in all trials (default: no limit)")
-    add("--patience", type=int, default=0, help="Stop when so many trials in a row were no better (default: no limit)")
-    add("--searcher", choices=SEARCHERS, default="tpe", help="Who suggests trials (default: tpe)")
-    add(
-        "--scheduler",
-        choices=SCHEDULERS,
-        default="none",
-        help="Who stops hopeless trials (default: none; with seeds: wilcoxon)",
-    )
-    add(
-        "--storage", default="",
-        help="Where Optuna keeps the study: sqlite:///FILE or another database's URL (default: a journal in the run's folder)",
-    )  # fmt: skip
-    add("--host", choices=HOSTS, default="actor", help="What runs a trial: an actor, or a Ray Train job")
-    add("--export", action="store_true", help="Write the student as safetensors and ONNX with a model card into export/")
-    add("--resume", default="", help="Go on with the study of this name, as it was configured")
-
-
-def keep_flags(folder: Path, flags: Namespace) -> None:
-    """Write `study.json`; a space's file by its full path, so that the study goes on from any folder."""
-    kept = {name: getattr(flags, name) for name in KEPT}
-    file, colon, thing = kept["space"].partition(":")
-    if file.endswith(".py"):
-        kept["space"] = f"{find_file(file)}{colon}{thing}"
-    write_text(folder / "study.json", json.dumps(kept, indent=2))
+    add("--space", default="distill", metavar="SPACE", help="In tune_spaces/, or mine.py")
+    add("--trials", type=int, default=8, metavar="N", help="How many configurations are tried")
+    add("--seeds", type=int, default=1, metavar="N", help="Of each trial; several: finals too")
+    add("--test_seeds", type=int, default=5, metavar="N", help="Fresh ones, of the test; 0: the trial's")
+    add("--time", default="", metavar="TIME", help="Stop after 90s, 30m, 1h30m from start or resume")
+    add("--rounds", type=int, default=0, metavar="N", help="Stop after this many computed rounds")
+    add("--patience", type=int, default=0, metavar="N", help="Stop after this many trials without a better one")
+    add("--searcher", choices=SEARCHERS, default="tpe", metavar="NAME", help=f"{', '.join(SEARCHERS)}")
+    add("--scheduler", choices=SCHEDULERS, default="none", metavar="NAME", help=f"{', '.join(SCHEDULERS)}")
+    add("--storage", default="", metavar="URL", help="Optuna's, as sqlite:///FILE (default: a journal)")
+    add("--host", choices=HOSTS, default="actor", metavar="NAME", help="Trials are an actor, or a train job")
+    add("--export", action="store_true", help="Write export/: safetensors, ONNX, a model card")
+    add("--resume", default="", metavar="NAME", help="Go on with a study, as it was configured")
 
 
 def resumed(name: str | None, runs: str | None) -> list[str]:

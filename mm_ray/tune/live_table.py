@@ -6,9 +6,13 @@ from types import TracebackType
 from typing import Any
 
 from ray.tune import Callback
+from rich.box import SIMPLE_HEAD
+from rich.console import RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 from mm_ray.console import PlainConsole, text_column
 from mm_ray.tune.estimate import duration
@@ -44,11 +48,11 @@ class JobProgress(Callback):
         """One of them ended."""
         self._ended += 1
         self._bars.update(self._task, completed=self._ended)
-        if not self._console.is_terminal:
+        if not self._console.is_live:
             self._console.print(f"{self._what}: {self._ended} of {self._num_jobs} runs")
 
     def __enter__(self) -> "JobProgress":
-        if self._console.is_terminal:
+        if self._console.is_live:
             self._bars.start()
         return self
 
@@ -57,30 +61,39 @@ class JobProgress(Callback):
 
 
 class LiveTable:
-    """A table that moves on a terminal; elsewhere one line when a trial begins and ends.
+    """A table that moves on a terminal and in a notebook; elsewhere one line when a trial begins and ends.
 
     Args:
         num_trials: Trials that are still to run.
-        left_s: Seconds left of the study's time, or None.
+        remaining_s: Seconds left of the study's time, or None.
+        num_seeds: Seeds of each trial.
+        rounds_of: The rounds of each phase of a trial, from its overrides.
 
     """
 
-    def __init__(self, num_trials: int, remaining_s: Callable[[], float | None] = lambda: None) -> None:
+    def __init__(
+        self,
+        num_trials: int,
+        remaining_s: Callable[[], float | None] = lambda: None,
+        num_seeds: int = 1,
+        rounds_of: Callable[[Mapping[str, Any]], Mapping[str, int]] = lambda overrides: {},
+    ) -> None:
         self._console = PlainConsole()
         self._live = Live(console=self._console, refresh_per_second=4, transient=False)
         self._rows: dict[int, dict[str, Any]] = {}
         self._num_trials, self._left_s = num_trials, remaining_s
+        self._num_seeds, self._rounds_of = num_seeds, rounds_of
         self._begun = time.monotonic()
 
-    def begin(self, number: int, params: Mapping[str, Any]) -> None:
+    def begin(self, number: int, params: Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> None:
         """A trial begins."""
-        self._rows[number] = _new_row(params)
+        self._rows[number] = _new_row(params) | {"rounds": self._rounds_of(overrides or {})}
         self._show(f"trial {number} begins: {describe(params)}")
 
     def update(self, number: int, result: Mapping[str, Any]) -> None:
         """A trial reports."""
         last = result["reports"][-1] if result["reports"] else None
-        position = {"phase": last["phase"], "round": last["round"]} if last else {}
+        position = {"phase": last["phase"], "phase_round": last["round"]} if last else {}
         self._rows[number] |= {**result, **position}
         self._show()
 
@@ -93,7 +106,7 @@ class LiveTable:
         self._show(f"trial {number} {state}: {score}, {computed} rounds computed, {reused} reused")
 
     def __enter__(self) -> "LiveTable":
-        if self._console.is_terminal:
+        if self._console.is_live:
             self._live.start()
         return self
 
@@ -101,8 +114,8 @@ class LiveTable:
         self._live.stop()
 
     def _show(self, line: str = "") -> None:
-        if self._console.is_terminal:
-            self._live.update(self._table())
+        if self._console.is_live:
+            self._live.update(self.table(self._console.width))
         elif line:
             self._console.print(line, soft_wrap=True)
 
@@ -122,15 +135,64 @@ class LiveTable:
     def _rest_s(self, ended: int) -> float | None:
         return (time.monotonic() - self._begun) / ended * (self._num_trials - ended) if ended else None
 
-    def _table(self) -> Table:
-        table = Table(title=self.title(), title_justify="left")
-        for column in ("trial", "state", "configuration", "phase", "round", "dev audio top-1", "computed", "reused"):
-            table.add_column(column, justify="left" if column in ("state", "configuration", "phase") else "right")
+    def _best(self) -> int | None:
+        """The number of the complete trial with the highest score; of equals the first."""
+        scores = {number: row["score"] for number, row in sorted(self._rows.items()) if row["state"] == "COMPLETE"}
+        return max(scores, key=lambda number: scores[number]) if scores else None
+
+    def table(self, width: int) -> Table:
+        """The last trials, in as many columns as the width has room for, a line each."""
+        columns = [name for name, least in COLUMNS.items() if width >= least]
+        if self._num_seeds == 1 and "seed" in columns:
+            columns.remove("seed")
+        table = Table(title=self.title(), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+        for name in columns:
+            right = name in ("#", "seed", "top-1", "new", "stored")
+            # rich takes what is too much from the columns that may wrap: from this one alone, whose cells are cut instead
+            table.add_column(name, justify="right" if right else "left", no_wrap=name != "configuration")
+        best = self._best()
         for number, row in sorted(self._rows.items())[-SHOWN_ROWS:]:
-            score = "" if row["score"] is None else f"{row['score']:.3f}"
-            cells = [number, row["state"], describe(row["params"]), row["phase"], row["round"], score]
-            table.add_row(*map(str, [*cells, row.get("rounds_computed", 0), row.get("rounds_reused", 0)]))
+            table.add_row(*(self._cell(name, number, row, best) for name in columns))
         return table
+
+    def _cell(self, name: str, number: int, row: Mapping[str, Any], best: int | None) -> RenderableType:
+        match name:
+            case "#":
+                return str(number)
+            case "state":
+                return STATES[row["state"]]
+            case "configuration":
+                return Text(describe(row["params"]), no_wrap=True, overflow="ellipsis")
+            case "now":
+                return _position(row) if row["state"] == "RUNNING" else ""
+            case "bar":
+                return _bar(row, self._num_seeds)
+            case "seed":
+                done = len(row.get("seed_scores") or ())
+                return f"{min(done + 1, self._num_seeds)}/{self._num_seeds}"
+            case "top-1":
+                return "" if row["score"] is None else f"{row['score']:.3f}{'*' if number == best else ' '}"
+        return str(row.get(COUNTS[name], 0))
+
+
+COLUMNS = {"#": 0, "state": 40, "configuration": 60, "now": 0, "bar": 72, "seed": 0, "top-1": 0, "new": 96, "stored": 96}
+"""The table's columns, each with the least width of a terminal that has room for it."""
+COUNTS = {"new": "rounds_computed", "stored": "rounds_reused"}
+STATES = {"RUNNING": "runs", "COMPLETE": "done", "PRUNED": "cut", "FAIL": "failed"}
+BAR_WIDTH = 8
+
+
+def _position(row: Mapping[str, Any]) -> str:
+    """Where a trial is: `distill 16/20`."""
+    total = row["rounds"].get(row["phase"])
+    return f"{row['phase'].rpartition('/')[2]} {row['phase_round']}{f'/{total}' if total else ''}" if row["phase"] else "starts"
+
+
+def _bar(row: Mapping[str, Any], num_seeds: int) -> RenderableType:
+    """How far a trial is, over the rounds of all its phases and seeds."""
+    total = sum(row["rounds"].values()) * num_seeds
+    done = row.get("rounds_computed", 0) + row.get("rounds_reused", 0)
+    return ProgressBar(total, min(done, total), width=BAR_WIDTH) if total and row["state"] == "RUNNING" else ""
 
 
 def describe(params: Mapping[str, Any]) -> str:
@@ -147,4 +209,4 @@ def _digits(value: Any) -> str:
 
 
 def _new_row(params: Mapping[str, Any]) -> dict[str, Any]:
-    return {"params": params, "state": "RUNNING", "score": None, "phase": "", "round": 0}
+    return {"params": params, "state": "RUNNING", "score": None, "phase": "", "phase_round": 0, "rounds": {}}

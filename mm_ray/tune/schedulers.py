@@ -16,7 +16,6 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from mm_ray.errors import bad_value
 from mm_ray.tune.space import Space
 
-SCHEDULERS = ("none", "asha", "hyperband", "median", "wilcoxon")
 GRACE_ROUNDS = 5
 """No trial is stopped before so many rounds of phase 2."""
 REDUCTION = 3

@@ -167,10 +167,10 @@ class StudySearch(Searcher):
     def __getstate__(self) -> dict[str, Any]:
         return {
             key: value for key, value in self.__dict__.items() if key not in ("study", "space", "_live", "_asker", "before_end")
-        } | {"space_name": self.space.name}
+        } | {"space_source": self.space.source}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.space = load_space(state.pop("space_name"))
+        self.space = load_space(state.pop("space_source"))
         self.__dict__.update(state, _live={}, before_end=lambda suggestion, state: None)
         self._open()
 

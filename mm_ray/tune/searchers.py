@@ -6,9 +6,9 @@ import optuna
 
 from mm_ray.errors import bad_value
 from mm_ray.seeding import stream
+from mm_ray.tune.choices import SEARCHERS
 from mm_ray.tune.space import Space
 
-SEARCHERS = ("tpe", "gp", "cmaes", "random", "grid", "nsga2")
 NUM_STARTUP_TRIALS = 8
 POPULATION = 16
 """Of NSGA-II; Optuna's own 50 would be most studies' whole budget in its first generation."""

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -49,6 +50,8 @@ class Space:
     """Sixteen hex digits that change when the suggestions change, not when a comment does."""
     distributions: Mapping[str, BaseDistribution] = field(default_factory=dict)
     """What the probes saw suggested, by Optuna's parameter name."""
+    source: "str | Function" = ""
+    """What `load_space` was given: a name, or the function itself."""
     at_least: Mapping[str, float] = field(default_factory=dict)
     """Constraints: a trial whose metric is below its bound is not chosen, and the searcher turns away from it."""
 
@@ -68,21 +71,25 @@ class Space:
         return overrides
 
 
-def load_space(name: str) -> Space:
+def load_space(source: str | Function) -> Space:
     """Load and check a space.
 
     Args:
-        name: A module of tune_spaces/ (`distill`), or your own (`my/space.py`, `lab.space`, `spaces.py:wide`).
+        source: A module of tune_spaces/ (`distill`), or your own (`my/space.py`, `lab.space`, `spaces.py:wide`); or a function
+            of a trial, whose attributes `OBJECTIVES`, `ENQUEUED` and `AT_LEAST` count like those of a file.
 
     Raises:
         UserError: Unknown name, an error in the file, overrides that the config refuses, an enqueued parameter that the
             space does not suggest, or a space that gives different overrides for the same choices.
 
     """
-    module = resolve("space", name, "tune_spaces", "space", fresh=True)
-    if not callable(module.space):
-        raise bad_value("space", name, "needs a function space(trial) that returns config overrides")
-    draft = _declared(name, module)
+    if isinstance(source, str):
+        name, module = source, resolve("space", source, "tune_spaces", "space", fresh=True)
+        if not callable(module.space):
+            raise bad_value("space", name, "needs a function space(trial) that returns config overrides")
+    else:
+        name, module = source.__name__, SimpleNamespace(**vars(source) | {"space": source})
+    draft = replace(_declared(name, module), source=source)
     seen, distributions = _probe(draft)
     _check_enqueued(draft, distributions)
     behaviour = [seen, dict(draft.objectives), *([dict(draft.at_least)] if draft.at_least else [])]

@@ -29,7 +29,7 @@ class StopConditions:
     """Ended trials in a row that are no better than the best before them."""
 
 
-class Interrupted(Exception):
+class Interrupted(KeyboardInterrupt):
     """Somebody asked the study to end; what is done lies on disk."""
 
 

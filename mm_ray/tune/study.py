@@ -1,6 +1,6 @@
 """A study's trials under Tune."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -10,10 +10,11 @@ import ray
 from ray import tune
 from ray.tune.search.searcher import Searcher
 
-from mm_ray.config import ExperimentConfig
+from mm_ray.config import ExperimentConfig, with_overrides
 from mm_ray.data.feature_table import FeatureTable
 from mm_ray.errors import StorageError
 from mm_ray.fed.experiment import plan_experiment
+from mm_ray.fed.method import find_method
 from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.runtime.cluster import Cluster
 from mm_ray.runtime.executor import RayExecutor
@@ -70,6 +71,10 @@ class Study:
         judged = self.num_seeds == 1 and self.search.scheduler != "none"
         return TrialSettings(self.base, self.phases, next(iter(self.space.objectives)), self.num_seeds, judged)
 
+    def rounds_of(self, overrides: Mapping[str, Any]) -> dict[str, int]:
+        """The rounds of each phase of a trial, by name."""
+        return {phase.name: phase.rounds for phase in find_method(with_overrides(self.base, overrides)).phases}
+
     def open_search(self) -> StudySearch:
         """The searcher, with all that is stored."""
         return StudySearch(self.space, self.folder, self.folder.name, self.base.seed, self.search)
@@ -117,7 +122,8 @@ class Runner:
         if remaining and not budget.stop_all():
             self._tell_estimate()
             write_experiment(study.folder / "tensorboard", study.space.distributions, study.space.objectives)
-            with LiveTable(remaining, lambda: budget.remaining_s) as live, stops_on_signals(budget):
+            table = LiveTable(remaining, lambda: budget.remaining_s, study.num_seeds, study.rounds_of)
+            with table as live, stops_on_signals(budget):
                 log = StudyLog(study.folder, live)
                 search.before_end = log.end
                 while remaining and not budget.stop_all():

@@ -160,7 +160,7 @@ def client_rows(run: StoredRun, tested: Sequence[Evaluation]) -> list[dict[str, 
         client.id
         for phase in plan.method.phases
         for number in range(1, phase.rounds + 1)
-        for client in phase.plan(plan.federation, number)
+        for client in phase.cohort(plan.federation, number)
     )
     refused = Counter(client for report in run.reports for client in report.refused)
     reasons = {client: reason for report in run.reports for client, reason in report.refused.items()}

@@ -43,7 +43,7 @@ class StudyLog(Callback):
             self._writers[number].finish("RUNNING")
         self._writers[number] = TrialWriter(self._folder / "tensorboard", f"trial-{number:03d}", params)
         self._curves[number] = []
-        self._table.begin(number, params)
+        self._table.begin(number, params, trial.config["overrides"])
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
         """A trial reports: its new rounds go to TensorBoard, those of its first seed where it has several."""

@@ -70,7 +70,7 @@ def test_it_leaves_its_files(folder, done):
         str(path.relative_to(folder / "runs" / "mine")) for path in (folder / "runs" / "mine").rglob("*") if path.is_file()
     }
     boards = {name for name in names if name.startswith("tensorboard/events.out.tfevents.")}
-    files = {"config.yaml", "result.json", "rounds.jsonl", "student.safetensors", "student.json"}
+    files = {"config.yaml", "confusions.json", "result.json", "rounds.jsonl", "student.safetensors", "student.json"}
     assert (names - boards, len(boards)) == (files, 1)
     assert {path.name for path in (folder / "runs").iterdir()} == {"mine", "phases", "features"}
 

@@ -4,7 +4,9 @@ import json
 
 import pytest
 
-from mm_ray.compare.__main__ import _numbers, _seeds, _settings
+from mm_ray.compare.__main__ import _numbers, _seeds
+from mm_ray.compare.comparison import _seeds as seeds_of
+from mm_ray.compare.comparison import _settings
 from mm_ray.config import ExperimentConfig, with_overrides
 from mm_ray.errors import UserError
 from mm_ray.report.comparison import against_missing_video, forest, paired_records, write_comparison
@@ -83,7 +85,7 @@ def test_the_forest_is_green_where_holm_is_sure():
 @pytest.mark.parametrize("text", ["0,0,1", "1.5", "nan", "inf", "1e400", "two", "0,1.0"])
 def test_seeds_are_whole_numbers_each_once(text):
     with pytest.raises(UserError, match=f"^--seeds {text}: "):
-        _seeds(text, 0)
+        _seeds(text)
 
 
 @pytest.mark.parametrize("text", ["nan", "0.2,inf", "0.2,0.20", "x"])
@@ -93,7 +95,8 @@ def test_numbers_are_finite_and_each_once(text):
 
 
 def test_seeds_by_count_and_by_list():
-    assert (_seeds("3", 5), _seeds("0,3,7", 5), _seeds("4,", 5)) == ([5, 6, 7], [0, 3, 7], [4])
+    assert (_seeds("3"), _seeds("0,3,7"), _seeds("4,")) == (3, [0, 3, 7], [4])
+    assert (seeds_of(3, 5), seeds_of([0, 3, 7], 5)) == ([5, 6, 7], [0, 3, 7])
 
 
 def test_settings_that_are_no_defaults_are_named():

@@ -1,0 +1,101 @@
+"""A trained student for use from Python: recordings in, labels and probabilities out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mm_ray.config import FeatureConfig
+from mm_ray.data.features.log_mel import finite_features
+from mm_ray.errors import UserError
+from mm_ray.models.student import Student, load_student
+from mm_ray.predict import predict
+from mm_ray.types import Batch
+
+FILE = "student.safetensors"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A student's word on one recording."""
+
+    label: str
+    probability: float
+    """Of the label."""
+    probabilities: Mapping[str, float]
+    """By label; they sum to 1."""
+
+
+@dataclass(frozen=True)
+class AudioClassifier:
+    """A student, ready to predict: `mm_ray.load_student(folder)` gives it."""
+
+    student: Student
+
+    @classmethod
+    def load(cls, place: str | Path) -> "AudioClassifier":
+        """Read a student.
+
+        Args:
+            place: A run's folder, or its `student.safetensors`.
+
+        Raises:
+            UserError: There is none, or it is damaged.
+
+        """
+        path = Path(place).expanduser()
+        return cls(load_student(path / FILE if path.is_dir() else path))
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The labels, in the order of the network's outputs."""
+        return self.student.class_names
+
+    @property
+    def features(self) -> FeatureConfig:
+        """How a recording becomes features."""
+        return self.student.features
+
+    def predict(self, recording: str | Path | np.ndarray, sample_rate: int | None = None) -> Prediction:
+        """The label of a recording.
+
+        Args:
+            recording: A file that FFmpeg reads, or samples: (N,), or (channels, N), floats in [-1, 1] or integers.
+            sample_rate: Of the samples, Hz; a file has its own.
+
+        Raises:
+            UserError: The file is no recording, or the samples are too short, not finite, or without a rate.
+
+        """
+        if isinstance(recording, str | Path):
+            answer = predict(self.student, str(recording))
+            return Prediction(answer["label"], answer["probability"], answer["probabilities"])
+        if not sample_rate:
+            raise UserError("sample_rate: samples do not say how many of them make a second; give it, such as 16000")
+        audio_TF = finite_features(_mono(recording), sample_rate, self.features, "these samples")
+        return self._of_features(audio_TF.astype(np.float16).astype(np.float32))
+
+    def _of_features(self, audio_TF: np.ndarray) -> Prediction:
+        length_B = torch.tensor([len(audio_TF)])
+        clip_BTF = torch.from_numpy(audio_TF)[None]
+        batch = Batch(clip_BTF, length_B, None, None, torch.zeros(1, dtype=torch.long), np.zeros(1, int))
+        with torch.inference_mode():
+            probabilities_C = self.student.network(batch).logits_BC[0].softmax(0).tolist()
+        best = int(np.argmax(probabilities_C))
+        return Prediction(
+            self.class_names[best], probabilities_C[best], dict(zip(self.class_names, probabilities_C, strict=True))
+        )
+
+
+def _mono(samples: np.ndarray) -> np.ndarray:
+    """Samples as (N,) float32 in [-1, 1], the mean of the channels."""
+    values = np.asarray(samples)
+    if np.issubdtype(values.dtype, np.integer):
+        values = values / -float(np.iinfo(values.dtype).min)
+    if values.ndim == 2:
+        values = values.mean(0)
+    if values.ndim != 1:
+        raise UserError(f"these samples have the shape {values.shape}; give (N,) or (channels, N)")
+    return values.astype(np.float32)

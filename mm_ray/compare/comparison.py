@@ -1,0 +1,142 @@
+"""A comparison from its settings to its tables: what `mm_ray.compare` and its command share."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mm_ray.compare.cells import ComparisonRun, Setting, cells_of, each_once
+from mm_ray.compare.results import row_of, write_csv
+from mm_ray.compare.run import Comparison, run_cells
+from mm_ray.config import DataConfig, ExperimentConfig, flatten, to_dict
+from mm_ray.data.feature_row import one_torch_thread
+from mm_ray.data.feature_table import FeatureTable
+from mm_ray.errors import bad_value
+from mm_ray.fed.experiment import plan_experiment
+from mm_ray.report.comparison import write_comparison
+from mm_ray.runtime.run_folder import default_name, open_folder, phases_place
+from mm_ray.startup import load_with_progress, local_gpus, say_changed_code, say_idle_gpus
+from mm_ray.storage import check_place, names_full_disk, write_text
+
+
+@dataclass(frozen=True)
+class ComparisonRequest:
+    """A comparison as it is asked for (`mm_ray.compare`)."""
+
+    config: ExperimentConfig
+    methods: Sequence[str]
+    seeds: int | Sequence[int] = 3
+    """How many, from the config's on, or which."""
+    video_missing: Sequence[float] = ()
+    alphas: Sequence[float] = ()
+    folds: Sequence[int] | str = ()
+    tune: int = 0
+    serial: bool = False
+    """One cell after the other in this process; else side by side on Ray."""
+    address: str = ""
+    name: str = ""
+    runs: str = "runs"
+    phases: str = ""
+
+
+Rows = list[Mapping[str, Any]]
+
+
+def run_comparison(request: ComparisonRequest) -> tuple[Path, Rows]:
+    """Run the cells that have no result yet; the comparison's folder, with its table and its page, and a row for each cell.
+
+    Raises:
+        UserError: A mistake in the settings, or cells that failed; the others are kept, and the same again goes on.
+
+    """
+    with one_torch_thread():
+        comparison, cells = _prepare(request)
+        with names_full_disk(comparison.folder):
+            return comparison.folder, _run(comparison, cells, request.tune)
+
+
+def _run(comparison: Comparison, cells: list[ComparisonRun], tune_trials: int) -> Rows:
+    if tune_trials:
+        from mm_ray.compare.tuning import tuned_settings  # only this needs Optuna
+
+        cells = tuned_settings(comparison, cells, tune_trials)
+    results = run_cells(comparison, cells, "test" if tune_trials else "cells")
+    rows = [row_of(cell, result, comparison.tables[cell.fold]) for cell, result in zip(cells, results, strict=True)]
+    write_csv(comparison.folder / "compare.csv", rows)
+    class_names = next(iter(comparison.tables.values())).class_names
+    page = comparison.folder / "compare.html"
+    print(write_comparison(page, rows, class_names, _settings(comparison.base, tune_trials)))
+    return list(rows)
+
+
+def _prepare(request: ComparisonRequest) -> tuple[Comparison, list[ComparisonRun]]:
+    config = request.config
+    methods = each_once("methods", request.methods)
+    if not methods:
+        raise bad_value("--methods", "", "names no method; write modality_mirror,control")
+    missing = each_once("video_missing", request.video_missing) or [config.partition.video_missing]
+    alphas = each_once("alphas", request.alphas) or [config.partition.alpha]
+    if not request.serial:
+        _check_fits(config, request.address)
+    tables = _tables(config.data, request)
+    settings = [Setting(q, alpha) for q in missing for alpha in alphas]
+    cells = cells_of(methods, settings, _seeds(request.seeds, config.seed), sorted(tables))
+    for cell in cells:
+        plan_experiment(cell.config(config), tables[cell.fold])
+    name = request.name or f"compare-{default_name(config)}"
+    phases = phases_place(request.phases, request.runs, name)
+    check_place(phases)
+    say_changed_code(phases)
+    folder = open_folder(request.runs, name, config)
+    write_text(folder / "compare.json", json.dumps({key: getattr(request, key) for key in KEPT}, indent=2))
+    cluster = None if request.serial else _connect(request.address)
+    say_idle_gpus(config.clients, local_gpus() if cluster is None else cluster.num_gpus)
+    return Comparison(config, folder, phases, tables, cluster), cells
+
+
+KEPT = ("methods", "video_missing", "alphas", "seeds", "folds", "tune")
+
+
+def _check_fits(config: ExperimentConfig, address: str) -> None:
+    from mm_ray.runtime.cluster import connect, known_cluster  # a serial comparison need not wait for ray
+    from mm_ray.runtime.placement import place_trial
+
+    place_trial(config.clients, known_cluster(address) or connect(address), "actor")
+
+
+def _connect(address: str) -> Any:
+    from mm_ray.runtime.cluster import connect
+
+    return connect(address)
+
+
+def _settings(config: ExperimentConfig, tune_trials: int) -> str:
+    """With which settings the methods ran: tuned or not, and what differs from the defaults."""
+    given, defaults = flatten(to_dict(config)), flatten(to_dict(ExperimentConfig()))
+    changed = [f"{name} {value}" for name, value in given.items() if value != defaults[name] and name not in VARIED]
+    tuned = f"each method tuned with {tune_trials} trials on dev" if tune_trials else "no method tuned"
+    return f"{tuned}, {'with ' + ', '.join(changed) if changed else 'default settings'}"
+
+
+VARIED = ("method", "seed", "data.fold", "partition.video_missing", "partition.alpha")
+"""Fields that cells differ in."""
+
+
+def _tables(data: DataConfig, request: ComparisonRequest) -> dict[int, FeatureTable]:
+    first = load_with_progress(data, request.runs)
+    if isinstance(request.folds, str):
+        if request.folds != "all":
+            raise bad_value("--folds", request.folds, "is no list of whole numbers; write 0,1,2, or all")
+        folds: Sequence[int] = range(first.num_folds)
+    else:
+        folds = each_once("folds", request.folds) or [data.fold]
+    return {fold: load_with_progress(replace(data, fold=fold), request.runs) for fold in folds}
+
+
+def _seeds(seeds: int | Sequence[int], first: int) -> list[int]:
+    chosen = list(range(first, first + seeds)) if isinstance(seeds, int) else each_once("seeds", seeds)
+    if not chosen:
+        text = seeds if isinstance(seeds, int) else ""
+        raise bad_value("--seeds", text, "gives no seed; write how many, such as 3, or a list such as 0,3,7")
+    return chosen

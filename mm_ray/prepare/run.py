@@ -1,0 +1,106 @@
+"""A preparation from its settings to the store: what `mm_ray.prepare` and its command share."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from mm_ray.config import DataConfig
+from mm_ray.console import PlainConsole
+from mm_ray.data.feature_store import REJECTED, check_writable, reopen, write_rejected
+from mm_ray.errors import bad_value
+from mm_ray.prepare.estimate import estimate, print_estimate
+from mm_ray.prepare.inspect import count_contents, print_facts, read_contents
+from mm_ray.prepare.page import write_page
+from mm_ray.prepare.plan import PreparePlan, make_plan
+from mm_ray.prepare.progress import ClipProgress
+from mm_ray.prepare.summary import Summary, print_summary
+from mm_ray.prepare.work import ClipResult, Tick, run_here, tasks_of
+from mm_ray.runtime.cpus import usable_cpus
+
+Run = Callable[[Tick], Iterator[list[ClipResult]]]
+
+
+@dataclass(frozen=True)
+class PrepareRequest:
+    """What is prepared, into which store, and where the work is done."""
+
+    data: DataConfig
+    out: str
+    serial: bool = True
+    """In this process; else by workers on Ray."""
+    address: str = ""
+    max_rejected: float = 0.05
+    shard_clips: int = 64
+
+
+def prepare_store(request: PrepareRequest) -> Summary:
+    """Prepare what is missing in a store, and tell what became of it; `rejected.parquet` is written last.
+
+    Raises:
+        UserError: A mistake in the settings or the data, or too many rejects; the store is complete then.
+
+    """
+    _check(request)
+    plan, console = make_plan(request.data, request.out), PlainConsole()
+    check_writable(plan.store)
+    run, summary = _runner(plan, request), Summary(plan.num_stored, list(plan.rejected))
+    reopen(plan.store)
+    with ClipProgress(len(plan.missing), console) as progress:
+        for outcomes in run(progress.tick):
+            for outcome in outcomes:
+                summary.add(outcome)
+    write_rejected(plan.store, summary.rejected)
+    print_summary(summary, plan.manifest, console)
+    console.print(f"store: {request.out}; train on it with --data {_as_data(request.out)}", soft_wrap=True)
+    if summary.rejected_frac > request.max_rejected:
+        problem = f"{summary.rejected_frac:.1%} of the clips were rejected; see {request.out}/{REJECTED}"
+        raise bad_value("max_rejected", request.max_rejected, problem)
+    return summary
+
+
+def estimate_store(request: PrepareRequest) -> None:
+    """Count and estimate; nothing is written."""
+    _check(request)
+    plan = make_plan(request.data, request.out)
+    print_estimate(plan, estimate(plan, _estimated_workers(request)), PlainConsole())
+
+
+def inspect_store(store: str, fold: int) -> None:
+    """Tell what is in a store, and write a page with some of its clips."""
+    contents, console = read_contents(store), PlainConsole()
+    facts = count_contents(contents, fold)
+    print_facts(facts, console)
+    console.print(f"page: {write_page(contents, facts)}", soft_wrap=True)
+
+
+def _check(request: PrepareRequest) -> None:
+    if not 0 <= request.max_rejected <= 1:
+        raise bad_value("max_rejected", request.max_rejected, "must be between 0 and 1")
+    if request.shard_clips < 1:
+        raise bad_value("shard_clips", request.shard_clips, "needs at least 1")
+
+
+def _runner(plan: PreparePlan, request: PrepareRequest) -> Run:
+    """Where the tasks run; Ray is started only if there is something to do."""
+    if request.serial or not plan.missing:
+        return lambda tick: run_here(tasks_of(plan, request.shard_clips, 1), tick)
+    from mm_ray.prepare.on_ray import run_on_ray  # ray takes a second to import, which --serial need not wait for
+
+    num_workers = _num_workers(request)
+    return lambda tick: run_on_ray(tasks_of(plan, request.shard_clips, num_workers), num_workers, tick)
+
+
+def _num_workers(request: PrepareRequest) -> int:
+    if request.serial:
+        return 1
+    from mm_ray.runtime.cluster import connect
+
+    return max(int(connect(request.address).num_cpus), 1)
+
+
+def _estimated_workers(request: PrepareRequest) -> int:
+    """Without a cluster's address Ray need not start to be counted."""
+    return _num_workers(request) if request.address else 1 if request.serial else usable_cpus()
+
+
+def _as_data(store: str) -> str:
+    return store if "/" in store else f"./{store}"
