@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [ROOT / "README.md", *DOCS]
+LINKING = [*PAGES, *sorted((ROOT / "benchmarks" / "results").rglob("*.md"))]
 LONGEST_LINE = 120
 LONGEST_EXAMPLE = 20
 # `<!-- run slow -->` also keeps a block out of `make test-quick`.
@@ -105,7 +106,7 @@ def test_named_files_exist(page):
     assert missing_files(page.read_text()) == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", LINKING, ids=lambda page: str(page.relative_to(ROOT)))
 def test_relative_links_exist(page):
     assert dead_links(page) == []
 
