@@ -30,36 +30,36 @@ BelowOne = Annotated[float, Field(ge=0, lt=1)]
 
 @section(frozen=True, kw_only=True)
 class FeatureConfig:
-    """Log-mel filterbanks and small video frames (FedMultimodal's recipe, see docs/data.md)."""
+    """Audio and video features. The defaults follow FedMultimodal; docs/data.md describes them."""
 
     sample_rate: Annotated[int, Field(ge=1_000, le=192_000, multiple_of=25)] = 16_000
-    """Audio is resampled to this rate, Hz."""
+    """Sampling rate to which audio is resampled, Hz. Raise it if the classes differ above 8 kHz."""
     num_mels: Annotated[int, Field(ge=4, le=1_024)] = 80
-    """Mel bins per audio frame (F)."""
+    """Mel bands per audio frame (F)."""
     frame_ms: Annotated[int, Field(ge=2, le=10_000)] = 40
-    """Length of an audio frame (Hamming window), ms."""
+    """Length of an audio frame (a Hamming window), ms."""
     hop_ms: Annotated[int, Field(ge=1, le=10_000)] = 20
-    """Shift between audio frames, ms."""
+    """Distance between the starts of two audio frames, ms."""
     max_frames: Annotated[int, Field(ge=1, le=10_000_000)] = 500
-    """At most so many audio frames per clip (T); the rest is cut off."""
+    """Maximum number of audio frames per clip (T); the rest of a longer clip is cut off. Raise it for long clips."""
     fps: Annotated[float, Field(ge=0.0001, le=1_000)] = 1.0
-    """Video files are looked at so often, frames per second."""
+    """Video frames taken per second of a recording. Raise it for fast motion."""
     max_video_frames: Annotated[int, Field(ge=1, le=100_000)] = 10
-    """At most so many video frames per clip (S), then evenly spaced."""
+    """Maximum number of video frames per clip (S); a longer clip gives this number of evenly spaced frames."""
     video: str = "pixels"
-    """Video features: `pixels`, `mobilenet_v2` (D = 1280; needs mm-ray[video] and weights), or `module:function` of your own.
-    Arrays that the data set names are `precomputed`, which need not be said.
+    """Video features: `pixels`, `mobilenet_v2` (D = 1280; needs mm-ray[video] and weights), or your own `module:function`. A
+    data set that names arrays uses them by itself (`precomputed`).
     """
     audio: Literal["log_mel", "precomputed"] = "log_mel"
-    """Audio features: `log_mel`, or `precomputed` where the data set names arrays, which need not be said."""
+    """Audio features. A data set that names arrays uses them by itself (`precomputed`)."""
     normalize: Literal["none", "group"] = "none"
-    """`group` brings video and precomputed features to mean 0 and variance 1 over the clips of each group; `none` leaves them
-    as their recipe made them.
+    """`group` scales video features and precomputed features to mean 0 and variance 1 over the clips of each group (speaker,
+    site). Use it if groups differ more than classes, or if features have very different scales.
     """
     video_size: Annotated[int, Field(ge=1, le=1_024)] = 16
-    """With `pixels`, frames are scaled to a square of so many pixels a side."""
+    """With `pixels`: width and height to which frames are scaled, pixels."""
     video_color: Literal["grey", "rgb"] = "grey"
-    """With `pixels`, frames keep their brightness (`grey`, D = video_size squared) or colours (`rgb`, three times as many)."""
+    """With `pixels`: keep the brightness only (`grey`, D = video_size squared) or the colours (`rgb`, three times as many)."""
 
     @property
     def audio_s(self) -> float:
@@ -69,58 +69,58 @@ class FeatureConfig:
 
 @section(frozen=True, kw_only=True)
 class SyntheticConfig:
-    """Dials of the `synthetic` data set: seeded sound-and-sight events (docs/data.md says how hard they are)."""
+    """Settings of the `synthetic` data set: seeded events with audio and video (docs/data.md says how hard they are)."""
 
     num_classes: Annotated[int, Field(ge=2)] = 10
     """Number of event classes (C)."""
     num_groups: Count = 56
-    """Number of recording groups ("sites"); a natural partition makes each a client."""
+    """Number of recording groups ("sites"); `partition.kind natural` makes each a client."""
     clips_per_class: Annotated[int, Field(ge=10)] = 168
-    """Clips per class over all splits."""
+    """Clips per class, over all splits."""
     audio_snr_db: float = 5.0
-    """Signal-to-noise ratio of the sound, dB. Lower is harder for audio."""
+    """Signal-to-noise ratio of the audio, dB. Lower it to make audio harder."""
     video_noise: AtLeastZero = 0.3
-    """Standard deviation of the pixel noise, in units of full scale."""
+    """Standard deviation of the pixel noise, as a fraction of full scale. Raise it to make video harder."""
     label_noise: BelowOne = 0.2
-    """Fraction of the training clips whose label is replaced by a wrong one (dev and test stay clean)."""
+    """Fraction of the training clips that get a wrong label. Dev and test labels are always right."""
     labelled: Share = 0.25
-    """Fraction of the training clips that have a label, as in the field, where most have none; 1 labels all."""
+    """Fraction of the training clips that have a label; 1 labels all."""
     data_seed: int = 0
-    """Seed of the recordings themselves; independent of the experiment's seed."""
+    """Seed of the recordings. It is independent of `seed`, so that the same data can be used with several seeds."""
 
 
 @section(frozen=True, kw_only=True)
 class DataConfig:
-    """Which data, and which features of it."""
+    """Data set and features."""
 
     name: str = "synthetic"
-    """A data set of mm_ray/data/datasets (`synthetic`, `avdigits`, `folder`, ...), your own (`mine.py`, `lab.mine`),
-    or a feature store that `mm_ray.prepare` wrote: a path or URI, short for `store` with that `root`.
+    """Data set: a module of mm_ray/data/datasets (`synthetic`, `avdigits`, `folder`, ...), your own (`mine.py`, `lab.mine`), or
+    the path or URI of a feature store that `mm_ray.prepare` wrote.
     """
     root: str = ""
-    """Folder of the recordings, where the data set has one, or of the feature store."""
+    """Folder of the recordings, for data sets that read files."""
     annotations: str = ""
-    """The data set's own lists (a file or folder), where they do not lie in `root` under their usual name."""
+    """File or folder of the data set's own lists, if they are not in `root` under their usual name."""
     classes: str = ""
-    """Only these classes: names with commas between them, or a file with one a line. Empty: all."""
+    """Use only these classes: names separated by commas, or a file with one name per line. Empty: all."""
     video_weights: str = ""
-    """File of the weights of `features.video`, a path or URI. Empty: torchvision's cache."""
+    """File with the weights of `features.video`, a path or URI. Empty: torchvision's cache."""
     folds: str = ""
-    """Kind of train/dev/test splits, where a data set has several (docs/data.md), such as `known` of avdigits. Empty: its first
-    kind.
+    """Kind of train/dev/test splits, for data sets with several kinds (docs/data.md), such as `known` of avdigits. Empty: the
+    data set's first kind.
     """
     fold: CountOrNone = 0
-    """Which of these splits to use."""
+    """Number of the split to use, counted from 0."""
     dev_from_train: BelowOne = 0.0
-    """Where the data has no dev clips: this fraction of the training groups becomes the dev split. 0 is off."""
+    """For data without dev clips: this fraction of each class's training groups becomes the dev split. 0: off."""
     group_pattern: str = ""
-    """Of `folder` and `csv`: a regular expression that finds the group (the speaker) in a file's path below `root`, such as
+    """For `folder` and `csv`: a regular expression that finds the group (the speaker) in a file's path below `root`, such as
     `/(spk[0-9]+)_`. Empty: the subfolder, or the column `group`.
     """
     features: FeatureConfig = field(default_factory=FeatureConfig)
-    """How clips become features."""
+    """Audio and video features."""
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
-    """Dials of the `synthetic` data set."""
+    """Settings of the `synthetic` data set."""
 
     def __post_init__(self) -> None:
         """Take a path as the root of a feature store, so that names of runs hold no path."""
@@ -133,46 +133,46 @@ class DataConfig:
 
 @section(frozen=True, kw_only=True)
 class PartitionConfig:
-    """Which client holds which clips, and which clients lack video."""
+    """Which client holds which clips, and which clients have no video."""
 
     kind: Literal["dirichlet", "natural", "fedmultimodal"] = "dirichlet"
-    """`dirichlet` draws each class's share per client from Dirichlet(alpha); `natural` makes each group a client;
-    `fedmultimodal` is that benchmark's own draw for UCF101 (docs/data.md).
+    """`dirichlet` distributes each class over the clients by Dirichlet(alpha); `natural` makes each group (speaker, site) a
+    client; `fedmultimodal` is that benchmark's own draw for UCF101.
     """
     num_clients: Count = 20
     """Number of clients of the Dirichlet partition."""
     alpha: AboveZero = 5.0
-    """Dirichlet concentration; small is heterogeneous (0.1), large is even (5)."""
+    """Dirichlet concentration: 0.1 gives clients very different classes, 5 similar ones."""
     min_clips: Count = 5
-    """Every client of the Dirichlet partition gets at least so many clips."""
+    """Minimum number of clips per client of the Dirichlet partition."""
     video_missing: Fraction = 0.5
-    """Fraction q of the clients that hold audio only; the sets are nested over q."""
+    """Fraction q of the clients that have audio only. A client without video at one q also lacks it at every larger q."""
     labelled: Share = 1.0
-    """Fraction of the labelled training clips that keep their label; the sets are nested over it. Distillation uses the others
-    too, all else needs labels.
+    """Fraction of the labelled training clips that keep their label. Distillation also uses clips without a label; everything
+    else needs labels. A label kept at one fraction is also kept at every larger one.
     """
     label_noise: BelowOne = 0.0
-    """Fraction of the training clips whose label is replaced by another one (dev and test keep theirs)."""
+    """Fraction of the training clips that get another label. Dev and test labels do not change."""
     label_confusion: str = ""
-    """CSV file of a matrix (C, C) that says which: row = the class, numbers = chances of each label given to a clip whose label
-    is replaced. Empty: all other classes alike.
+    """CSV file of a (C, C) matrix for `label_noise`: the row is the true class, its numbers are the chances of the labels that
+    replace it. Empty: all other classes with equal chance.
     """
 
 
 @section(frozen=True, kw_only=True)
 class ModelConfig:
-    """Sizes of the encoders, the fusion and the heads (defaults: FedMultimodal's)."""
+    """Sizes of the encoders, the fusion and the classifiers. The defaults are FedMultimodal's."""
 
     conv_channels: Annotated[tuple[Count, Count, Count], Strict(False)] = (32, 64, 128)
     """Channels of the audio encoder's three convolutions."""
     hidden: Count = 128
     """Width of the GRUs (H)."""
     audio_pooling: Literal["mean", "attention"] = "mean"
-    """How the audio network pools over time: `mean` or `attention`."""
+    """How the audio network pools over time."""
     attention_size: Count = 512
     """Hidden size of the attention scores."""
     attention_heads: Count = 6
-    """Number of attention heads; each gives one weighted sum."""
+    """Number of attention heads."""
     classifier_hidden: Count = 64
     """Hidden size of the classifier."""
     dropout: BelowOne = 0.1
@@ -181,32 +181,34 @@ class ModelConfig:
 
 @section(frozen=True, kw_only=True)
 class LocalConfig:
-    """A client's local training; its optimiser starts afresh in every round."""
+    """Local training of a client. Its optimiser starts anew in every round."""
 
     optimizer: Literal["sgd", "adam"] = "sgd"
-    """`sgd` (with momentum) or `adam`."""
+    """Local optimiser; `sgd` uses momentum."""
     lr: AboveZero = 0.05
-    """Learning rate; try 0.001 with adam."""
+    """Local learning rate. Use about 0.001 with adam."""
     warmup_rounds: CountOrNone = 0
-    """The learning rate rises in equal steps over the first rounds; 0 is off."""
+    """Number of first rounds over which the learning rate rises in equal steps. 0: off."""
     momentum: BelowOne = 0.9
-    """Momentum of sgd, decay of the first moment of adam."""
+    """Momentum of sgd, or decay of adam's first moment."""
     weight_decay: AtLeastZero = 1e-5
     """L2 weight decay."""
     clip_norm: AtLeastZero = 1.0
-    """Gradients are scaled down to this norm; 0 switches it off."""
+    """Maximum norm of a gradient; a larger one is scaled down. 0: off."""
     epochs: Count = 3
-    """Local epochs per round. An epoch has as many steps as all clips of the client fill, also where only some have a label:
-    these are used again, so that methods are compared at equal steps.
+    """Local epochs per round. An epoch has as many steps as all clips of the client fill, labelled or not; labelled clips are
+    repeated, so that methods are compared at equal steps.
     """
     steps: CountOrNone = 0
-    """SGD steps per round, in the place of `epochs`; 0 takes `epochs`."""
+    """SGD steps per round, instead of `epochs`. 0: use `epochs`."""
     batch_size: Count = 16
     """Clips per batch (B)."""
     prox_mu: AtLeastZero = 0.0
-    """FedProx: weight of half the squared distance to the parameters received, added to the loss; 0 is off."""
+    """FedProx: weight of half the squared distance to the received parameters, added to the loss. Use it if clients' data
+    differ much. 0: off.
+    """
     scaffold: bool = False
-    """SCAFFOLD: correct each gradient by control variates; twice the bytes."""
+    """SCAFFOLD: correct each gradient by control variates. Use it if clients' data differ much; it doubles the bytes."""
 
     def __post_init__(self) -> None:
         """Refuse what does not go with adam."""
@@ -218,35 +220,37 @@ class LocalConfig:
 
 @section(frozen=True, kw_only=True)
 class ServerConfig:
-    """The server's step from the mean change of its clients (FedOpt, Reddi et al. 2021; `fedavg` takes the change itself)."""
+    """The server's step from the clients' mean change (FedOpt, Reddi et al. 2021; `fedavg` applies the change itself)."""
 
     optimizer: Literal["fedavg", "sgd", "adam", "yogi"] = "sgd"
-    """`fedavg`, `sgd` (with momentum), `adam` or `yogi`."""
+    """Server optimiser; `sgd` uses momentum."""
     lr: AtLeastZero = 0.0
-    """The server's learning rate; 0 takes 1 for fedavg and sgd, 0.01 for adam and yogi."""
+    """Server learning rate. 0: 1 for fedavg and sgd, 0.01 for adam and yogi."""
     momentum: BelowOne = 0.5
-    """Momentum of sgd, decay of the first moment of adam and yogi."""
+    """Momentum of sgd, or decay of the first moment of adam and yogi."""
     beta2: BelowOne = 0.99
     """Decay of the second moment of adam and yogi."""
     tau: AboveZero = 1e-3
-    """Added to the root of the second moment; the smaller, the more adaptive."""
+    """Constant that adam and yogi add to the root of the second moment; a smaller one is more adaptive."""
     rule: str = "mean"
-    """How the clients' changes become one: `mean`, an aggregator of mm_ray/fed/aggregators (`median`, `trimmed_mean`, `krum`)
-    against bad clients, which counts each client once, or your own (`mine.py:thing`).
+    """How the clients' changes are aggregated: `mean` (weighted by clips), a robust aggregator of mm_ray/fed/aggregators
+    (`median`, `trimmed_mean`, `krum`), which counts each client once, or your own (`mine.py:thing`).
     """
     bad_frac: Annotated[float, Field(ge=0, lt=0.5)] = 0.2
-    """Fraction of a round's clients that may be bad, for `trimmed_mean` and `krum`."""
+    """For `trimmed_mean` and `krum`: fraction of a round's clients that may be bad."""
     max_norm: AtLeastZero = 0.0
-    """A client's change with a longer L2 norm is set aside; 0 sets no bound. Broken ones are set aside always."""
+    """A client's change with a larger L2 norm is rejected. 0: no limit. Broken changes (NaN, wrong shape) are always rejected.
+
+    """
     clip_norm: AtLeastZero = 0.0
-    """A client's change is shortened to this L2 norm; 0 leaves it."""
+    """A client's change with a larger L2 norm is scaled down to it. 0: off."""
     average: BelowOne = 0.8
-    """Decay of the moving average of the server's parameters over rounds, which is evaluated and handed on and never sent to
-    clients; in early rounds it is less, (1 + r) / (10 + r) in round r. 0 is off.
+    """Decay of the moving average of the server's parameters over rounds. The average is evaluated and passed to the next
+    phase, never sent to clients. In early rounds the decay is smaller: (1 + r) / (10 + r) in round r. 0: off.
     """
     noise: AtLeastZero = 0.0
-    """Client-level differential privacy (DP-FedAvg): standard deviation of the noise on the sum of their changes, in units of
-    clip_norm; 0 is off. Needs mm-ray[privacy].
+    """Client-level differential privacy (DP-FedAvg): standard deviation of the noise on the sum of the clients' changes, in
+    units of clip_norm. 0: off. Needs mm-ray[privacy].
     """
 
     def __post_init__(self) -> None:
@@ -264,16 +268,16 @@ class ServerConfig:
 
 @section(frozen=True, kw_only=True)
 class Phase1Config:
-    """Phase 1: modality-wise FL, and the audiovisual teacher from it."""
+    """Phase 1: modality-wise federated learning, which makes the audiovisual teacher."""
 
     kind: Literal["modality_wise", "joint"] = "modality_wise"
     """`modality_wise` averages one network per modality, then a fusion step makes the teacher; `joint` trains the whole fusion
-    model on the audiovisual clients and the audio part on the others.
+    model on audiovisual clients and its audio part on the others.
     """
     rounds: Annotated[int, Field(ge=2)] = 64
-    """Rounds of the phase, the fusion step included."""
+    """Rounds of phase 1, including the fusion step."""
     fusion_frac: Annotated[float, Field(gt=0, lt=1)] = 0.125
-    """Fraction of these rounds that the fusion step of `modality_wise` gets."""
+    """Fraction of phase 1's rounds that `modality_wise` uses for the fusion step."""
     local: LocalConfig = field(default_factory=LocalConfig)
     """Local training of the clients."""
     server: ServerConfig = field(default_factory=ServerConfig)
@@ -287,9 +291,9 @@ class Phase1Config:
 
 @section(frozen=True, kw_only=True)
 class LossConfig:
-    """Settings of single distillation losses; one that the chosen loss does not read has no effect.
+    """Settings of single distillation losses. A setting that the chosen loss does not read has no effect.
 
-    The defaults are those that their papers publish, tuned on CIFAR: tune them anew.
+    The defaults are those of the papers, tuned on CIFAR: tune them for your data.
     """
 
     dkd_alpha: AtLeastZero = 1.0
@@ -297,7 +301,7 @@ class LossConfig:
     dkd_beta: AtLeastZero = 8.0
     """Weight of DKD's non-target part."""
     c2kd_min_tau: Annotated[float, Field(ge=-1, lt=1)] = 0.0
-    """C2KD keeps a clip if Kendall's tau between teacher and student over the classes is above this."""
+    """C2KD uses a clip if Kendall's tau between teacher and student over the classes is above this."""
     rkd_distance: AtLeastZero = 25.0
     """Weight of RKD's distances."""
     rkd_angle: AtLeastZero = 50.0
@@ -307,7 +311,7 @@ class LossConfig:
     crd_tau: AboveZero = 0.07
     """Temperature of CRD's cosines."""
     projection_seed: int = 0
-    """Seed of the fixed random projection of the teacher's features, which FitNets and CRD read (our choice)."""
+    """Seed of the fixed random projection of the teacher's features in FitNets and CRD."""
 
 
 @section(frozen=True, kw_only=True)
@@ -315,23 +319,29 @@ class Phase2Config:
     """Phase 2: federated distillation of the teacher into the audio-only student."""
 
     rounds: Count = 24
-    """Rounds of the phase."""
+    """Rounds of phase 2."""
     loss: str = "kd"
-    """A loss of mm_ray/losses, your own (`mine`, `mine.py:thing`, `lab.mine`), or a weighted sum: `kd:0.7+mine:0.3`."""
+    """Distillation loss: a module of mm_ray/losses, your own (`mine`, `mine.py:thing`, `lab.mine`), or a weighted sum:
+    `kd:0.7+mine:0.3`.
+    """
     losses: LossConfig = field(default_factory=LossConfig)
     """Settings of single losses."""
     loss_weight: Fraction = 0.9
-    """Weight a of the distillation loss; the objective is (1-a) * cross-entropy + a * loss. 0 is the control."""
+    """Weight a of the distillation loss; the objective is (1-a) * cross-entropy + a * loss. 0 is cross-entropy only."""
     temperature: AboveZero = 2.0
-    """Softens teacher and student; the loss carries its own factor temperature squared."""
+    """Temperature by which the logits of teacher and student are divided. Raise it if the teacher is very certain. The loss is
+    multiplied by its square, so `loss_weight` keeps its meaning.
+    """
     class_temperature: AtLeastZero = 0.0
     """Strength of class-wise temperatures: a class in which the teacher leads the student by more than its average gets a lower
-    one (FedCMI's rule, whose code has 2); 0 is one temperature for all.
+    temperature (FedCMI's rule, with strength 2 in its code). 0: one temperature for all classes.
     """
     student_init: Literal["phase1", "random"] = "phase1"
-    """Start from phase 1's audio network (`phase1`) or anew (`random`)."""
+    """Start the student from phase 1's audio network or from random parameters."""
     audio_clients: Literal["idle", "train"] = "train"
-    """`train`: audio-only clients go on with cross-entropy; `idle`: they only receive the student (the paper's text)."""
+    """What audio-only clients do in phase 2: `train` with cross-entropy, or `idle` (receive the student only, as in the paper's
+    text).
+    """
     local: LocalConfig = field(default_factory=LocalConfig)
     """Local training of the clients."""
     server: ServerConfig = field(default_factory=ServerConfig)
@@ -340,28 +350,30 @@ class Phase2Config:
 
 @section(frozen=True, kw_only=True)
 class ClientsConfig:
-    """The cohort of a round, and the Ray actors that play the clients."""
+    """Clients per round, and the Ray actors that play them."""
 
     sample_frac: Share = 0.3
-    """Fraction of each client type (audio-only, audiovisual) per round, at least one of each."""
+    """Fraction of the clients of each type (audio-only, audiovisual) that take part in a round, at least one of each."""
     dropout_frac: BelowOne = 0.0
-    """Each sampled client fails to answer with this probability: it gets the parameters and sends nothing."""
+    """Probability that a sampled client receives the parameters but sends no update."""
     deadline_s: AtLeastZero = 0.0
-    """A training round goes on after so many seconds with what has arrived, at least one chunk, and names the clients that were
-    late; 0 waits for all. Who is late hangs on the machine: such a run is not repeatable bit for bit.
+    """Seconds after which a training round continues with the chunks that have arrived, at least one; late clients are listed.
+    0: wait for all. Which clients are late depends on timing, so such a run is not reproducible.
     """
     chunk_size: Count = 2
-    """Clients per chunk, the unit of work that an actor pulls and that is retried if it dies."""
+    """Clients per chunk, the unit of work that an actor takes and that is retried if the actor dies. On a GPU use the number of
+    clients per round.
+    """
     vectorize: Literal["auto", "on", "off"] = "auto"
-    """Train the clients of a chunk together, as one stacked network (`on`) or one by one (`off`); the results differ in their
-    last bits. `auto` is what was measured to be faster (docs/speed.md).
+    """Train the clients of a chunk together as one stacked network (`on`) or one by one (`off`); results differ in their last
+    bits. `auto` is the faster one by our measurements (docs/speed.md).
     """
     num_actors: CountOrNone = 0
-    """Client actors of a run or of each trial; 0 takes all free CPUs for a single run and 1 for a trial."""
+    """Client actors of a run or of each trial. 0: all free CPUs for a single run, 1 for a trial."""
     num_cpus: Annotated[float, Field(ge=0.01)] = 1.0
-    """CPUs per actor, may be a fraction."""
+    """CPUs per actor; may be a fraction."""
     num_gpus: AtLeastZero = 0.0
-    """GPUs per actor, may be a fraction; 0 trains on the CPU."""
+    """GPUs per actor; may be a fraction, such as 0.25 for four actors per GPU. 0: train on the CPU."""
 
     def __post_init__(self) -> None:
         """Refuse parts of several GPUs, which Ray does not have."""
@@ -374,21 +386,21 @@ class ExperimentConfig:
     """One experiment: everything that its result depends on."""
 
     data: DataConfig = field(default_factory=DataConfig)
-    """Which data, and which features of it."""
+    """Data set and features."""
     partition: PartitionConfig = field(default_factory=PartitionConfig)
-    """Which client holds which clips, and which clients lack video."""
+    """Which client holds which clips, and which clients have no video."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """Sizes of the networks."""
     method: str = "modality_mirror"
-    """A method of mm_ray/methods (`modality_mirror`, `control`) or your own (`mine.py`, `lab.mine`)."""
+    """Method: a module of mm_ray/methods (`modality_mirror`, `control`, ...) or your own (`mine.py`, `lab.mine`)."""
     phase1: Phase1Config = field(default_factory=Phase1Config)
-    """Modality-wise FL and the teacher."""
+    """Modality-wise federated learning, which makes the teacher."""
     phase2: Phase2Config = field(default_factory=Phase2Config)
-    """Federated distillation."""
+    """Federated distillation into the student."""
     clients: ClientsConfig = field(default_factory=ClientsConfig)
-    """Cohort and actors."""
+    """Clients per round, and actors."""
     seed: int = 0
-    """Seed of every random stream of the experiment."""
+    """Seed of every random draw of the experiment."""
 
 
 FIELDS = fields_of(ExperimentConfig)

@@ -10,12 +10,17 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [ROOT / "README.md", *DOCS]
+LINKING = [*PAGES, *sorted((ROOT / "benchmarks" / "results").rglob("*.md"))]
+LONGEST_LINE = 120
+LONGEST_EXAMPLE = 20
 # `<!-- run slow -->` also keeps a block out of `make test-quick`.
 BLOCK = re.compile(r"^<!-- run( slow)? -->\n```(bash|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 MARKER = re.compile(r"^<!-- run\b", re.MULTILINE)
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)")
+NAMED_FILE = re.compile(r"`((?:mm_ray|tests|tune_spaces|clusters|docs|benchmarks)/[\w./-]*)`")
 MACHINE_PATH = re.compile(r"(?<![\w./])/(work|root|home)/\w")
 
 
@@ -32,6 +37,16 @@ def blocks_of(text: str) -> list[Block]:
 
 def dead_links(page: Path) -> list[str]:
     return [link for link in LINK.findall(FENCE.sub("", page.read_text())) if not (page.parent / link).exists()]
+
+
+def too_long(text: str) -> list[str]:
+    """Lines beyond the limit; a row of a table can't be split."""
+    return [line for line in text.splitlines() if len(line) > LONGEST_LINE and not line.startswith("|")]
+
+
+def missing_files(text: str) -> list[str]:
+    """Files and folders of the project that a page names and that are not there."""
+    return [name for name in NAMED_FILE.findall(FENCE.sub("", text)) if not (ROOT / name).exists()]
 
 
 def run(block: Block, folder: Path) -> subprocess.CompletedProcess:
@@ -73,7 +88,25 @@ def test_every_marker_stands_before_a_block_that_can_run(page):
     assert len(MARKER.findall(text)) == len(blocks_of(text))
 
 
+@pytest.mark.parametrize("kind", ["a method", "a loss", "a data set", "an aggregator", "a search space"])
+def test_every_extension_has_a_short_example_that_runs(kind):
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    section = text.split(f"### Add {kind}\n")[1].split("\n### ")[0]
+    (block,) = blocks_of(section)
+    assert 0 < len(block.text.splitlines()) <= LONGEST_EXAMPLE
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)
+def test_lines_of_prose_fit(page):
+    assert too_long(page.read_text()) == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_named_files_exist(page):
+    assert missing_files(page.read_text()) == []
+
+
+@pytest.mark.parametrize("page", LINKING, ids=lambda page: str(page.relative_to(ROOT)))
 def test_relative_links_exist(page):
     assert dead_links(page) == []
 
@@ -124,6 +157,11 @@ def test_dead_links_are_found(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("[a](b.md) [c](page.md#x) [d](https://e.org/f) [g](#h)\n```\nx[i](j)\n```\n")
     assert dead_links(page) == ["b.md"]
+
+
+def test_long_lines_and_missing_files_are_found():
+    assert too_long(f"a\n{'b' * 121}\n| {'c' * 121} |\n{'d' * 120}\n") == ["b" * 121]
+    assert missing_files("`mm_ray/config.py` `mm_ray/no.py` `config.yaml`\n```\n`mm_ray/x`\n```\n") == ["mm_ray/no.py"]
 
 
 @pytest.mark.parametrize(("text", "expected"), [("/{}/ab", True), ("x '/{}/a'", True), ("my/{}/a", False), ("../{}/a", False)])
