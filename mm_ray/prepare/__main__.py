@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> None:
         return
     check_writable(plan.store)
     summary = prepare(plan, _runner(plan, flags), console)
-    print_summary(summary, plan.manifest, console)
+    print_summary(summary, plan.manifest, plan.data.features.audio_s, console)
     console.print(f"store: {flags.out}; train on it with --data {_as_data(flags.out)}", soft_wrap=True)
     if summary.rejected_frac > flags.max_rejected:
         problem = f"{summary.rejected_frac:.1%} of the clips were rejected; see {flags.out}/{REJECTED}"
