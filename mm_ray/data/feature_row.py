@@ -54,7 +54,9 @@ def extract(module: ManifestModule, number: int, clip: Clip, data: DataConfig) -
                 "damaged", clip.source, "its features are not finite, or above 65,504; mend what they are made from"
             )
     seconds = len(media.waveform_N) / media.sample_rate if media.seconds is None else media.seconds
-    flags = (*media.flags, *(("no_video",) if video_SD is None else ()))
+    is_cut = data.features.audio != PRECOMPUTED and seconds > data.features.audio_s + data.features.hop_ms / 1000
+    found = {"no_video": video_SD is None, "cut_off": is_cut}
+    flags = (*media.flags, *(name for name, present in found.items() if present))
     return Row(number, clip, audio_TF, video_SD, seconds, flags)
 
 

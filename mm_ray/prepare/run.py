@@ -49,7 +49,7 @@ def prepare_store(request: PrepareRequest) -> Summary:
             for outcome in outcomes:
                 summary.add(outcome)
     write_rejected(plan.store, summary.rejected)
-    print_summary(summary, plan.manifest, console)
+    print_summary(summary, plan.manifest, plan.data.features.audio_s, console)
     console.print(f"store: {request.out}; train on it with --data {_as_data(request.out)}", soft_wrap=True)
     if summary.rejected_frac > request.max_rejected:
         problem = f"{summary.rejected_frac:.1%} of the clips were rejected; see {request.out}/{REJECTED}"

@@ -22,6 +22,7 @@ class Summary:
     rejected: list[Rejected] = field(default_factory=list)
     num_kept: int = 0
     seconds: float = 0.0
+    longest_s: float = 0.0
     flags: Counter[str] = field(default_factory=Counter)
 
     def add(self, outcome: ClipResult) -> None:
@@ -31,6 +32,7 @@ class Summary:
             return
         self.num_kept += 1
         self.seconds += outcome.seconds
+        self.longest_s = max(self.longest_s, outcome.seconds)
         self.flags.update(outcome.flags)
 
     @property
@@ -41,8 +43,8 @@ class Summary:
         return num_rejected / total if total else 0.0
 
 
-def print_summary(summary: Summary, manifest: Manifest, console: Console) -> None:
-    """The summary as a table: one line a flag and a reason that occurred."""
+def print_summary(summary: Summary, manifest: Manifest, audio_s: float, console: Console) -> None:
+    """The summary as a table: one line a flag and a reason that occurred; `audio_s`: seconds that are used of a recording."""
     table = Table("clips", "", "", box=None, pad_edge=False)
     table.columns[0].justify = "right"
     table.add_row(f"{summary.num_stored:,}", "already stored", "")
@@ -53,6 +55,9 @@ def print_summary(summary: Summary, manifest: Manifest, console: Console) -> Non
     for reason, count in sorted(Counter(line.reason for line in summary.rejected).items()):
         table.add_row(f"{count:,}", f"  {reason}", REASONS.get(reason, ""))
     console.print(table)
+    if num_cut := summary.flags["cut_off"]:
+        lost = f"{num_cut:,} recordings are cut off: the longest is {summary.longest_s:.1f} s long, {audio_s:g} s used"
+        console.print(f"{lost}; --data.features.max_frames uses more", soft_wrap=True)
     print_notes(manifest, console)
 
 

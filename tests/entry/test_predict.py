@@ -1,20 +1,24 @@
 """`python -m mm_ray.predict` on recordings of any rate."""
 
+import io
 import json
 import wave
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from entry.process import run
 from fed.tiny import Run, table_of
+from scipy.io import wavfile
 
 from mm_ray.data.batching import gather
+from mm_ray.data.features import log_mel
 from mm_ray.data.manifest import find_manifest
 from mm_ray.errors import UserError
 from mm_ray.evaluate.predictions import logits_of
 from mm_ray.models.student import load_student
-from mm_ray.predict import predict
+from mm_ray.predict import main, predict
 from mm_ray.runtime.run_folder import write_results
 
 PREDICT = "mm_ray.predict"
@@ -108,6 +112,101 @@ def test_weights_that_are_damaged_give_no_label(folder):
 def test_one_bad_file_is_one_line(folder):
     done = run(PREDICT, ["student.safetensors", "notes.wav"], folder)
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+
+
+def long_recording(folder, seconds=26.0):
+    """Fades from one sound to another."""
+    waveform_N = tone(16_000, seconds)
+    waveform_N += np.linspace(0, 0.3, len(waveform_N)) * np.random.default_rng(0).uniform(-1, 1, len(waveform_N))
+    return write_wav(folder / "long.wav", waveform_N, 16_000)
+
+
+def test_a_long_recording_is_heard_to_its_end(folder):
+    long_recording(folder)
+    rows = [
+        json.loads(line)
+        for line in run(PREDICT, ["student.safetensors", "--windows", "--json", "long.wav"], folder).out.splitlines()
+    ]
+    times = [(row["start_s"], row["end_s"]) for row in rows]  # 20 s each: 500 frames every 40 ms
+    assert times == [(0, 20), (6, 26)]
+    (whole,) = map(json.loads, run(PREDICT, ["student.safetensors", "--json", "long.wav"], folder).out.splitlines())
+    for name, probability in whole["probabilities"].items():
+        assert probability == pytest.approx(np.mean([row["probabilities"][name] for row in rows]), abs=1e-6)
+    flags = ["student.safetensors", "--windows", "--window", 2, "--hop", 1, "long.wav"]
+    lines = [line.split("\t") for line in run(PREDICT, flags, folder).out.splitlines()]
+    assert [line[:2] for line in lines[:3]] == [["0.00", "2.00"], ["1.00", "3.00"], ["2.00", "4.00"]]
+    assert lines[-1][1] == "26.00"
+    assert {line[4] for line in lines} == {"long.wav"}
+
+
+def test_folders_patterns_and_stdin(folder, tmp_path):
+    (tmp_path / "a" / "deep").mkdir(parents=True)
+    (tmp_path / "empty").mkdir()
+    for name in ("a/2.wav", "a/deep/1.wav", "b[1].wav"):
+        write_wav(tmp_path / name, tone(16_000), 16_000)
+    (tmp_path / "a" / "notes.txt").write_text("passed over")
+    student = folder / "student.safetensors"
+    done = run(PREDICT, [student, "a", "b[1].wav", "*.wav", "empty", "c*.wav"], tmp_path)
+    assert [line.split("\t")[2] for line in done.out.splitlines()] == ["a/2.wav", "a/deep/1.wav", "b[1].wav", "b[1].wav"]
+    assert done.err.splitlines() == [
+        "error: empty: holds no recordings; check the folder",
+        "error: c*.wav: no such file; check the path",
+    ]
+    assert done.code == 2
+
+
+def test_stdin_is_a_recording(folder, capsys, monkeypatch):
+    recording = io.BytesIO((folder / "phone.wav").read_bytes())
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=recording))
+    main([str(folder / "student.safetensors"), "-", str(folder / "phone.wav")])
+    from_stdin, from_file = capsys.readouterr().out.splitlines()
+    assert from_stdin.split("\t")[2] == "-"
+    assert from_stdin.split("\t")[:2] == from_file.split("\t")[:2]
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(b"no sound")))
+    with pytest.raises(SystemExit, match="2"):
+        main([str(folder / "student.safetensors"), "-"])
+    assert capsys.readouterr().err.startswith("error: stdin: cannot be decoded")
+
+
+def test_a_silent_recording_is_predicted_with_a_warning(folder):
+    write_wav(folder / "silent.wav", np.zeros(16_000), 16_000)
+    done = run(PREDICT, ["student.safetensors", "silent.wav", "phone.wav"], folder)
+    assert done.code == 0
+    assert done.err == "warning: silent.wav: is silent; its label means nothing\n"
+    assert len(done.out.splitlines()) == 2
+
+
+def test_samples_that_are_no_numbers_late_in_a_recording(folder):
+    waveform_N = tone(16_000, 15).astype(np.float32)
+    waveform_N[-16_000] = np.nan
+    wavfile.write(folder / "broken.wav", 16_000, waveform_N)
+    done = run(PREDICT, ["student.safetensors", "broken.wav", "phone.wav"], folder)
+    assert (done.code, len(done.out.splitlines())) == (2, 1)
+    assert done.err.startswith("error: broken.wav: 1 samples are not finite")
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "text"),
+    [
+        ("--window", "0.01", "error: --window 0.01: must be 0.08 seconds or more\n"),
+        ("--hop", "30", "error: --hop 30.0: must be between 0.04 and the window, 20 seconds\n"),
+        ("--jobs", "0", "error: --jobs 0: must be at least 1\n"),
+    ],
+)
+def test_flags_out_of_range(folder, flag, value, text):
+    done = run(PREDICT, ["student.safetensors", flag, value, "phone.wav"], folder)
+    assert (done.code, done.out, done.err) == (2, "", text)
+
+
+def test_only_some_seconds_of_a_recording_are_held(folder, monkeypatch):
+    """Of 200 s in blocks of 10."""
+    longest = []
+    mono = log_mel._whole_frames
+    monkeypatch.setattr(log_mel, "_whole_frames", lambda waveform_N, f: longest.append(len(waveform_N)) or mono(waveform_N, f))
+    path = write_wav(folder / "hour.wav", tone(8_000, 200), 8_000)
+    predict(load_student(folder / "student.safetensors"), str(path))
+    assert sum(longest) >= 199 * 16_000
+    assert max(longest) < 11 * 16_000
 
 
 def test_rate_and_channels_hardly_matter(folder):

@@ -59,6 +59,20 @@ def test_rejects_are_listed_and_counted(root, capsys):
         prepare(root)
 
 
+def test_what_is_left_out_of_long_recordings_is_said(root, capsys):
+    for name, seconds in (("a", 1.2), ("b", 2.0), ("c", 1.0)):
+        write_wav(root / "low" / f"{name}.wav", tone(300, seconds, 8000), 8000)
+    for film in root.glob("*/*.mkv"):
+        film.unlink()
+    write_wav(root / "high" / "d.wav", tone(3000, 1.0, 8000), 8000)
+    prepare(root, "--data.features.max_frames", "50")  # 40 ms and 49 times 20 ms: 1.02 s
+    printed = capsys.readouterr().out
+    assert "2 recordings are cut off: the longest is 2.0 s long, 1.02 s used; --data.features.max_frames uses more" in printed
+    assert "2    flag cut_off" in printed
+    prepare(root, out="other")
+    assert "cut off" not in capsys.readouterr().out
+
+
 def test_nothing_usable_is_a_store_that_says_so(tmp_path):
     (tmp_path / "root" / "a").mkdir(parents=True)
     (tmp_path / "root" / "a" / "x.wav").write_bytes(b"no media")

@@ -4,6 +4,7 @@ Shape suffixes: N samples, T audio frames, F mel bins.
 """
 
 import math
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -15,7 +16,12 @@ from torchaudio.transforms import Resample
 from mm_ray.config import FeatureConfig
 from mm_ray.data.media.errors import MediaError
 
-_EPSILON = 1e-5
+EPSILON = 1e-5
+"""Added to a bin's standard deviation."""
+BLOCK_S = 10.0
+"""About as much of a long recording is in memory at a time."""
+_ZERO_CROSSINGS = 7
+"""A little more than the resampler's filter has on each side, in samples of the lower rate."""
 _MOST_TAPS = 20_000_000
 """About as many numbers as a resampler's filters may have."""
 
@@ -30,9 +36,7 @@ def audio_features(waveform_N: np.ndarray, sample_rate: int, features: FeatureCo
             `max_frames` are cut off.
 
     """
-    mel_TF = log_mel(waveform_N, sample_rate, features)
-    deviation_F = mel_TF.std(axis=0) + _EPSILON
-    return ((mel_TF - mel_TF.mean(axis=0)) / deviation_F).astype(np.float16)
+    return normalized(log_mel(waveform_N, sample_rate, features))
 
 
 def finite_features(waveform_N: np.ndarray, sample_rate: int, features: FeatureConfig, place: str) -> np.ndarray:
@@ -44,20 +48,64 @@ def finite_features(waveform_N: np.ndarray, sample_rate: int, features: FeatureC
 
     """
     audio_TF = audio_features(waveform_N, sample_rate, features)
+    check_frames(audio_TF, len(waveform_N) / max(sample_rate, 1), features, place)
+    return audio_TF
+
+
+def check_frames(audio_TF: np.ndarray, seconds: float, features: FeatureConfig, place: str) -> None:
+    """Refuse the features of a recording of some seconds if a network could learn nothing from them; raises as above."""
     if len(audio_TF) < min(2, features.max_frames):
-        lasts_ms, least_ms = 1000 * len(waveform_N) / max(sample_rate, 1), features.frame_ms + features.hop_ms
+        lasts_ms, least_ms = 1000 * seconds, features.frame_ms + features.hop_ms
         raise MediaError("too_short", place, f"lasts {lasts_ms:.0f} ms; give a recording or span of {least_ms} ms or more")
     if not np.isfinite(audio_TF).all():
         raise MediaError("damaged", place, "has samples that are no finite numbers; write it anew")
-    return audio_TF
+
+
+def normalized(mel_TF: np.ndarray) -> np.ndarray:
+    """Each bin with mean 0 and variance 1 over the frames, (T, F) float16."""
+    deviation_F = mel_TF.std(axis=0) + EPSILON
+    scaled: np.ndarray = ((mel_TF - mel_TF.mean(axis=0)) / deviation_F).astype(np.float16)
+    return scaled
 
 
 def log_mel(waveform_N: np.ndarray, sample_rate: int, features: FeatureConfig) -> np.ndarray:
     """The same before normalisation, (T, F) float32 of natural log energies, in Kaldi's definition without dither."""
-    waveform = torch.from_numpy(resampled(np.ascontiguousarray(waveform_N, np.float32), sample_rate, features.sample_rate))
-    window, hop = (features.sample_rate * ms // 1000 for ms in (features.frame_ms, features.hop_ms))
-    waveform = functional.pad(waveform, (0, max(window - len(waveform), 0)))
-    waveform = waveform[: window + hop * (features.max_frames - 1)]
+    waveform_N = resampled(np.ascontiguousarray(waveform_N, np.float32), sample_rate, features.sample_rate)
+    window, hop = frame_samples(features)
+    return _whole_frames(waveform_N[: window + hop * (features.max_frames - 1)], features)
+
+
+def log_mel_blocks(blocks: Iterable[np.ndarray], sample_rate: int, features: FeatureConfig) -> Iterator[np.ndarray]:
+    """The same of a recording of any length, block by block and not cut off at `max_frames`.
+
+    Args:
+        blocks: The waveform in pieces, (N,) float32.
+        sample_rate: Its rate, Hz.
+        features: The recipe.
+
+    Yields:
+        The next frames, (T, F) float32.
+
+    """
+    window, hop = frame_samples(features)
+    held_N, is_first = np.zeros(0, np.float32), True
+    for block_N in _resampled_blocks(blocks, sample_rate, features.sample_rate):
+        held_N = np.concatenate([held_N, block_N])
+        if len(held_N) >= window:
+            yield _whole_frames(held_N, features)
+            held_N, is_first = held_N[hop * ((len(held_N) - window) // hop + 1) :], False
+    if is_first:
+        yield _whole_frames(held_N, features)
+
+
+def frame_samples(features: FeatureConfig) -> tuple[int, int]:
+    """Length of a frame, and shift between frames, in samples."""
+    return features.sample_rate * features.frame_ms // 1000, features.sample_rate * features.hop_ms // 1000
+
+
+def _whole_frames(waveform_N: np.ndarray, features: FeatureConfig) -> np.ndarray:
+    waveform = torch.from_numpy(waveform_N)
+    waveform = functional.pad(waveform, (0, max(frame_samples(features)[0] - len(waveform), 0)))
     return fbank(
         waveform[None],
         sample_frequency=float(features.sample_rate),
@@ -74,6 +122,34 @@ def resampled(waveform_N: np.ndarray, source: int, target: int) -> np.ndarray:
     if source == target or not len(waveform_N):
         return waveform_N
     return _resampler(_handy(source, target), target)(torch.from_numpy(waveform_N)).numpy()
+
+
+def _resampled_blocks(blocks: Iterable[np.ndarray], source: int, target: int) -> Iterator[np.ndarray]:
+    """What `resampled` makes of the whole waveform, in pieces: each is resampled with what lies around it.
+
+    A piece begins where a sample of the source and one of the target coincide: every `source / gcd` samples.
+    """
+    pieces = (
+        piece
+        for block in blocks
+        for piece in np.split(block, range(round(BLOCK_S * source), len(block), round(BLOCK_S * source)))
+    )
+    if source == target:
+        yield from pieces
+        return
+    source = _handy(source, target)
+    common = math.gcd(source, target)
+    step, step_out = source // common, target // common
+    around = step * math.ceil(_ZERO_CROSSINGS * max(1.0, source / target) / step + 1)
+    held_N, left = np.zeros(0, np.float32), 0
+    for piece_N in pieces:
+        held_N = np.concatenate([held_N, piece_N])
+        end = (len(held_N) - around) // step * step
+        if end > left:
+            yield resampled(held_N[: end + around], source, target)[left // step * step_out : end // step * step_out]
+            begin = max(end - around, 0)
+            held_N, left = held_N[begin:], end - begin
+    yield resampled(held_N, source, target)[left // step * step_out :]
 
 
 def _handy(source: int, target: int) -> int:

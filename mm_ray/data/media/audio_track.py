@@ -51,6 +51,7 @@ class AudioTrackReader:
         self._unmixed: list[np.ndarray] = []
         self._before_s = 0.0
         self._samples = 0
+        self._taken_s = 0.0
         self.num_channels = 0
         self.num_packets = self.bad_packets = self.bad_samples = 0
         self.has_gap = False
@@ -108,6 +109,19 @@ class AudioTrackReader:
         whole = np.concatenate([resampled(part_N, rate, self.sample_rate) for rate, part_N in parts])
         limit = self._seconds * self.sample_rate
         return whole if limit >= len(whole) else whole[: round(limit)]
+
+    @property
+    def held_s(self) -> float:
+        """Seconds of sound collected since the last `take`."""
+        return self.seconds - self._taken_s
+
+    def take(self, sample_rate: int) -> np.ndarray:
+        """What was collected since the last call, (N,) float32 at a rate; it is forgotten here."""
+        self._mix()
+        parts = [resampled(np.concatenate(pieces), rate, sample_rate) for rate, pieces in self._runs if pieces]
+        self._runs = [(rate, []) for rate, _ in self._runs]
+        self._taken_s = self.seconds
+        return np.concatenate([np.zeros(0, np.float32), *parts])
 
     def _is_early(self, packet: Packet) -> bool:
         if packet.pts is None or self._start_s == 0:

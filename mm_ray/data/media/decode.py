@@ -4,7 +4,7 @@ Shape suffixes: N samples, S video frames, H height, W width.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,6 +88,53 @@ def read_audio(path: str | Path, seconds: float = float("inf")) -> tuple[np.ndar
     """
     media = read_media(path, DecodeRequest(audio_s=seconds, measured=False), tracks=("audio",))
     return media.waveform_N, media.sample_rate
+
+
+class AudioBlocks:
+    """The first audio track of a file of any length, mono, in blocks, as an iterable to go through once.
+
+    What `read_media` refuses is refused here too, some of it only at the file's end. A rate that changes in mid-file is brought
+    to the first block's.
+
+    Args:
+        place: A path or URI.
+        block_s: Seconds of a block; decoded at once in memory.
+
+    """
+
+    def __init__(self, place: str | Path, block_s: float) -> None:
+        self._place, self._block_s = place, block_s
+        self.sample_rate = 0
+        """Hz; known from the first block on."""
+        self.num_samples = 0
+        self.is_silent = True
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Decode the next block, (N,) float32 in [-1, 1].
+
+        Raises:
+            UserError: The file is missing, is no media file, has no audio track, or an empty or broken one.
+
+        """
+        with open_media(self._place) as container:
+            check_riff(self._place)
+            span = find_span(container, self._place, None, None, SLACK_S, measured=False)
+            sound = _sound(container, self._place, span, DecodeRequest())
+            for packet in container.demux(container.streams.audio[0]):
+                sound.feed(packet)
+                if sound.held_s >= self._block_s:
+                    yield self._taken(sound)
+            sound.end()
+            check_tracks(container, self._place, span, sound, None, ended=True)
+            yield self._taken(sound)
+
+    def _taken(self, sound: AudioTrackReader) -> np.ndarray:
+        check_samples(sound, self._place)
+        self.sample_rate = self.sample_rate or sound.sample_rate
+        block_N = sound.take(self.sample_rate)
+        self.num_samples += len(block_N)
+        self.is_silent = self.is_silent and not block_N.any()
+        return block_N
 
 
 def read_media(place: str | Path, wanted: DecodeRequest, tracks: tuple[str, ...] = ("audio", "video")) -> Media:

@@ -42,6 +42,7 @@ FLAGS = {
     "rate_changes": "the sample rate changes in mid-file; brought to one rate",
     "span_cut": "the span reached beyond the recording's end",
     "no_video": "sound only",
+    "cut_off": "longer than data.features.max_frames audio frames; only its beginning is used",
 }
 """By flag, what it means; a clip with flags is kept."""
 

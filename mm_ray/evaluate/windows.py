@@ -1,0 +1,133 @@
+"""What a student hears in a recording of any length: windows with overlap, each as long as a training clip.
+
+A window is normalised by itself, as a clip is. The first begins with the recording, the next ones a hop later each, and the
+last one ends with the recording's last whole frame; a recording shorter than a window is one window.
+Shape suffixes: N samples, T audio frames, F audio bins, W windows, C classes.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from mm_ray.config import FeatureConfig
+from mm_ray.data.features.log_mel import check_frames, log_mel_blocks, normalized
+from mm_ray.errors import UserError, bad_value
+from mm_ray.models.student import Student
+from mm_ray.types import Batch
+
+_AT_ONCE = 16
+"""Windows in one pass of the network."""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Length of a window, and shift between windows, in audio frames."""
+
+    size: int
+    hop: int
+
+
+def windows_in_frames(features: FeatureConfig, window_s: float | None = None, hop_s: float | None = None) -> Windows:
+    """Windows of some seconds: whole frames that fit. `None`: the training length, and half of the window as hop.
+
+    Raises:
+        UserError: A window of fewer than two frames, or a hop that is not positive or leaves gaps between windows.
+
+    """
+    size, least_s = features.max_frames, (features.frame_ms + features.hop_ms) / 1000
+    if window_s is not None:
+        if not least_s <= window_s < float("inf"):
+            raise bad_value("window", window_s, f"must be {least_s:g} seconds or more")
+        size = 1 + int((round(window_s * 1000) - features.frame_ms) // features.hop_ms)
+    if hop_s is None:
+        return Windows(size, max(size // 2, 1))
+    hop = round(hop_s * 1000 / features.hop_ms) if 0 < hop_s < float("inf") else 0
+    if not 1 <= hop <= size:
+        longest_s = size * features.hop_ms / 1000
+        raise bad_value("hop", hop_s, f"must be between {features.hop_ms / 1000:g} and the window, {longest_s:g} seconds")
+    return Windows(size, hop)
+
+
+def predict_windows(
+    student: Student, waveform_N: np.ndarray, sample_rate: int, window_s: float | None = None, hop_s: float | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities of each window of a recording.
+
+    Args:
+        student: One that reads waveforms.
+        waveform_N: Mono samples in [-1, 1].
+        sample_rate: Hz.
+        window_s: Length of a window, seconds; `None`: that of the student's training clips.
+        hop_s: Shift between windows, seconds; `None`: half a window.
+
+    Returns:
+        Begin and end of each window in seconds (W, 2), and its probabilities (W, C). The recording's are their mean.
+
+    Raises:
+        UserError: A bad window or hop, a waveform that is too short or not finite, or weights that are damaged.
+
+    """
+    windows = windows_in_frames(student.features, window_s, hop_s)
+    return predict_blocks(student, [np.asarray(waveform_N, np.float32)], sample_rate, windows, "waveform")
+
+
+def predict_blocks(
+    student: Student, blocks: Iterable[np.ndarray], sample_rate: int, windows: Windows, place: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same for a waveform that comes in blocks, of which some seconds are held at a time; `place` names it in errors."""
+    features, num_samples = student.features, 0
+
+    def counted() -> Iterator[np.ndarray]:
+        nonlocal num_samples
+        for block_N in blocks:
+            num_samples += len(block_N)
+            yield block_N
+
+    found = cut_windows(log_mel_blocks(counted(), sample_rate, features), windows)
+    times, probabilities = [], []
+    while some := list(itertools.islice(found, _AT_ONCE)):
+        audio_WTF = np.stack([normalized(mel_TF) for _, mel_TF in some])
+        for audio_TF in audio_WTF:
+            check_frames(audio_TF, num_samples / max(sample_rate, 1), features, place)
+        times += [(start, start + len(mel_TF)) for start, mel_TF in some]
+        probabilities.append(window_probabilities(student, audio_WTF, place))
+    frames_W2 = np.array(times) * features.hop_ms + [0, features.frame_ms - features.hop_ms]
+    return frames_W2 / 1000, np.concatenate(probabilities)
+
+
+def cut_windows(blocks: Iterable[np.ndarray], windows: Windows) -> Iterator[tuple[int, np.ndarray]]:
+    """The windows of frames that come in blocks (T, F), each with the number of its first frame; a few are held at a time."""
+    held_TF, first, begin = None, 0, 0
+    for block_TF in blocks:
+        held_TF = block_TF if held_TF is None else np.concatenate([held_TF, block_TF])
+        while begin + windows.size <= first + len(held_TF):
+            yield begin, held_TF[begin - first : begin - first + windows.size]
+            begin += windows.hop
+        kept = max(first + len(held_TF) - windows.size, 0)  # of which the last window may be made
+        held_TF, first = held_TF[max(min(begin, kept) - first, 0) :], max(min(begin, kept), first)
+    assert held_TF is not None
+    end = first + len(held_TF)
+    if begin == 0:
+        yield 0, held_TF
+    elif begin - windows.hop + windows.size < end:
+        yield end - windows.size, held_TF[-windows.size :]
+
+
+def window_probabilities(student: Student, audio_WTF: np.ndarray, place: str) -> np.ndarray:
+    """The student's probabilities (W, C) for features of equal length.
+
+    Raises:
+        UserError: The student's weights are damaged.
+
+    """
+    lengths_W = torch.full((len(audio_WTF),), audio_WTF.shape[1])
+    audio = torch.from_numpy(audio_WTF.astype(np.float32))
+    batch = Batch(audio, lengths_W, None, None, torch.zeros(len(audio), dtype=torch.long), np.zeros(len(audio), int))
+    with torch.inference_mode():
+        probabilities_WC: np.ndarray = student.network(batch).logits_BC.softmax(1).numpy()
+    if not np.isfinite(probabilities_WC).all():
+        raise UserError(f"{place}: the student's prediction is not finite; train it anew, its weights are damaged")
+    return probabilities_WC
