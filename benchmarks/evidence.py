@@ -28,8 +28,8 @@ TUNED: dict[str, dict[str, Any]] = {}
 
 GRIDS: dict[str, tuple[dict[str, Any], ...]] = {
     **{name: tuple({"phase2.loss_weight": w} for w in (0.03, 0.1, 0.3)) for name in ("fedcmi", "mfcpl")},
-    **{name: tuple({"phase2.local.lr": lr} for lr in (0.02, 0.05, 0.1)) for name in ("control_all", "harmony")},
-    **{name: tuple({"phase1.local.lr": lr} for lr in (0.02, 0.05, 0.1)) for name in ("multifl", "unifl")},
+    **{name: tuple({"phase1.local.lr": lr} for lr in (0.02, 0.05, 0.1)) for name in ("harmony", "multifl", "unifl")},
+    "control_all": tuple({"phase2.local.lr": lr} for lr in (0.02, 0.05, 0.1)),
     "self_distil": tuple({"phase2.loss_weight": w} for w in (0.5, 0.9, 1.0)),
 }
 """Three settings of each rival; ModalityMirror keeps the defaults, so that its rivals are tuned better than it is."""
@@ -221,6 +221,8 @@ def main() -> None:
             print(f"{name:<16}{len(rows_of(name)):>5} runs")
         return
     methods = tuple(flags.methods.split(","))
+    if strangers := set(methods) - set(METHODS):
+        parser.error(f"--methods {','.join(sorted(strangers))}: no such method; there are {', '.join(METHODS)}")
     if flags.tune:
         jobs = [job for name in flags.regimes for job in tuning_jobs(name, flags.cells, flags.root)]
     else:
