@@ -42,7 +42,7 @@ class PhaseResult:
         return max(self.reports, key=lambda report: (report.metrics[dev_top1(network)], -report.round)).round
 
 
-Outcomes = Mapping[str, PhaseResult]
+PhaseResults = Mapping[str, PhaseResult]
 
 
 def dev_top1(network: str) -> str:
@@ -52,7 +52,7 @@ def dev_top1(network: str) -> str:
 
 def run(
     method: Method, federation: Federation, store: PhaseStore, executor: Executor, chunk_size: int
-) -> Generator[RoundReport, None, Outcomes]:
+) -> Generator[RoundReport, None, PhaseResults]:
     """All rounds of all phases of a method; returns the outcome of each phase.
 
     Closing the generator early keeps the state of the last round, so that a later run resumes there.
@@ -63,7 +63,7 @@ def run(
     return outcomes
 
 
-def role_params(role: NetworkRef, outcomes: Outcomes, store: PhaseStore) -> Arrays:
+def role_params(role: NetworkRef, outcomes: PhaseResults, store: PhaseStore) -> Arrays:
     """The arrays of a role: a network's parts at its best dev round, or what a phase's last state has in `server`."""
     outcome = outcomes[role.phase]
     state = store.load(outcome.key, outcome.best_round(role.network))
@@ -77,7 +77,13 @@ class _PhaseRun:
     """One phase in one run: takes what is stored, waits for what another computes, computes the rest."""
 
     def __init__(
-        self, phase: Phase, federation: Federation, store: PhaseStore, executor: Executor, chunk_size: int, outcomes: Outcomes
+        self,
+        phase: Phase,
+        federation: Federation,
+        store: PhaseStore,
+        executor: Executor,
+        chunk_size: int,
+        outcomes: PhaseResults,
     ) -> None:
         self.phase, self.federation, self.store, self.executor = phase, federation, store, executor
         self.chunk_size, self.outcomes = chunk_size, outcomes
@@ -178,7 +184,7 @@ class _PhaseRun:
         )
 
 
-def _key_content(phase: Phase, federation: Federation, outcomes: Outcomes, device: str = "cpu") -> dict[str, Any]:
+def _key_content(phase: Phase, federation: Federation, outcomes: PhaseResults, device: str = "cpu") -> dict[str, Any]:
     sources = [
         [source.phase, source.network, outcomes[source.phase].key, outcomes[source.phase].best_round(source.network)]
         for source in phase.sources
