@@ -6,7 +6,7 @@ A phase has eight members, which are its algorithm, and settings, which are its 
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, asdict, dataclass, field, fields
+from dataclasses import KW_ONLY, asdict, dataclass, field, fields, is_dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -124,7 +124,9 @@ def shared_inputs(sources: Mapping[NetworkRef, Arrays]) -> dict[Any, np.ndarray]
 
 def key_settings(phase: Phase) -> dict[str, Any]:
     """All that a phase's result depends on besides sources, data, partition and seed: its name and its fields. JSON-able."""
-    content, values = {"phase": phase.name}, asdict(phase)
+    content: dict[str, Any] = {"phase": phase.name}
     for each in fields(phase):
-        content |= each.metadata[KEY](phase) if KEY in each.metadata else {each.name: values[each.name]}
+        value = getattr(phase, each.name)
+        as_json = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+        content |= each.metadata[KEY](phase) if KEY in each.metadata else {each.name: as_json}
     return content
