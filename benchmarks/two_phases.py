@@ -113,7 +113,9 @@ def live_shares(config: ExperimentConfig, table: FeatureTable, repeats: int) -> 
     )
     logits_NC = np.random.default_rng(0).standard_normal((table.num_clips, CLASSES), np.float32)
     ways = ((stored, {"logits": logits_NC}), (live, teacher))
-    seconds = [[client_cpu_s(way, material, params, plan, r) for way, material in ways] for r in range(1, repeats + 2)][1:]
+    seconds = [
+        [client_cpu_s(way, shared_inputs, params, plan, r) for way, shared_inputs in ways] for r in range(1, repeats + 2)
+    ][1:]
     evaluation = statistics.median(
         cpu_s(lambda: confusion_on("dev", "audio", params, config.model, plan.federation)) for _ in "ab"
     )
@@ -123,10 +125,10 @@ def live_shares(config: ExperimentConfig, table: FeatureTable, repeats: int) -> 
     }
 
 
-def client_cpu_s(phase: Any, material: Arrays, params: Arrays, plan: Experiment, round_number: int) -> float:
+def client_cpu_s(phase: Any, shared_inputs: Arrays, params: Arrays, plan: Experiment, round_number: int) -> float:
     """Processor seconds of a round's clients."""
     federation, executor = plan.federation, SerialExecutor()
-    executor.open(phase, material, federation)
+    executor.open(phase, shared_inputs, federation)
     chunks = chunks_of(phase.cohort(federation, round_number), plan.config.clients.chunk_size)
     return cpu_s(lambda: executor.run_round(params, round_number, chunks, {}))
 

@@ -167,7 +167,10 @@ def train_batched(
     separable: bool,
     stream: str,
 ) -> list[ClientUpdate]:
-    """The update of each client, in their order, from training one network on them together; arguments as above."""
+    """The update of each client, in their order, from training one network on them together.
+
+    The arguments are those of `BatchedLocalTrainer` and of its `train`.
+    """
     return [
         update
         for stack in _stacks(name, model, context, clients, local)

@@ -7,7 +7,7 @@ phase 2 is plain training. Each client counts this on its own clips; only the co
 Shape suffixes: N clips of a client, C classes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,23 +84,17 @@ def mean_entropy(logits_NC: np.ndarray) -> float:
     return float(-(log_NC.exp() * log_NC).sum(1).mean())
 
 
-def diagnose(metrics: Mapping[str, float], teacher_dev: float, audio_dev: float) -> Diagnosis:
-    """The diagnosis from the metrics of the teacher's round (`TeacherLogits`) and the best dev top-1 of both networks."""
-    clips, labelled = int(metrics[CLIPS]), int(metrics[LABELLED])
-    entropy = metrics[ENTROPY] / clips if clips else 0.0
-    contradicted = labelled - int(metrics[AGREEING])
-    return Diagnosis(clips, clips - labelled, contradicted, entropy, metrics[DEV_ENTROPY], teacher_dev, audio_dev)
-
-
 def diagnosis_of(reports: Sequence[RoundReport]) -> Diagnosis | None:
     """The diagnosis as soon as a run's reports hold the teacher's round, else None."""
     asked = [report.metrics for report in reports if CLIPS in report.metrics]
     if not asked:
         return None
-    best = {
-        name: max(
-            (report.metrics[name] for report in reports if name in report.metrics and "phase2" not in report.phase), default=0.0
-        )
-        for name in ("dev/av_top1", "dev/audio_top1")
-    }
-    return diagnose(asked[-1], best["dev/av_top1"], best["dev/audio_top1"])
+    counted = asked[-1]
+    clips, labelled = int(counted[CLIPS]), int(counted[LABELLED])
+    entropy = counted[ENTROPY] / clips if clips else 0.0
+    before = [report.metrics for report in reports if "phase2" not in report.phase]
+    teacher_dev, audio_dev = (
+        max((metrics[name] for metrics in before if name in metrics), default=0.0) for name in ("dev/av_top1", "dev/audio_top1")
+    )
+    contradicted = labelled - int(counted[AGREEING])
+    return Diagnosis(clips, clips - labelled, contradicted, entropy, counted[DEV_ENTROPY], teacher_dev, audio_dev)

@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -20,13 +20,13 @@ from mm_ray.fed.method import Method, find_method
 from mm_ray.fed.phase import NetworkRef
 from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.fed.privacy import privacy_of
-from mm_ray.fed.rounds import Outcomes, role_params, run
+from mm_ray.fed.rounds import PhaseResults, role_params, run
 from mm_ray.fed.update_screening import refusals
 from mm_ray.models.flat_params import named_tensors
 from mm_ray.types import RoundReport
 
 CONTROL_PHASES = {"control": "control/cross_entropy", "control_all": "control_all/cross_entropy"}
-"""The methods that go on with cross-entropy, on audiovisual and on all clients, and the names of their own rounds."""
+"""The methods that continue with cross-entropy, on audiovisual and on all clients, and the names of their own rounds."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class RunResult:
     """All rounds done: the plan and the outcome of each of its phases."""
 
     plan: Experiment
-    outcomes: Outcomes
+    outcomes: PhaseResults
 
     def best_dev(self, role: NetworkRef) -> float:
         """A role's dev top-1 at its best round."""
@@ -90,15 +90,16 @@ def run_experiment(
 ) -> Generator[RoundReport, None, Evaluation]:
     """The rounds of a plan and, if asked for, of both controls; then the test."""
     started = time.perf_counter()
-    reports: list[RoundReport] = []
-    finished = yield from _mapped(run_rounds(plan, store, executor), lambda report: _note(report, reports))
+    finished = yield from run_rounds(plan, store, executor)
+    reports = [report for outcome in finished.outcomes.values() for report in outcome.reports]
     confusions = {name: _confusion_on_test(finished, role, store) for name, role in plan.method.roles.items()}
     dev = {name: finished.best_dev(role) for name, role in plan.method.roles.items()}
     for name, phase in CONTROL_PHASES.items() if control else ():
         control_plan = control_of(plan, name)
-        control_run = yield from _control_only(run_rounds(control_plan, store, executor), control_plan, phase)
-        confusions[name] = _confusion_on_test(control_run, control_plan.method.main, store)
-        dev[name] = control_run.best_dev(control_plan.method.main)
+        main = control_plan.method.main
+        control_run = yield from _renamed(run_rounds(control_plan, store, executor), main.phase, phase)
+        confusions[name] = _confusion_on_test(control_run, main, store)
+        dev[name] = control_run.best_dev(main)
     diagnosis = diagnosis_of(reports)
     test = {name: summary(confusion_CC) for name, confusion_CC in confusions.items()}
     result = _result(finished, reports, test, dev, store, time.perf_counter() - started)
@@ -113,32 +114,17 @@ def control_of(plan: Experiment, name: str) -> Experiment:
     return replace(plan, config=config, method=find_method(config))
 
 
-def _note(report: RoundReport, notes: list[RoundReport]) -> RoundReport:
-    notes.append(report)
-    return report
-
-
-def _control_only(
-    rounds: Generator[RoundReport, None, RunResult], plan: Experiment, name: str
-) -> Generator[RoundReport, None, RunResult]:
-    """A control's own rounds under a name of their own; the rounds that it shares were reported already."""
-    own = plan.method.main.phase
-    return (yield from _mapped(rounds, lambda r: replace(r, phase=name) if r.phase == own else None))
-
-
-def _mapped(
-    rounds: Generator[RoundReport, None, RunResult], change: Callable[[RoundReport], RoundReport | None]
-) -> Generator[RoundReport, None, RunResult]:
-    """The rounds as `change` gives them, without those for which it gives None."""
+def _renamed(rounds: Generator[RoundReport, None, RunResult], own: str, name: str) -> Generator[RoundReport, None, RunResult]:
+    """A control's own rounds under a name of their own; those that it shares were reported already."""
     with contextlib.closing(rounds):
         while True:
             try:
-                report = change(next(rounds))
+                report = next(rounds)
             except StopIteration as stop:
                 finished: RunResult = stop.value
                 return finished
-            if report:
-                yield report
+            if report.phase == own:
+                yield replace(report, phase=name)
 
 
 def _confusion_on_test(finished: RunResult, role: NetworkRef, store: PhaseStore) -> np.ndarray:

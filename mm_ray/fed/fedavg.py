@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from mm_ray.config import LocalConfig
-from mm_ray.errors import bad_value
+from mm_ray.errors import UserError, bad_value
 from mm_ray.fed.batched_training import train_batched
 from mm_ray.fed.client_optimizers import control_variates, moved_controls
 from mm_ray.fed.cohort import poisson_cohort, sample_cohort
@@ -114,15 +114,14 @@ class TrainingPhase(Phase):
 
         """
         able = self._able(federation)
-        trained = {part for client in able for part in self.parts_of(client)}
+        untrained = {part for network in self.networks for part in PARTS[network]}
+        for client in able:
+            if not untrained:
+                break  # after a few clients; there may be very many
+            untrained -= self.parts_of(client)
         for network in self.networks:
-            if not trained.issuperset(PARTS[network]):
-                partition = federation.identity["partition"]
-                if "labelled" in partition:
-                    why = f"no client with a labelled clip trains the {network} network of {self.name}; raise it"
-                    raise bad_value("partition.labelled", partition["labelled"], why)
-                why = f"no client trains the {network} network of {self.name}; lower it for audiovisual clients, "
-                raise bad_value("partition.video_missing", partition["video_missing"], f"{why}raise it for audio-only ones")
+            if untrained.intersection(PARTS[network]):
+                raise _nobody_trains(network, self.name, federation.identity["partition"])
         sample = poisson_cohort if self.server.noise else sample_cohort
         return sample(able, self.sample_frac, federation.seed, self.stream, round_number)
 
@@ -193,3 +192,12 @@ class TrainingPhase(Phase):
     def _able(self, federation: Federation) -> list[ClientData]:
         """The clients that train something and have clips for it."""
         return [client for client in federation.clients if self.trains(client) and self.usable(client).num_clips]
+
+
+def _nobody_trains(network: str, phase: str, partition: Mapping[str, Any]) -> UserError:
+    if "labelled" in partition:
+        why = f"no client with a labelled clip trains the {network} network of {phase}; raise it"
+        return bad_value("partition.labelled", partition["labelled"], why)
+    why = f"no client trains the {network} network of {phase}"
+    remedy = "lower it for audiovisual clients, raise it for audio-only ones"
+    return bad_value("partition.video_missing", partition["video_missing"], f"{why}; {remedy}")

@@ -20,14 +20,17 @@ KEY = "key"
 """In a field's metadata: a function of the phase that gives what the field adds to the phase's key; without it a field enters
 under its name."""
 OUTSIDE_KEY: dict[str, Any] = {KEY: lambda phase: {}}
-
-
 PLAIN_MEAN = ServerConfig(optimizer="fedavg", average=0.0)
 
 
 def if_set(name: str) -> dict[str, Any]:
-    """Metadata of a setting of participation that enters the key unless it is off, or every client takes part anyway."""
-    return {KEY: lambda phase: {name: value} if (value := getattr(phase, name)) and not phase.full_participation else {}}
+    """Metadata of a setting of participation: it enters the key unless it is off, or every client takes part anyway."""
+
+    def enters(phase: "Phase") -> dict[str, Any]:
+        value = getattr(phase, name)
+        return {name: value} if value and not phase.full_participation else {}
+
+    return {KEY: enters}
 
 
 class NetworkRef(NamedTuple):
@@ -124,6 +127,6 @@ def key_settings(phase: Phase) -> dict[str, Any]:
     content: dict[str, Any] = {"phase": phase.name}
     for each in fields(phase):
         value = getattr(phase, each.name)
-        by_name = {each.name: asdict(value) if is_dataclass(value) and not isinstance(value, type) else value}
-        content |= each.metadata[KEY](phase) if KEY in each.metadata else by_name
+        as_json = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+        content |= each.metadata[KEY](phase) if KEY in each.metadata else {each.name: as_json}
     return content

@@ -3,8 +3,6 @@
 import time
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
-from operator import add
 from typing import Any
 
 from mm_ray.fed.cohort import chunks_of, reports_back
@@ -42,7 +40,7 @@ class PhaseResult:
         return max(self.reports, key=lambda report: (report.metrics[dev_top1(network)], -report.round)).round
 
 
-Outcomes = Mapping[str, PhaseResult]
+PhaseResults = Mapping[str, PhaseResult]
 
 
 def dev_top1(network: str) -> str:
@@ -52,7 +50,7 @@ def dev_top1(network: str) -> str:
 
 def run(
     method: Method, federation: Federation, store: PhaseStore, executor: Executor, chunk_size: int
-) -> Generator[RoundReport, None, Outcomes]:
+) -> Generator[RoundReport, None, PhaseResults]:
     """All rounds of all phases of a method; returns the outcome of each phase.
 
     Closing the generator early keeps the state of the last round, so that a later run resumes there.
@@ -63,7 +61,7 @@ def run(
     return outcomes
 
 
-def role_params(role: NetworkRef, outcomes: Outcomes, store: PhaseStore) -> Arrays:
+def role_params(role: NetworkRef, outcomes: PhaseResults, store: PhaseStore) -> Arrays:
     """The arrays of a role: a network's parts at its best dev round, or what a phase's last state has in `server`."""
     outcome = outcomes[role.phase]
     state = store.load(outcome.key, outcome.best_round(role.network))
@@ -77,7 +75,13 @@ class _PhaseRun:
     """One phase in one run: takes what is stored, waits for what another computes, computes the rest."""
 
     def __init__(
-        self, phase: Phase, federation: Federation, store: PhaseStore, executor: Executor, chunk_size: int, outcomes: Outcomes
+        self,
+        phase: Phase,
+        federation: Federation,
+        store: PhaseStore,
+        executor: Executor,
+        chunk_size: int,
+        outcomes: PhaseResults,
     ) -> None:
         self.phase, self.federation, self.store, self.executor = phase, federation, store, executor
         self.chunk_size, self.outcomes = chunk_size, outcomes
@@ -137,36 +141,38 @@ class _PhaseRun:
 
     def _round(self, state: ServerState, number: int) -> tuple[ServerState, RoundReport]:
         started, _ = time.perf_counter(), self.executor.spent()
-        cohort = self.phase.cohort(self.federation, number)
-        chunks = chunks_of(
-            [client for client in cohort if reports_back(self.phase, self.federation, number, client)], self.chunk_size
-        )
+        phase, federation = self.phase, self.federation
+        cohort = phase.cohort(federation, number)
+        chunks = chunks_of([client for client in cohort if reports_back(phase, federation, number, client)], self.chunk_size)
         arrived = self.executor.run_round(state.params, number, chunks, state.clients)
-        updates = [
-            timed_out(chunk, self.phase.deadline_s) if u is None else u for chunk, u in zip(chunks, arrived, strict=True)
-        ]
-        reported = [client for chunk, update in zip(chunks, arrived, strict=True) if update is not None for client in chunk]
-        total = reduce(add, updates, ClientUpdate())
-        state = self.phase.server_update(state, total)
-        metrics = train_metrics(total.metrics) | state.meta.get("metrics", {})
-        metrics |= {"refused": float(len(total.refused))} if total.refused else {}
-        metrics |= epsilon_metric(self.phase, number, self.federation)
-        networks = self.phase.networks
-        metrics |= dev_metrics(networks, self.executor.confusions("dev", networks, evaluated(state), self.phase.model))
+        total, reported = ClientUpdate(), list[ClientData]()
+        for chunk, update in zip(chunks, arrived, strict=True):
+            total += timed_out(chunk, phase.deadline_s) if update is None else update
+            reported += () if update is None else chunk
+        state = phase.server_update(state, total)
+        metrics = self._metrics(state, total, number)
         seconds, spent = time.perf_counter() - started, self.executor.spent()
         return state, RoundReport(
-            self.phase.name,
+            phase.name,
             number,
             metrics,
             len(reported),
             seconds,
-            bytes_up=sum(self.phase.cost(self.federation, client).bytes_up for client in reported),
-            bytes_down=sum(self.phase.cost(self.federation, client).bytes_down for client in cohort),
+            bytes_up=sum(phase.cost(federation, client).bytes_up for client in reported),
+            bytes_down=sum(phase.cost(federation, client).bytes_down for client in cohort),
             key=self.key,
             refused={str(client): reason for client, reason in sorted(total.refused.items())},
             busy_frac=spent.busy_s / seconds,
             moved_bytes=spent.moved_bytes,
         )
+
+    def _metrics(self, state: ServerState, total: ClientUpdate, number: int) -> dict[str, float]:
+        """Training losses, what the phase itself measured, refused clients, epsilon, and the networks on the dev set."""
+        networks = self.phase.networks
+        matrices = self.executor.confusions("dev", networks, evaluated(state), self.phase.model)
+        refused = {"refused": float(len(total.refused))} if total.refused else {}
+        measured = train_metrics(total.metrics) | state.meta.get("metrics", {}) | refused
+        return {**measured, **epsilon_metric(self.phase, number, self.federation), **dev_metrics(networks, matrices)}
 
     def _worth_keeping(self, report: RoundReport) -> bool:
         """Regular rounds for resume, the last for who continues, and every record: a best round may be handed on."""
@@ -178,7 +184,7 @@ class _PhaseRun:
         )
 
 
-def _key_content(phase: Phase, federation: Federation, outcomes: Outcomes, device: str = "cpu") -> dict[str, Any]:
+def _key_content(phase: Phase, federation: Federation, outcomes: PhaseResults, device: str = "cpu") -> dict[str, Any]:
     sources = [
         [source.phase, source.network, outcomes[source.phase].key, outcomes[source.phase].best_round(source.network)]
         for source in phase.sources

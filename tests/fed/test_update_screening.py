@@ -51,6 +51,20 @@ def test_a_broken_update_is_set_aside(bad, why):
     assert (taken.weights, taken.sums, taken.metrics, taken.refused) == ({}, {}, {}, {7: why})
 
 
+def test_what_stays_with_its_client_is_not_screened():
+    silent = ClientUpdate(metrics={"clips": 2.0}, kept={7: {"logits": np.array([np.nan])}})
+    assert screen_update(ServerConfig(max_norm=1e-9), SENT, 7, silent) is silent
+
+
+@pytest.mark.parametrize(("rule", "compares"), [("mean", True), ("median", False), ("median", True)])
+def test_a_server_that_compares_clients_gets_each_update_by_itself(rule, compares):
+    taken = screen_update(ServerConfig(rule=rule), SENT, 7, update(), compares)
+    assert (taken.weights, taken.sums, taken.metrics) == ({}, {}, {"loss": 1.0})
+    assert taken.by_client[7].sums["a"].tolist() == [6.0, 0.0]
+    broken = screen_update(ServerConfig(rule=rule), SENT, 7, update(a=(np.nan, 0)), compares)
+    assert (broken.by_client, broken.refused) == ({}, {7: "a: not finite"})
+
+
 def test_the_bound_is_on_the_change_and_not_on_the_weighted_sum():
     assert norm_of(update()) == norm_of(update(weight=100.0)) == 5.0
     assert rejection_reason(update(), SENT, 5.0) == ""

@@ -12,12 +12,8 @@ def combine(changes_KP: np.ndarray, bad_frac: float) -> np.ndarray:
     num_clients = len(changes_KP)
     bad = min(int(np.ceil(bad_frac * num_clients)), num_clients - 1)
     neighbours = max(num_clients - bad - 2, 1)
-    distances_KK = np.sort(_squared_distances(changes_KP), axis=1)  # the first column is each client itself
-    scores_K = distances_KK[:, 1 : 1 + neighbours].sum(axis=1)
+    distances_KK = np.sort([np.square(changes_KP - change_P).sum(axis=1) for change_P in changes_KP], axis=1)
+    scores_K = distances_KK[:, 1 : 1 + neighbours].sum(axis=1)  # the first column is each client itself
     chosen = np.sort(np.argsort(scores_K, kind="stable")[: num_clients - bad])
     mean: np.ndarray = changes_KP[chosen].mean(axis=0)
     return mean
-
-
-def _squared_distances(changes_KP: np.ndarray) -> np.ndarray:
-    return np.stack([np.square(changes_KP - change_P).sum(axis=1) for change_P in changes_KP])
