@@ -105,7 +105,7 @@ def conclude(runner: Runner, search: StudySearch, finals: Finals | None) -> Conc
         levels=_levels(tested, table) if metric == TOP1 else {},
         gains=class_gains(predictions, table, study.base.seed),
         classes=table.class_names,
-        clients=client_rows(runs[0]["student"], tested),
+        clients=client_rows(runs[0]["chosen"], tested),
         notes=[tested[0].result["diagnosis"]["text"]] if "diagnosis" in tested[0].result else [],
         warnings=tested[0].result.get("refused", []),
         finals=finals.words() if finals else [],

@@ -60,8 +60,8 @@ class StoredRun:
 
 
 def stored_runs(plan: Experiment, store: PhaseStore, device: str) -> dict[str, StoredRun]:
-    """The chosen configuration as `student`, and both controls."""
-    plans = {"student": plan} | {name: control_of(plan, name) for name in CONTROL_PHASES}
+    """The chosen configuration as `chosen`, and both controls by name."""
+    plans = {"chosen": plan} | {name: control_of(plan, name) for name in CONTROL_PHASES}
     runs = {}
     for name, one in plans.items():
         reports: list[RoundReport] = []
@@ -73,7 +73,7 @@ def predict_test(runs: Sequence[Mapping[str, StoredRun]], store: PhaseStore) -> 
     """Every role's predictions on the test set, of each seed's runs."""
     by_role: dict[str, list[np.ndarray]] = {}
     for seed_runs in runs:
-        own = seed_runs["student"]
+        own = seed_runs["chosen"]
         for role, network in own.plan.method.roles.items():
             by_role.setdefault(role, []).append(_predict(own.finished, network, store))
         for name in CONTROL_PHASES:
@@ -141,8 +141,10 @@ def class_gains(predictions: Predictions, table: FeatureTable, seed: int) -> lis
 
 
 def curves(runs: Sequence[Mapping[str, StoredRun]], metric: str) -> dict[str, list[list[tuple[int, float]]]]:
-    """Rounds and values of the last phase, of the student and of the first control, a list a seed."""
-    return {name: [_curve(seed_runs[name], metric) for seed_runs in runs] for name in ("student", CONTROLS[0])}
+    """Rounds and values of the last phase, of the student, if there is one, and of the first control, a list a seed."""
+    names = {"student": "chosen"} if "student" in runs[0]["chosen"].plan.method.roles else {}
+    names |= {CONTROLS[0]: CONTROLS[0]}
+    return {role: [_curve(seed_runs[name], metric) for seed_runs in runs] for role, name in names.items()}
 
 
 def _curve(run: StoredRun, metric: str) -> list[tuple[int, float]]:
@@ -206,7 +208,7 @@ def what_was_run(
     config: ExperimentConfig, runs: Mapping[str, StoredRun], seeds: Sequence[int], store: PhaseStore
 ) -> dict[str, str]:
     """Data, federation, networks and versions, for people."""
-    run, partition = runs["student"], config.partition
+    run, partition = runs["chosen"], config.partition
     federation = run.plan.federation
     table, clients = federation.table, federation.clients
     counts = [f"{len(table.rows(split)):,} {split}" for split in SPLITS]

@@ -44,7 +44,7 @@ def test_cells_are_the_runs_that_train_would_do_and_share_phase_1(done, tmp_path
         mirror, control = rows["modality_mirror", seed], rows["control", seed]
         assert int(mirror["rounds_reused"]) + int(control["rounds_reused"]) >= 5
     page = (folder / "runs" / "c" / "compare.html").read_text()
-    assert "modality_mirror &minus; control" in page
+    assert "modality_mirror − control" in page
     assert "audio top-1 on test" in process.stdout
 
 

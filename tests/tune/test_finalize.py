@@ -95,7 +95,7 @@ def test_single_predictions_are_kept_and_give_the_scores(tmp_path):
 def test_clients_have_their_classes_and_what_they_may_expect(tmp_path):
     runner, search = played(tmp_path, 1)
     found = conclude(runner, search, None)
-    run = stored_runs(found.tested.finished.plan, PhaseStore(runner.study.phases), "cpu")["student"]
+    run = stored_runs(found.tested.finished.plan, PhaseStore(runner.study.phases), "cpu")["chosen"]
     rows, table = client_rows(run, [found.tested]), runner.table
     assert sum(row["clips"] for row in rows) == len(table.rows("train"))
     assert all(sum(row["classes"]) == row["clips"] == row["labelled"] for row in rows)
@@ -111,7 +111,7 @@ def test_clips_without_a_label_are_of_no_class(tmp_path):
     first = table.rows("train")[0]
     object.__setattr__(table, "labels_N", np.where(np.arange(table.num_clips) == first, UNLABELLED, table.labels_N))
     found = conclude(runner, search, None)
-    run = stored_runs(found.tested.finished.plan, PhaseStore(runner.study.phases), "cpu")["student"]
+    run = stored_runs(found.tested.finished.plan, PhaseStore(runner.study.phases), "cpu")["chosen"]
     rows = client_rows(run, [found.tested])
     assert sum(sum(row["classes"]) for row in rows) == len(table.rows("train")) - 1
 
