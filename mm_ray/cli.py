@@ -31,8 +31,8 @@ MAX_CONFIG_BYTES = 100_000
 
 
 def run_main(main: Callable[[Sequence[str]], None]) -> None:
-    """Run an entry point: a user's mistake, a full disk, or a file that the system refuses is one line on stderr and exit code
-    2, a machine that fails (Ray does not start) one line and 1; TERM is taken like ^C, until the last word is said.
+    """Run an entry point: a user's mistake, or a file that the system refuses, is one line on stderr and exit code 2, a machine
+    that fails (a full disk, a Ray that does not start) one line and 1; TERM is taken like ^C, until the last word is said.
     """
     if os.environ.pop("PYTHONWARNINGS", None):  # Ray uses what others deprecate: with `error` it would not even start
         warnings.simplefilter("ignore")

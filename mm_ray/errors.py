@@ -1,4 +1,6 @@
-"""What a user can get wrong. Entry points turn a `UserError` into one line on stderr and exit code 2."""
+"""What a user can get wrong, and what the machine can fail at. Entry points turn a `UserError` into one line on
+stderr and exit code 2, or 1 where it is an `EnvironmentFailure`.
+"""
 
 import difflib
 from collections.abc import Iterable, Iterator
@@ -28,10 +30,10 @@ def _printable(char: str) -> str:
 
 
 class EnvironmentFailure(UserError):
-    """The machine fails, not the user: Ray does not start, for example. Entry points end with exit code 1."""
+    """The machine fails, not the user: Ray does not start, or a disk is full. Entry points end with exit code 1."""
 
 
-class StorageError(UserError):
+class StorageError(EnvironmentFailure):
     """A place that cannot be written or read now; with the remedy the run goes on from what is stored."""
 
 

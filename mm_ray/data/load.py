@@ -19,7 +19,7 @@ from mm_ray.data.file_stamps import file_stamps, root_identity
 from mm_ray.data.manifest import PACKAGE, Manifest, ManifestModule, find_manifest, read_manifest, refuse_unused, warnings_of
 from mm_ray.data.normalize import by_group
 from mm_ray.data.precomputed import with_precomputed
-from mm_ray.data.video_features import video_identity
+from mm_ray.data.video_features import refuse_unused_weights, video_identity
 from mm_ray.errors import bad_value
 from mm_ray.plugins import find_file, modules_in, source_of
 from mm_ray.storage import is_folder
@@ -47,6 +47,7 @@ def load_data(data: DataConfig, cache: str | Path, progress: Progress | None = N
         if data.folds:
             raise bad_value("data.folds", data.folds, f"{prepared} has the folds that it was prepared with; leave it out")
         refuse_unused(replace(data, name="store"), ("root",))
+        refuse_unused_weights(data)
         table = read_store(prepared, data.fold)
         refuse_other_features(prepared, table.features, as_stored(data.features))
         return _as_asked(table, data)

@@ -2,10 +2,10 @@
 
 import unicodedata
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Protocol, cast
 
-from mm_ray.config import DataConfig
+from mm_ray.config import DataConfig, flatten
 from mm_ray.data.feature_table import SPLITS
 from mm_ray.data.media.decode import Media
 from mm_ray.errors import UserError, bad_value
@@ -19,8 +19,9 @@ OPTIONAL = {
     "annotations": "has no lists of its own",
     "classes": "has its classes fixed",
     "group_pattern": "has groups of its own, it reads none from paths",
+    "synthetic": "has no dials",
 }
-"""Options of `DataConfig` that not every data set reads, and what to say where one does not."""
+"""Options of `DataConfig` that not every data set reads, and what to say where not; a section is all its fields."""
 
 
 @dataclass(frozen=True)
@@ -141,10 +142,12 @@ def refuse_unused(data: DataConfig, used: Sequence[str]) -> None:
         UserError: It names the first of `OPTIONAL` that is given and not among `used`.
 
     """
-    for name, purpose in OPTIONAL.items():
-        if getattr(data, name) and name not in used:
+    default = flatten(asdict(DataConfig()))
+    for name, value in flatten(asdict(data)).items():
+        option = name.partition(".")[0]
+        if option in OPTIONAL and option not in used and value != default[name]:
             what = "a feature store" if data.name == "store" else data.name
-            raise bad_value(f"data.{name}", getattr(data, name), f"{what} {purpose}; leave it out")
+            raise bad_value(f"data.{name}", value, f"{what} {OPTIONAL[option]}; leave it out")
 
 
 def check_manifest(manifest: Manifest) -> None:

@@ -21,7 +21,7 @@ _FIELD = "data.features.video"
 
 
 class VideoRecipe(Protocol):
-    """What a module of `features/` for video has."""
+    """What a module of `features/` for video has. With `HAS_WEIGHTS = False` in it, `data.video_weights` is refused."""
 
     def frame_size(self, features: FeatureConfig) -> Size:
         """At which size frames are decoded."""
@@ -57,12 +57,25 @@ def video_identity(data: DataConfig) -> str:
     """What decides the video features beside the settings; it belongs to the fingerprint of a store.
 
     Raises:
-        UserError: The recipe is unknown, or lacks what it needs.
+        UserError: The recipe is unknown, lacks what it needs, or has no weights and is given some.
 
     """
+    refuse_unused_weights(data)
     recipe = find_recipe(data.features.video)
     own_code = code_digest(recipe) if isinstance(recipe, ModuleType) else ""
     return f"{recipe.identity(data)} {own_code}".strip()
+
+
+def refuse_unused_weights(data: DataConfig) -> None:
+    """Refuse weights that the recipe would not read.
+
+    Raises:
+        UserError: The recipe is unknown, or has no weights and is given some.
+
+    """
+    if data.video_weights and not getattr(find_recipe(data.features.video), "HAS_WEIGHTS", True):
+        remedy = f"--{_FIELD} {data.features.video} has no weights; leave it out"
+        raise bad_value("data.video_weights", data.video_weights, remedy)
 
 
 @lru_cache(maxsize=4)
@@ -80,6 +93,7 @@ def find_recipe(name: str) -> VideoRecipe:
 class _OwnFunction:
     """`module:function` of the user's: RGB frames of full size, (S, H, W, 3) uint8, to (S, D) numbers."""
 
+    HAS_WEIGHTS = False
     name: str
     function: Callable[[np.ndarray], np.ndarray]
     code: str

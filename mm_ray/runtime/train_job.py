@@ -21,13 +21,14 @@ from ray.util.placement_group import placement_group, remove_placement_group
 
 from mm_ray.config import ExperimentConfig
 from mm_ray.data.feature_table import FeatureTable
-from mm_ray.errors import UserError, in_one_line
+from mm_ray.errors import StorageError, UserError, in_one_line
 from mm_ray.fed.experiment import plan_experiment, run_experiment
 from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.runtime.drive import drive
 from mm_ray.runtime.executor import RayExecutor
 from mm_ray.runtime.placement import Placement
 from mm_ray.runtime.run_folder import RoundLog, write_results
+from mm_ray.storage import names_full_disk
 from mm_ray.types import RoundReport
 
 MAX_FAILURES = 3
@@ -54,6 +55,7 @@ def run_job(job: TrainJob, table: FeatureTable) -> None:
 
     Raises:
         UserError: There is no room for the client actors, or the run fails for good.
+        StorageError: A place of the run's files is full, or fails.
 
     """
     wait_for_room(job.placement)
@@ -70,9 +72,11 @@ def run_job(job: TrainJob, table: FeatureTable) -> None:
                 checkpoint_config=train.CheckpointConfig(num_to_keep=1),
             ),
         )
-        trainer.fit()
+        refusal = trainer.fit().return_value
     except train.TrainingFailedError as error:
         raise UserError(f"the run failed: {_cause(error)}; the same command goes on from the last stored round") from error
+    if refusal:
+        raise refusal
 
 
 def _on_this_node() -> train.ScalingConfig:
@@ -115,8 +119,18 @@ def wait_for_room(placement: Placement) -> None:
         raise UserError(f"{problem}: others use it; wait for them, or give a smaller --clients.num_actors")
 
 
-def _worker(settings: dict[str, Any]) -> None:
-    """The Train worker: drives the rounds, writes the run's files, hands the server's state to Train now and then."""
+def _worker(settings: dict[str, Any]) -> StorageError | None:
+    """The Train worker: runs the job; returns what storage refuses, since Train tries again after what is raised."""
+    try:
+        with names_full_disk(settings["job"].folder):
+            _run_here(settings)
+    except StorageError as error:
+        return error
+    return None
+
+
+def _run_here(settings: dict[str, Any]) -> None:
+    """Drive the rounds, write the run's files, hand the server's state to Train now and then."""
     torch.set_num_threads(1)
     job: TrainJob = settings["job"]
     table = ray.get(settings["table"][0])

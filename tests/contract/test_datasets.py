@@ -23,7 +23,8 @@ SMALL = SyntheticConfig(labelled=1.0, num_classes=4, num_groups=10, clips_per_cl
 @pytest.fixture(scope="module", params=NAMES)
 def data(request, tmp_path_factory):
     build = TREES.get(request.param, lambda root: {"root": str(ROOT)} if "root" in find_manifest(request.param).READS else {})
-    config = DataConfig(name=request.param, synthetic=SMALL, **build(tmp_path_factory.mktemp(request.param)))
+    dials = {"synthetic": SMALL} if "synthetic" in find_manifest(request.param).READS else {}
+    config = DataConfig(name=request.param, **dials, **build(tmp_path_factory.mktemp(request.param)))
     try:
         find_manifest(config.name).read(config)
     except UserError as error:
@@ -49,8 +50,9 @@ def test_it_is_a_valid_manifest_of_that_name(data, manifest):
 def test_an_option_that_it_does_not_read_is_refused(data, option):
     if option in find_manifest(data.name).READS:
         return
-    with pytest.raises(UserError, match=rf"^--data\.{option} given: {data.name} .*; leave it out$"):
-        read_manifest(replace(data, **{option: "given"}))
+    given, said = (SMALL, "synthetic.num_classes 4") if option == "synthetic" else ("given", f"{option} given")
+    with pytest.raises(UserError, match=rf"^--data\.{said}: {data.name} .*; leave it out$"):
+        read_manifest(replace(data, **{option: given}))
 
 
 def test_reading_twice_gives_the_same(data, manifest):

@@ -191,6 +191,15 @@ def test_without_torchvision_only_mobilenet_is_refused(stand_in, monkeypatch):
     assert prepare(stand_in, "pixels").video_flat_XD.shape == (3, 256)
 
 
+def test_weights_that_the_recipe_would_not_read_are_refused(stand_in):
+    refused = r"^--data.video_weights w.pth: --data.features.video pixels has no weights; leave it out$"
+    with pytest.raises(UserError, match=refused):
+        prepare(stand_in, "pixels", "--weights", "w.pth")
+    prepare(stand_in, "pixels")
+    with pytest.raises(UserError, match=refused):
+        load_data(DataConfig(name=str(stand_in / "store"), video_weights="w.pth"), stand_in)
+
+
 def test_the_network_itself(tmp_path):
     models = pytest.importorskip("torchvision.models", reason="the extra mm-ray[video] is not installed")
     torch.manual_seed(0)

@@ -67,7 +67,7 @@ def test_a_full_disk_ends_in_one_line_and_the_same_command_goes_on_once_there_is
         )
         for name in ("first", "second")
     )
-    assert first.code == 2, first
+    assert first.code == 1, first
     assert first.err.count("\n") == 1, first.err
     assert named in first.err
     assert ": no room left (No space left on device); make room, and the same command goes on" in first.err
@@ -87,7 +87,7 @@ def test_a_full_disk_ends_a_study_in_one_line_and_is_no_trials_fault(tmp_path, m
     flags = [*small, "--name=run", "--space=mine.py", "--trials=2", "--test_seeds=0", "--phases=small/phases"]
     script = ["unshare", "-m", "sh", "-c", FULL_DISK, "sh", sys.executable, "-m", "mm_ray.tune", *flags]
     subprocess.run(script, cwd=tmp_path, env=os.environ | {"FILLED_KB": "1900"}, check=True, timeout=280)
-    assert (tmp_path / "first.code").read_text() == "2\n"
+    assert (tmp_path / "first.code").read_text() == "1\n"
     line = (tmp_path / "first.err").read_text().splitlines()[-1]
     assert line.startswith("error: ")
     assert "small/phases" in line

@@ -33,7 +33,7 @@ VALUES = {
         "--partition.video_missing 1.0: leaves no client with video ... use at most 0.83",
     ),
     "alpha 0": (["--partition.alpha", "0"], "--partition.alpha 0.0: must be above 0"),
-    "no recordings": (["--data", "avdigits", "--data.root", "nowhere"], "--data.root nowhere: needs fsdd/recordings/"),
+    "dials of other data": (["--data", "avdigits"], "--data.synthetic.num_classes 4: avdigits has no dials; leave it out"),
     "an unknown data set": (["--data=synthetics"], "--data.name synthetics: did you mean 'synthetic'?"),
     "a fold that is not there": (["--data.fold=7"], "--data.fold 7: synthetic has 1 fold"),
     "an unknown flag": (["--phase2.temprature", "2"], "--phase2.temprature: no such flag, did you mean --phase2.temperature?"),
@@ -53,6 +53,11 @@ def test_a_wrong_value(tmp_path, case):
     flags, message = VALUES[case]
     line = one_line(run(TRAIN, ["--serial", *tiny_flags(), *flags], tmp_path))
     assert_matches(line, message)
+
+
+def test_no_recordings(tmp_path):
+    line = one_line(run(TRAIN, ["--serial", "--data", "avdigits", "--data.root", "nowhere"], tmp_path))
+    assert_matches(line, "--data.root nowhere: needs fsdd/recordings/")
 
 
 def assert_matches(line, message):

@@ -17,7 +17,7 @@ from mm_ray.errors import bad_value
 from mm_ray.seeding import numpy_stream
 from mm_ray.types import UNLABELLED
 
-READS: tuple[str, ...] = ()
+READS = ("synthetic",)
 
 _RATE = 16_000
 _NUM_HARMONICS = 6

@@ -10,6 +10,7 @@ from torch.nn import functional
 from mm_ray.config import DataConfig, FeatureConfig
 from mm_ray.data.media.video_track import Size
 
+HAS_WEIGHTS = False
 _EPSILON = 1e-5
 _GREY_WEIGHTS = np.array([0.299, 0.587, 0.114], np.float32)
 """Luma of ITU-R BT.601."""

@@ -5,6 +5,8 @@ import numpy as np
 from mm_ray.config import DataConfig, FeatureConfig
 from mm_ray.data.media.video_track import Size
 
+HAS_WEIGHTS = False
+
 
 def frame_size(features: FeatureConfig) -> Size:
     """No frame is decoded."""
