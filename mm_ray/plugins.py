@@ -156,7 +156,7 @@ def in_user_code(field: str, name: str, fault: str, call: Callable[[], Any]) -> 
         return call()
     except (Exception, SystemExit) as error:
         where, line = _where(error), error.msg if isinstance(error, SyntaxError) else error
-        remedy = "is its folder on PYTHONPATH?" if isinstance(error, ImportError) and not where else "mend the module"
+        remedy = "is its folder on PYTHONPATH?" if isinstance(error, ImportError) and not where else "correct the module"
         raise bad_value(field, name, f"{fault} ({in_one_line(f'{where}{type(error).__name__}: {line}')}); {remedy}") from error
 
 

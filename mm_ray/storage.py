@@ -185,7 +185,7 @@ def read_object(place: str | Path, remedy: str) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:  # ValueError: no JSON, or no UTF-8
         raise UserError(f"{place}: cannot be read ({in_one_line(error)}); {remedy}") from error
     if not isinstance(content, dict):
-        raise UserError(f"{place}: holds no JSON object; {remedy}")
+        raise UserError(f"{place}: does not hold a JSON object; {remedy}")
     return content
 
 
@@ -305,7 +305,7 @@ def names_full_disk(place: object) -> Iterator[None]:
         full = next((one for one in cause_chain(error) if isinstance(one, OSError) and one.errno in FULL), None)
         if full is None:
             raise
-        remedy = "make room, and the same command goes on from what is stored"
+        remedy = "make room; then the same command resumes from what is stored"
         raise StorageError(f"{full.filename or place}: no room left ({os.strerror(full.errno or 0)}); {remedy}") from error
 
 
@@ -417,10 +417,10 @@ class Storage:
     def _lasting(self, error: OSError) -> str:
         """What to do about an error that waiting does not mend; empty for an outage."""
         if isinstance(error, (NotADirectoryError, IsADirectoryError, FileExistsError)):
-            return "remove what has its name"
+            return "remove the file or folder of that name"
         forbidden = isinstance(error, PermissionError) or error.errno == errno.EROFS
         local = isinstance(self.filesystem, fs.LocalFileSystem)
-        return "give the right to write there, or use another place" if forbidden and local else ""
+        return "give write permission there, or use another path" if forbidden and local else ""
 
 
 def check_place(root: str) -> None:

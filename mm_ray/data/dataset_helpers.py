@@ -61,7 +61,7 @@ def _remote_names(root: str) -> list[str] | None:
         infos = filesystem.get_file_info(fs.FileSelector(base, recursive=True, allow_not_found=True))
     except OSError as error:
         reason = in_one_line(error)
-        raise bad_value("data.root", root, f"cannot be listed ({reason}); check the name, and your rights") from error
+        raise bad_value("data.root", root, f"cannot be listed ({reason}); check the name and its permissions") from error
     names = [posixpath.relpath(info.path, base) for info in infos if info.type == fs.FileType.File]
     return names or None
 
@@ -103,7 +103,7 @@ def group_finder(data: DataConfig) -> Callable[[str], str] | None:
     The group is what the pattern's own group `(?P<group>...)` matches, or else its first one, or else all of it.
 
     Raises:
-        UserError: It is no regular expression.
+        UserError: It is not a regular expression.
 
     """
     if not data.group_pattern:
@@ -111,7 +111,7 @@ def group_finder(data: DataConfig) -> Callable[[str], str] | None:
     try:
         pattern = re.compile(data.group_pattern)
     except re.error as error:
-        problem = f"is no regular expression ({error}); try '([a-z]+)_' for the letters before an underscore"
+        problem = f"is not a regular expression ({error}); try '([a-z]+)_' for the letters before an underscore"
         raise bad_value("data.group_pattern", data.group_pattern, problem) from error
     which: str | int = "group" if "group" in pattern.groupindex else min(pattern.groups, 1)
 
@@ -135,7 +135,7 @@ def alone_warnings(num_alone: int, num_clips: int, data: DataConfig, way: str) -
     if not num_alone:
         return ()
     which = "each recording" if num_alone == num_clips else f"each of {num_alone:,} of {num_clips:,} recordings"
-    problem = f"{which} is a group of its own, so takes of one speaker can lie in train and in test"
+    problem = f"{which} is a group of its own, so one speaker can be in train and in test"
     if data.group_pattern:
         return (f"{problem}: --data.group_pattern {quote(data.group_pattern)} finds no group in their paths",)
     return (f"{problem}; name the groups by {way}, or by --data.group_pattern REGEX",)
@@ -171,7 +171,7 @@ def annotation(data: DataConfig, *usual: str) -> str:
     for place in candidates:
         if exists(place):
             return place
-    remedy = f"not there; expected {' or '.join(usual)} below data.root, or its place in data.annotations"
+    remedy = f"not found; expected {' or '.join(usual)} below data.root, or its path in data.annotations"
     raise bad_value("data.annotations", data.annotations, remedy)
 
 

@@ -27,7 +27,7 @@ FORMAT_VERSION = 4
 """Of the schema and of the feature code; a new number makes every store be computed anew."""
 REJECTED = "rejected.parquet"
 """Written last: a store without it is not finished."""
-OTHER_WIDTHS = "gives clips different numbers of features a frame"
+OTHER_WIDTHS = "gives clips different numbers of features per frame"
 _PREFIX, _SUFFIX = "part-", ".parquet"
 SCHEMA = pa.schema(
     {
@@ -146,7 +146,7 @@ def check_writable(store: str | Path) -> None:
         write_bytes(place, b"")
         remove(place)
     except OSError as error:
-        raise bad_value("out", store, f"cannot be written ({in_one_line(error)}); give a folder that can be") from error
+        raise bad_value("out", store, f"cannot be written ({in_one_line(error)}); give a writable folder") from error
 
 
 def shards(store: str | Path) -> list[str]:
@@ -182,7 +182,7 @@ def _row_digest(row: Row) -> str:
 def _width(modality: str, clips: Sequence[np.ndarray]) -> int:
     widths = {clip.shape[1] for clip in clips}
     if len(widths) > 1:
-        raise UserError(f"--data.features.{modality}: {OTHER_WIDTHS}, {sorted(widths)}; each needs as many")
+        raise UserError(f"--data.features.{modality}: {OTHER_WIDTHS}, {sorted(widths)}; all clips need the same number")
     return max(widths, default=0)
 
 

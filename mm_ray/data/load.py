@@ -124,7 +124,7 @@ def store_path(module: ManifestModule, manifest: Manifest, data: DataConfig, cac
     short = hashlib.blake2b(json.dumps(identity).encode(), digest_size=6).hexdigest()
     place = Path(cache) / f"{manifest.name}-{short}"
     if data.root and not (stamps and all(stamp.shows_changes for stamp in stamps.values())):
-        log.warning("--data.root %s: changes of its recordings cannot be seen there; after one, remove %s", data.root, place)
+        log.warning("--data.root %s: changed recordings cannot be detected there; then remove %s", data.root, place)
     return place
 
 

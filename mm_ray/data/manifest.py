@@ -157,7 +157,7 @@ def check_manifest(manifest: Manifest) -> None:
     if not manifest.clips:
         raise UserError(f"{manifest.name}: lists no clips; {_why_none(manifest.rejected)}")
     if len(set(manifest.class_names)) < len(manifest.class_names):
-        raise UserError(f"{manifest.name}: a class name comes twice; they must differ")
+        raise UserError(f"{manifest.name}: a class name appears twice; class names must differ")
     seen: set[str] = set()
     for clip in manifest.clips:
         if problem := _problem(manifest, clip, seen):
@@ -180,21 +180,21 @@ def warnings_of(manifest: Manifest) -> tuple[str, ...]:
     untrained = [name for label, name in enumerate(manifest.class_names) if label not in trained]
     return (
         *manifest.warnings,
-        *(f"classes {' and '.join(map(repr, names))} differ by case or blanks only" for names in alike.values() if names[1:]),
+        *(f"classes {' and '.join(map(repr, names))} differ only by case or spaces" for names in alike.values() if names[1:]),
         *([f"{len(untrained)} class(es) have no training clips, such as {untrained[0]!r}"] if untrained else []),
-        *(["there is one class only, so there is nothing to tell apart"] if len(alike) == 1 else []),
+        *(["there is only one class, so there is nothing to classify"] if len(alike) == 1 else []),
     )
 
 
 def _problem(manifest: Manifest, clip: Clip, seen: set[str]) -> str:
     if clip.id in seen:
-        return "its id comes twice; ids must be unique"
+        return "its id appears twice; ids must be unique"
     if clip.label == UNLABELLED and set(clip.splits) != {"train"}:
-        return "has no label, which only training clips may lack"
+        return "has no label; only training clips may lack one"
     if not UNLABELLED <= clip.label < len(manifest.class_names):
-        return f"label {clip.label} is no index into the {len(manifest.class_names)} class names"
+        return f"label {clip.label} is not an index into the {len(manifest.class_names)} class names"
     if not clip.splits or len(clip.splits) != manifest.num_folds:
         return f"has {len(clip.splits)} splits, the first clip has {manifest.num_folds}; give one per fold"
     if unknown := set(clip.splits) - set(SPLITS):
-        return f"split {unknown.pop()!r} is none of {', '.join(SPLITS)}"
+        return f"split {unknown.pop()!r} is not one of {', '.join(SPLITS)}"
     return ""

@@ -27,9 +27,9 @@ def make_clients(table: FeatureTable, config: PartitionConfig, seed: int) -> tup
     rows_R = table.rows("train")
     with_video_R = table.has_video(rows_R)
     if table.video_flat_XD is None:
-        raise UserError("--data: this data has no video, so no client can teach; take data with video")
+        raise UserError("--data: this data has no video, so there is no teacher; use data with video")
     if not with_video_R.any():
-        raise UserError(f"--data: none of its {len(rows_R):,} training clips has video, so no client can teach; add some")
+        raise UserError(f"--data: none of its {len(rows_R):,} training clips has video, so there is no teacher; add some")
     if config.kind != "dirichlet":
         natural = config.kind == "natural"
         shares = _by_group(rows_R, table.groups_N, with_video_R) if natural else fedmultimodal.partition(table, config)

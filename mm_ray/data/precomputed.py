@@ -75,7 +75,7 @@ def _are_arrays(modality: str, sources: list[str]) -> bool:
     arrays = [source for source in named if is_array(source)]
     if arrays and len(arrays) < len(named):
         other = next(source for source in named if not is_array(source))
-        raise UserError(f"{modality}: {arrays[0]} is an array, {other} is none; give all clips features or none")
+        raise UserError(f"{modality}: {arrays[0]} is an array, {other} is not; name arrays for all clips or for none")
     return bool(arrays)
 
 
@@ -93,7 +93,7 @@ def _without_bad(manifest: Manifest, data: DataConfig, found: Mapping[str, bool]
         common = Counter(sizes.values()).most_common(1)[0][0] if sizes else 0
         for clip_id, size in sizes.items():
             if size != common:
-                detail = f"its {modality} has {size} numbers a frame, most clips have {common}"
+                detail = f"its {modality} has {size} numbers per frame, most clips have {common}"
                 problems.setdefault(clip_id, MediaError("bad_array", clip_id, detail))
     good = tuple(clip for clip in manifest.clips if clip.id not in problems)
     if not good:
@@ -120,7 +120,7 @@ def read_frames(place: str) -> np.ndarray:
         place: A path or URI as above, with its row or key.
 
     Raises:
-        BadMedia: There is no such array, or it is none of finite floating point numbers, (frames, numbers).
+        BadMedia: There is no such array, or it is not one of finite floating point numbers, (frames, numbers).
 
     """
     _checked_shape(place)
@@ -166,7 +166,7 @@ def _checked_shape(place: str) -> tuple[int, ...]:
         raise _unreadable(file, error) from error
     if key and file.endswith(".npy"):
         if not key.isdecimal() or not shape or int(key) >= shape[0]:
-            raise MediaError("bad_array", place, f"row {key!r} is none of its {shape[0] if shape else 0:,}, counted from 0")
+            raise MediaError("bad_array", place, f"row {key!r} is not one of its {shape[0] if shape else 0:,}, counted from 0")
         shape = (1, *shape[1:]) if len(shape) == 2 else shape[1:]
     if not np.issubdtype(dtype, np.floating):
         raise MediaError("bad_array", place, f"holds {dtype}; save floating point numbers")
@@ -198,7 +198,7 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], Any]:
 
 
 def _unreadable(file: str, error: Exception) -> MediaError:
-    return MediaError("bad_array", file, f"is no array that NumPy reads without pickle ({in_one_line(error)[:120]})")
+    return MediaError("bad_array", file, f"is not an array that NumPy reads without pickle ({in_one_line(error)[:120]})")
 
 
 @lru_cache(maxsize=4)

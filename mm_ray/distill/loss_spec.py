@@ -75,7 +75,7 @@ def _weight(text: str, whole: str) -> float:
     except ValueError:
         weight = math.nan
     if not 0 < weight < math.inf:
-        raise bad_value("phase2.loss", whole, f"the weight {text!r} is no number above 0; write it as in kd:0.7+rkd:0.3")
+        raise bad_value("phase2.loss", whole, f"the weight {text!r} is not a number above 0; write it as in kd:0.7+rkd:0.3")
     return weight
 
 

@@ -88,5 +88,5 @@ def _around_the_death(dead: _Running) -> list[tuple[Task, int]]:
 
 def _crashed(task: Task) -> ClipResult:
     clip = task.clips[0][1]
-    error = MediaError("crashed", clip.source, f"ended the process that decoded it, {MOST_DEATHS} times; convert it")
+    error = MediaError("crashed", clip.source, f"crashed the process that decoded it, {MOST_DEATHS} times; convert it")
     return ClipResult(clip.id, rejected=rejected(task.settings.class_names, clip, error))

@@ -51,7 +51,7 @@ def print_summary(summary: Summary, manifest: Manifest, audio_s: float, console:
     table.add_row(f"{summary.num_kept:,}", "stored now", f"{summary.seconds / 3600:.2f} h of recordings")
     for flag, count in sorted(summary.flags.items()):
         table.add_row(f"{count:,}", f"  flag {flag}", FLAGS.get(flag, ""))
-    table.add_row(f"{len(summary.rejected):,}", "rejected", f"{summary.rejected_frac:.1%} of all that was there")
+    table.add_row(f"{len(summary.rejected):,}", "rejected", f"{summary.rejected_frac:.1%} of all clips")
     for reason, count in sorted(Counter(line.reason for line in summary.rejected).items()):
         table.add_row(f"{count:,}", f"  {reason}", REASONS.get(reason, ""))
     console.print(table)

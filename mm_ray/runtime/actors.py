@@ -54,7 +54,7 @@ class ClientActor:
             params: What the server sends to all.
             own: What each client of the chunk alone gets.
             round_number: The round.
-            chunk: Ids of clients of the federation; a client that is none of them as itself.
+            chunk: Ids of clients of the federation; a client that is not one of them as itself.
 
         """
         started, table, now = time.perf_counter(), self._table_of(refs[0]), self._taken(refs[1])

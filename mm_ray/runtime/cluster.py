@@ -112,7 +112,7 @@ def _check_answers(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
     except OSError as error:
-        raise bad_value("address", address, f"nobody answers there ({error}); leave it out to run on this machine") from error
+        raise bad_value("address", address, f"nothing answers there ({error}); leave it out to run on this machine") from error
 
 
 def describe(name: str) -> Cluster:

@@ -106,9 +106,9 @@ class ActorPool:
     def _whose(self) -> str:
         owing = sorted({actor for _, actor in self._running.values()} - self._away)
         if not owing:
-            return "because no client actor is up; waiting until Ray finds room to start one"
+            return "because no client actor is running; waiting until Ray has room to start one"
         places = [f"process {pid} on {host}" for host, pid in (self._places[actor] for actor in owing)]
-        return f"from client actors: {', '.join(places)}; a long chunk, or stopped: end the process, and the others go on"
+        return f"from client actors: {', '.join(places)}; a long chunk, or a process that hangs: end it, and others take over"
 
     def _take(self, ref: Any, waiting: deque[int], results: dict[int, Any], losses: Counter[int]) -> None:
         if ref in self._returning:

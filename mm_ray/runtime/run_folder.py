@@ -70,7 +70,7 @@ def open_folder(runs: str, name: str, config: ExperimentConfig) -> Path:
 def _check_name(name: str) -> None:
     parts = Path(name).parts
     if Path(name).is_absolute() or ".." in parts:
-        raise bad_value("--name", name, "leads out of the folder of all runs; name that with --runs")
+        raise bad_value("--name", name, "leads out of the folder of all runs; choose that folder with --runs")
     if not parts:
         raise bad_value("--name", name, "is the folder of all runs; choose a name for a folder in it")
     if parts[0].lower() in SHARED:

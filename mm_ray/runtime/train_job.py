@@ -72,7 +72,7 @@ def run_job(job: TrainJob, table: FeatureTable) -> None:
         )
         trainer.fit()
     except train.TrainingFailedError as error:
-        raise UserError(f"the run failed: {_cause(error)}; the same command goes on from the last stored round") from error
+        raise UserError(f"the run failed: {_cause(error)}; the same command resumes from the last stored round") from error
 
 
 def _on_this_node() -> train.ScalingConfig:

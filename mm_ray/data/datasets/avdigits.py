@@ -41,7 +41,7 @@ def read(data: DataConfig) -> Manifest:
     wavs, labels_N = _wavs(data), _mnist(data)[1]
     speakers = sorted({wav.stem.split("_")[1] for wav in wavs})
     if len(speakers) < 3:
-        raise bad_value("data.root", data.root, f"has {len(speakers)} speaker(s), train, dev and test need one each")
+        raise bad_value("data.root", data.root, f"has {len(speakers)} speaker(s); train, dev and test need one each")
     pools = _image_pools(labels_N, speakers)
     if lacking := [digit for (digit, _), pool in pools.items() if not len(pool)]:
         raise UserError(f"{data.root}/{_IMAGES}: has fewer images of {lacking[0]} than there are speakers; {_LAYOUT}")
@@ -51,7 +51,7 @@ def read(data: DataConfig) -> Manifest:
         digit, speaker = int(wav.stem.split("_")[0]), wav.stem.split("_")[1]
         pool = pools[digit, speaker]
         if data.folds == "known" and used[digit, speaker] == len(pool):
-            raise UserError(f"{data.root}/{_IMAGES}: has {len(pool)} images of {digit} a speaker, data.folds known needs more")
+            raise UserError(f"{data.root}/{_IMAGES}: has {len(pool)} images of {digit} per speaker; folds known needs more")
         image = pool[used[digit, speaker] % len(pool)]
         used[digit, speaker] += 1
         splits = _by_index(wav) if data.folds == "known" else _splits(speakers, speaker)

@@ -43,7 +43,8 @@ def read(data: DataConfig) -> Manifest:
     recordings = sounds | {name: film for name, film in films.items() if name not in sounds}
     actors = by_digest({name.split("_")[0] for name in recordings})
     if len(actors) < NUM_FOLDS:
-        remedy = f"has {len(actors)} actors, {NUM_FOLDS} folds need as many; expected AudioWAV/ACTOR_SENTENCE_EMOTION_LEVEL.wav"
+        few = f"has {len(actors)} actors, {NUM_FOLDS} folds need at least {NUM_FOLDS}"
+        remedy = f"{few}; expected AudioWAV/ACTOR_SENTENCE_EMOTION_LEVEL.wav"
         raise bad_value("data.root", data.root, remedy)
     listed = _listed(data) if data.folds == "ogm_ge" else None
     class_names = _classes(data)

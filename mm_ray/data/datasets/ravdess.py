@@ -88,7 +88,7 @@ def _split(actor: int, fold: int) -> str:
 
 
 def _mute(recording: str, film: str) -> Rejected:
-    detail = "video only; its sound is in Audio_Speech_Actors_01-24.zip, or in the audiovisual file"
+    detail = "video only; its audio is in Audio_Speech_Actors_01-24.zip, or in the audiovisual file"
     return Rejected(recording, film, _emotion(recording), _group(recording), "not_downloaded", detail)
 
 
@@ -112,7 +112,7 @@ def _action_units(data: DataConfig, names: list[str]) -> dict[str, int]:
     try:
         clips = [row.get("clip") or "" for row in table]
     except csv.Error as error:
-        raise UserError(f"{listed}: is no CSV ({error}); mend it") from error
+        raise UserError(f"{listed}: is not CSV ({error}); correct it") from error
     if "clip" not in (table.fieldnames or ()):
         raise UserError(f"{listed}: has no column clip, which names the recording of each row of {ACTION_UNITS}")
     num_rows = _num_rows(place)
@@ -126,10 +126,10 @@ def _num_rows(place: str) -> int:
         with open_binary(place) as file:
             return len(np.load(file, allow_pickle=False))
     except Exception as error:  # numpy reads a header as Python; its errors have no common parent
-        raise UserError(f"{place}: is no array ({in_one_line(error)}); give (clips, numbers)") from error
+        raise UserError(f"{place}: is not an array ({in_one_line(error)}); give an array (clips, numbers)") from error
 
 
 def _notes(num_clips: int, num_songs: int, num_again: int) -> tuple[str, ...]:
-    songs = f"; {num_songs:,} files of songs are left out" if num_songs else ""
-    again = f"; {num_again:,} files are there more than once, the first is taken" if num_again else ""
+    songs = f"; {num_songs:,} song files are left out" if num_songs else ""
+    again = f"; {num_again:,} files appear more than once, the first is used" if num_again else ""
     return (f"{num_clips:,} of 1,440 recordings of speech{songs}{again}",)

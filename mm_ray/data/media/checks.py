@@ -112,14 +112,14 @@ def _check_sound(sound: AudioTrackReader, place: str | Path) -> None:
 
 
 def check_samples(sound: AudioTrackReader, place: str | Path) -> None:
-    """Refuse sound with samples that are no numbers, or of a size that no recorder writes.
+    """Refuse sound with samples that are not finite, or of a size that no recorder writes.
 
     Raises:
         BadMedia: `damaged`.
 
     """
     if sound.bad_samples:
-        detail = f"{sound.bad_samples:,} samples are not finite, or beyond {MAX_SAMPLE:.0e}; write it anew"
+        detail = f"{sound.bad_samples:,} samples are not finite, or beyond {MAX_SAMPLE:.0e}; export it again"
         raise MediaError("damaged", place, detail)
 
 
@@ -134,9 +134,7 @@ def _check_ends(
         ends = {max(reached, key=lambda index: reached[index]): claimed_s}
     for index, end_s in ends.items():
         if reached[index] < end_s - SLACK_S:
-            raise MediaError(
-                "truncated", place, f"ends at {reached[index]:.2f} of {end_s:.2f} s; give a media file that is whole"
-            )
+            raise MediaError("truncated", place, f"ends at {reached[index]:.2f} of {end_s:.2f} s; give the complete file")
 
 
 def flags_of(

@@ -56,7 +56,7 @@ def check_file(place: str | Path) -> None:
     try:
         size = size_of(place)
     except OSError as error:
-        raise MediaError("unreadable", place, f"cannot be looked at ({in_one_line(error)}); check its place") from error
+        raise MediaError("unreadable", place, f"cannot be accessed ({in_one_line(error)}); check its place") from error
     if size is None:
         raise MediaError("missing", place, "no such file; check the path")
     if size == 0:
@@ -85,7 +85,7 @@ def _opened(file: IO[bytes], place: str | Path) -> InputContainer:
             detail = f"cannot be decoded ({error.strerror}); give the whole file"
             raise MediaError("truncated", place, detail) from error
         if stranger := _stranger(head):
-            raise MediaError("not_media", place, f"is {stranger}, no recording; leave it out") from error
+            raise MediaError("not_media", place, f"is {stranger}, not a recording; leave it out") from error
         detail = f"cannot be decoded ({error.strerror}); give a media file such as wav, flac, ogg or mp4"
         raise MediaError("not_media", place, detail) from error
 

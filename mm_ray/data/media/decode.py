@@ -168,14 +168,14 @@ def read_media(place: str | Path, wanted: DecodeRequest, tracks: tuple[str, ...]
     if sound:
         check_samples(sound, place)
     if sound and not waveform_N.size:
-        raise MediaError("empty_audio", place, "the span is shorter than a sample; give one of some seconds")
+        raise MediaError("empty_audio", place, "the segment is shorter than one sample; give a segment of some seconds")
     seconds = _length_s(span, [track for track in (sound, sight) if track is not None], ended)
     return Media(waveform_N, sample_rate, frames, flags, seconds)
 
 
 def _sound(container: InputContainer, place: str | Path, span: Span, wanted: DecodeRequest) -> AudioTrackReader:
     if not container.streams.audio:
-        raise MediaError("no_audio_track", place, "has no audio track; give a file with sound (wav, flac, ogg, mp4)")
+        raise MediaError("no_audio_track", place, "has no audio track; give a file with audio (wav, flac, ogg, mp4)")
     stream = container.streams.audio[0]
     _check_decoder(stream, place)
     seconds = wanted.audio_s + _MARGIN_S
