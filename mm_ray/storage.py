@@ -23,7 +23,7 @@ from mm_ray.errors import StorageError, UserError, bad_value, cause_chain, in_on
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 PATIENCE_S = 120.0
-"""A `Storage` that fails is tried again for this long."""
+"""A failing `Storage` is retried for this long."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 
 _OBJECT_STORES = ("s3", "gcs", "abfs")
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 def join(root: str | Path, name: str) -> str:
-    """The place of a name below a root; an absolute name stays what it is."""
+    """The path of a name below a root; an absolute name stays unchanged."""
     return posixpath.join(str(root), name) if str(root) else name
 
 
@@ -108,7 +108,7 @@ def exists(place: str | Path) -> bool:
 
 
 def look(place: str | Path) -> Any:
-    """What the file system says of a place (pyarrow's `FileInfo`); `None` for a name that no file can have."""
+    """The file system's information on a path (pyarrow's `FileInfo`); `None` for a name that no file can have."""
     filesystem, path = locate(place)
     try:
         return filesystem.get_file_info(path)
@@ -392,7 +392,7 @@ class Storage:
         return posixpath.join(self.base, name)
 
     def _patiently(self, name: str, work: Callable[[], Found], patience_s: float | None = None, may_miss: bool = True) -> Found:
-        """Work, and try again while the place fails. A missing file is an answer if it `may_miss`; while one is written,
+        """Do the work, and retry while the storage fails. A missing file is an answer if it `may_miss`; while one is written,
         its folder may have been removed.
         """
         place, warned, pause = self._path(name), False, FIRST_PAUSE_S
@@ -415,7 +415,7 @@ class Storage:
             pause = min(2 * pause, LONGEST_PAUSE_S)
 
     def _lasting(self, error: OSError) -> str:
-        """What to do about an error that waiting does not mend; empty for an outage."""
+        """The remedy for an error that waiting does not solve; empty for an outage."""
         if isinstance(error, (NotADirectoryError, IsADirectoryError, FileExistsError)):
             return "remove the file or folder of that name"
         forbidden = isinstance(error, PermissionError) or error.errno == errno.EROFS
@@ -424,7 +424,7 @@ class Storage:
 
 
 def check_place(root: str) -> None:
-    """Refuse a place that cannot be used, at once: before a run begins that is a mistake, and not an outage.
+    """Refuse a path that cannot be used, without waiting: before a run begins that is a mistake, not an outage.
 
     Raises:
         UserError: It cannot be used.

@@ -41,7 +41,7 @@ def extract(module: ManifestModule, number: int, clip: Clip, data: DataConfig) -
     """Load a clip and compute its features.
 
     Raises:
-        BadMedia: The recording cannot be used.
+        MediaError: The recording cannot be used.
 
     """
     load = own_load(module)
@@ -75,7 +75,7 @@ def read_clip(clip: Clip, data: DataConfig) -> Media:
     """Decode a clip's sound and frames, as far as the features want them; precomputed video takes the frames' place.
 
     Raises:
-        BadMedia: The recording cannot be used.
+        MediaError: The recording cannot be used.
 
     """
     wanted, features = wanted_of(clip, data), data.features

@@ -31,7 +31,7 @@ LIGHT = ("row", "clip_id", "label", "group", "splits", "audio_frames", "video_fr
 
 @dataclass(frozen=True)
 class Header:
-    """What the metadata of a store's shards say."""
+    """The metadata of a store's shards."""
 
     settings: Settings
     audio_features: int
@@ -92,7 +92,7 @@ def read_store(store: str | Path, fold: int) -> FeatureTable:
 
 
 def read_header(places: Sequence[str]) -> Header:
-    """What all shards say together.
+    """The common metadata of all shards.
 
     Raises:
         UserError: A shard of another version of the format, or of other settings.
@@ -113,7 +113,7 @@ def read_header(places: Sequence[str]) -> Header:
 
 
 def _width(modality: str, described: Sequence[dict[str, Any]]) -> int:
-    """Numbers a frame, the same in all shards that have the modality."""
+    """Numbers per frame, the same in all shards that have the modality."""
     widths = {content[f"{modality}_features"] for content in described} - {0}
     if len(widths) > 1:
         raise UserError(f"--data.features.{modality}: {OTHER_WIDTHS}, {sorted(widths)}; prepare an empty store")

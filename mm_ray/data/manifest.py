@@ -1,4 +1,4 @@
-"""What a data set is: a list of clips, and maybe a way of its own to load one. A data set is one module in `datasets/`."""
+"""A data set: a list of clips, and optionally its own way to load a clip. Each data set is one module in `datasets/`."""
 
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -25,34 +25,34 @@ OPTIONAL = {
 
 @dataclass(frozen=True)
 class Clip:
-    """One recording, or a span of one."""
+    """One recording, or a segment of one."""
 
     id: str
     """Unique in the data set."""
     label: int
     """Index into the manifest's class names; `UNLABELLED` for a training clip whose class is not known."""
     group: str
-    """Who or where it was recorded: the unit of the natural partition, which crosses no split unless the folds are meant so."""
+    """Who or where it was recorded: the unit of the natural partition, in one split unless the folds are by clip."""
     splits: tuple[str, ...]
     """`train`, `dev` or `test`, one per fold."""
     source: str
-    """The recording's file below `data.root`, or whatever the module's own `load` understands."""
+    """The recording's file below `data.root`, or anything that the module's own `load` understands."""
     video_source: str = ""
-    """File of the video or picture, where it is not the same."""
+    """File of the video or image, if it is another one."""
     start_s: float | None = None
-    """Begin of the span in the recording, seconds; `None`: its begin."""
+    """Start of the segment in the recording, seconds; `None`: the recording's start."""
     end_s: float | None = None
-    """End of the span, seconds; `None`: the recording's end."""
+    """End of the segment, seconds; `None`: the recording's end."""
 
 
 @dataclass(frozen=True)
 class Rejected:
-    """A recording that is not used, and why."""
+    """A recording that is not used, with the reason."""
 
     clip_id: str
     source: str
     label: str
-    """Class name, as far as known."""
+    """Class name, if known."""
     group: str
     reason: str
     """One of `mm_ray.data.media.errors.REASONS`."""
@@ -67,11 +67,11 @@ class Manifest:
     class_names: tuple[str, ...]
     clips: tuple[Clip, ...]
     rejected: tuple[Rejected, ...] = ()
-    """What the listing alone shows to be of no use."""
+    """Recordings that are rejected without decoding."""
     notes: tuple[str, ...] = ()
-    """What a user should know of the listing, a line each."""
+    """Notes for the user about the listing, one line each."""
     warnings: tuple[str, ...] = ()
-    """What is likely to be a mistake, a line each."""
+    """Likely mistakes, one line each."""
 
     @property
     def num_folds(self) -> int:
@@ -80,7 +80,7 @@ class Manifest:
 
 
 NO_LABEL = "(no label)"
-"""What people read in place of a class that is not known."""
+"""Shown instead of an unknown class."""
 
 
 def label_name(label: int, class_names: Sequence[str]) -> str:
@@ -89,7 +89,7 @@ def label_name(label: int, class_names: Sequence[str]) -> str:
 
 
 class ManifestModule(Protocol):
-    """What a module must have to be a data set.
+    """What a data set's module must define.
 
     Beside it, `load(clip, data) -> Media` replaces the reading of media files, and `FOLDS` names the kinds of folds that
     `data.folds` chooses from, the default first. `READS` names those of `OPTIONAL` that it reads; the others are refused.
@@ -151,7 +151,7 @@ def check_manifest(manifest: Manifest) -> None:
     """Refuse a manifest that breaks the rules above.
 
     Raises:
-        UserError: No clips, an id that comes twice, a label or split out of range, or clips with different numbers of folds.
+        UserError: No clips, an id that appears twice, a label or split out of range, or clips with different numbers of folds.
 
     """
     if not manifest.clips:
@@ -172,7 +172,7 @@ def _why_none(rejected: tuple[Rejected, ...]) -> str:
 
 
 def warnings_of(manifest: Manifest) -> tuple[str, ...]:
-    """What is likely to be a mistake, a line each: the manifest's own warnings, and what shows in every kind of data set."""
+    """Likely mistakes, one line each: the manifest's own warnings, and those that every data set can have."""
     alike: dict[str, list[str]] = {}
     for name in manifest.class_names:
         alike.setdefault("".join(unicodedata.normalize("NFKC", name).casefold().split()), []).append(name)

@@ -1,6 +1,6 @@
 """Which client holds which clips, and which clients lack video.
 
-Shape suffixes: N clips of the table, R rows to share out, K clients.
+Shape suffixes: N clips of the table, R rows to distribute, K clients.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ from mm_ray.types import ClientData
 
 
 def make_clients(table: FeatureTable, config: PartitionConfig, seed: int) -> tuple[ClientData, ...]:
-    """The clients of the federation: the training clips shared out, and round(q K) clients without video.
+    """The clients of the federation, with all training clips; round(q K) of them have no video.
 
     A client holds one kind of clips to train on: with video, or audio only. Where some training clips have no video, these are
     shared out among the clients that lack it (`dirichlet`), or are a second client of their group (`natural`), or make their
@@ -53,13 +53,13 @@ def make_clients(table: FeatureTable, config: PartitionConfig, seed: int) -> tup
 def partition(
     labels_N: np.ndarray, groups_N: np.ndarray, rows_R: np.ndarray, config: PartitionConfig, seed: int
 ) -> tuple[np.ndarray, ...]:
-    """Share rows out among clients: every row goes to exactly one; each client's rows ascend.
+    """Distribute rows over clients: every row goes to exactly one; each client's rows ascend.
 
     Args:
         labels_N: Class of every clip of the table.
         groups_N: Group of every clip of the table.
-        rows_R: The rows to share out.
-        config: `natural`: one client a group that has rows. `dirichlet`: for each class, the clients' shares are drawn from
+        rows_R: The rows to distribute.
+        config: `natural`: one client per group that has rows. `dirichlet`: for each class, the clients' shares are drawn from
             Dirichlet(alpha) (Hsu et al. 2019, arXiv 1909.06335, as FedMultimodal has it); then the largest client gives
             clips to those that have fewer than `min_clips`.
         seed: Seed of the experiment.

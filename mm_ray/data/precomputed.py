@@ -4,7 +4,7 @@ The source of a clip's audio or video is then
 - `clip.npy`: an array of that clip, (frames, numbers),
 - `set.npz#KEY`: the array of that name, (frames, numbers), or
 - `set.npy#ROW`: a row of one array for the whole set, (clips, numbers) or (clips, frames, numbers), counted from 0.
-Shape suffixes: X frames, D numbers a frame.
+Shape suffixes: X frames, D numbers per frame.
 """
 
 import zipfile
@@ -120,7 +120,7 @@ def read_frames(place: str) -> np.ndarray:
         place: A path or URI as above, with its row or key.
 
     Raises:
-        BadMedia: There is no such array, or it is not one of finite floating point numbers, (frames, numbers).
+        MediaError: There is no such array, or it is not one of finite floating point numbers, (frames, numbers).
 
     """
     _checked_shape(place)
@@ -143,7 +143,7 @@ def as_float16(values_XD: np.ndarray, place: str) -> np.ndarray:
     """Features as the store holds them.
 
     Raises:
-        BadMedia: Numbers that are not finite, or too large for float16.
+        MediaError: Numbers that are not finite, or too large for float16.
 
     """
     if not np.isfinite(values_XD).all():
@@ -154,7 +154,7 @@ def as_float16(values_XD: np.ndarray, place: str) -> np.ndarray:
 
 
 def _checked_shape(place: str) -> tuple[int, ...]:
-    """Frames and numbers a frame, from the header alone."""
+    """Frames and numbers per frame, from the header alone."""
     file, key = array_file(place), place[len(array_file(place)) + 1 :]
     if size_of(file) is None:
         raise MediaError("missing", file, "no such file; check the path")

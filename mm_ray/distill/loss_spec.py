@@ -1,4 +1,4 @@
-"""`phase2.loss` taken apart: the terms of a weighted sum of distillation losses, and the settings that they read.
+"""Parses `phase2.loss`: the terms of a weighted sum of distillation losses, and the settings that they read.
 
 A loss is one module in `mm_ray/losses`, with `loss(student, target, labels_B, settings)`. It may name in `USES` the
 fields of `Phase2Config` that it reads, so that the others do not enter its phase's key; without `USES` all of them enter.

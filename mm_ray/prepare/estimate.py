@@ -1,4 +1,4 @@
-"""`--dry-run`: what there is to do, and from a few clips what it would take."""
+"""`--dry-run`: counts the clips to prepare, and estimates time and size from a few of them."""
 
 import time
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ NUM_TRIED = 12
 
 @dataclass(frozen=True)
 class Estimate:
-    """What the missing clips would take, from a few of them."""
+    """Estimated time and size of the missing clips, from a few of them."""
 
     num_tried: int
     num_bad: int

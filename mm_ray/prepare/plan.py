@@ -1,4 +1,4 @@
-"""What is to do: the manifest's clips, less those that the store already has."""
+"""The plan of a preparation: the manifest's clips without those that the store already has."""
 
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ Numbered = tuple[int, Clip]
 
 @dataclass(frozen=True)
 class PreparePlan:
-    """A preparation: what there is, and what is missing in the store."""
+    """A preparation: the clips of the data set, and those that the store lacks."""
 
     data: DataConfig
     store: str

@@ -44,7 +44,7 @@ class Summary:
 
 
 def print_summary(summary: Summary, manifest: Manifest, audio_s: float, console: Console) -> None:
-    """The summary as a table: one line a flag and a reason that occurred; `audio_s`: seconds that are used of a recording."""
+    """The summary as a table: one line per flag and reason that occurred; `audio_s`: seconds used of a recording."""
     table = Table("clips", "", "", box=None, pad_edge=False)
     table.columns[0].justify = "right"
     table.add_row(f"{summary.num_stored:,}", "already stored", "")

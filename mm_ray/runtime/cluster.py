@@ -1,4 +1,4 @@
-"""Which Ray cluster is used, and what it has."""
+"""The Ray cluster in use, and its resources."""
 
 import logging
 import os
@@ -105,7 +105,7 @@ def _keep(on_term: Any) -> None:
 
 
 def _check_answers(address: str) -> None:
-    """Ray itself waits for minutes for an address at which nobody listens."""
+    """Ray itself waits for minutes if nothing listens at the address."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not port.isdigit():
         return

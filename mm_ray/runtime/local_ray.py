@@ -40,7 +40,7 @@ def start_local_ray(num_gpus: int) -> None:
     """Start Ray with the CPUs that this process may use; a time-out is tried once more.
 
     Args:
-        num_gpus: GPUs that Ray shares out.
+        num_gpus: GPUs that Ray may assign.
 
     Raises:
         EnvironmentFailure: Ray does not start; it names the cause, the log and the remedy.

@@ -1,8 +1,8 @@
 """AV digits: a spoken digit (FSDD) with a handwritten image of the same digit (MNIST), seen as a few jittered frames.
 
 Both modalities are real, the pairing is ours. `--data.folds speaker` (the default) holds out speakers: fold k tests on
-speaker k and chooses on speaker k + 1. `known` holds out recordings of all speakers, by their index in blocks of ten: fold
-k of five tests on the indices 10k to 10k + 9 and chooses on the next ten.
+speaker k and uses speaker k + 1 for dev. `known` holds out recordings of all speakers, by their index in blocks of ten: fold
+k of five tests on the indices 10k to 10k + 9 and uses the next ten for dev.
 """
 
 from collections import defaultdict
@@ -60,7 +60,7 @@ def read(data: DataConfig) -> Manifest:
 
 
 def load(clip: Clip, data: DataConfig) -> Media:
-    """The recording, and its image shifted by up to two pixels a frame, (4, 28, 28)."""
+    """The recording, and its image shifted by up to two pixels per frame, (4, 28, 28)."""
     waveform_N, sample_rate = read_audio(Path(data.root, clip.source))
     image = _mnist(data)[0][int(clip.video_source.rpartition("=")[2])]
     padded = np.pad(image, _JITTER)

@@ -1,8 +1,8 @@
-"""A table of the user's: `manifest.csv` in ROOT, or the file of `--annotations`; paths in it are relative to ROOT.
+"""The user's own table: `manifest.csv` in ROOT, or the file of `--annotations`; paths in it are relative to ROOT.
 
-Columns: `label`; `path` (sound, or both tracks in one file) or `audio`, and maybe `video` or `image` for the sight; and
-if you like `id`, `group` (or `--data.group_pattern`), `split` (or `split_0`, `split_1`, ... for folds), `start` and `end` in
-seconds. Blanks around values do not count. Without splits a fifth of the groups of each class is for test and a fifth for dev.
+Columns: `label`; `path` (audio, or both tracks in one file) or `audio`, and optionally `video` or `image`; and
+optionally `id`, `group` (or `--data.group_pattern`), `split` (or `split_0`, `split_1`, ... for folds), `start` and `end` in
+seconds. Spaces around values are ignored. Without splits a fifth of the groups of each class is for test and a fifth for dev.
 A training clip may have an empty label; without splits the group of such a clip is for training. Instead of recordings the
 columns may name arrays of precomputed features, `a.npy`, `all.npz#KEY` or `all.npy#ROW` (docs/data.md).
 """
@@ -39,7 +39,7 @@ SURPLUS = "\n"
 
 
 def read(data: DataConfig) -> Manifest:
-    """List the rows of the table; a row that makes no sense is rejected.
+    """List the rows of the table; invalid rows are rejected.
 
     Raises:
         UserError: No such table, one without a column for label or recording, or one without a single label.
@@ -72,7 +72,7 @@ def read(data: DataConfig) -> Manifest:
 
 
 def _stripped(row: dict[str, Any]) -> Row:
-    """A row without blanks around its columns and values; those of labels, splits and groups are made alike within too."""
+    """A row without spaces around its columns and values; those of labels, splits and groups are made alike within too."""
     surplus = {SURPLUS: row.pop(SURPLUS)} if SURPLUS in row else {}
     stripped = {name.strip(): value.strip() for name, value in row.items()}
     return {name: tidy(value) if name in ("label", "group") else value for name, value in stripped.items()} | surplus

@@ -1,8 +1,8 @@
 """A folder of recordings: `ROOT/CLASS/...` or, with the splits given, `ROOT/train|dev|test/CLASS/...`, `ROOT/CLASS/train|...`.
 
 A subfolder of the class (`ROOT/CLASS/SPEAKER/a.mp4`), or what `--data.group_pattern` finds in the path, is the clip's group,
-which never crosses a split; without one each clip is its own. Where no splits are given, a fifth of each class's groups is for
-test and a fifth for dev, by a digest of their names.
+which never spans two splits; without one each clip is its own group. If no splits are given, a fifth of each class's groups is
+for test and a fifth for dev, by a digest of their names.
 """
 
 from collections import defaultdict

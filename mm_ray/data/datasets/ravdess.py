@@ -7,10 +7,10 @@ audiovisual file, or else from the video-only one. Songs are left out: they have
 
 Instead of videos, ROOT may hold facial action units computed elsewhere: `au35.npy` (clips, numbers), and `meta.csv` with a row
 for each of its rows, whose column `clip` has the recording's name. Where both are there, `--data.features.video precomputed`
-takes the action units.
+selects the action units.
 
 The group is the actor, so `--partition.kind natural` makes each a client. Fold k tests on actors 4k + 1 to 4k + 4, two women
-and two men, chooses on the next four (actors 1 to 4 after the last), and trains on the other 16.
+and two men, uses the next four for dev (actors 1 to 4 after the last), and trains on the other 16.
 """
 
 import csv
@@ -38,7 +38,7 @@ _SPEECH = "01"
 
 
 def read(data: DataConfig) -> Manifest:
-    """List the recordings of speech; those with a name of another form, or without sound, are rejected.
+    """List the recordings of speech; those with a name of another form, or without audio, are rejected.
 
     Raises:
         UserError: They are not there, a split of the fold has no actors, or the action units do not fit their list.
@@ -102,7 +102,7 @@ def _check_actors(data: DataConfig, actors: set[str]) -> None:
 
 
 def _action_units(data: DataConfig, names: list[str]) -> dict[str, int]:
-    """The row of each recording's action units; none where videos are to be taken."""
+    """The row of each recording's action units; empty if videos are used."""
     has_films = any(stem(name).split("-")[0] in (_AUDIOVISUAL, _VIDEO) for name in names if _NAME.fullmatch(stem(name)))
     place = join(data.root, ACTION_UNITS)
     if not exists(place) or (has_films and data.features.video != PRECOMPUTED):

@@ -1,9 +1,9 @@
-"""UCF101 (Soomro et al. 2012): the classes that have sound, in the three official splits as folds.
+"""UCF101 (Soomro et al. 2012): the classes that have audio, in the three official splits as folds.
 
 ROOT holds `UCF-101/CLASS/v_CLASS_gXX_cYY.avi` and `ucfTrainTestlist/trainlist0K.txt`, `testlist0K.txt`, as unpacked. 51 of
 the 101 classes have audio; they are found by looking into a few files of each, and compared with the list. Groups (`gXX`: one
 person, one place) stay together: a fifth of each class's training groups is for dev. `--data.folds fedmultimodal` takes a fifth
-of the training clips for dev as FedMultimodal drew them, so that a group may lie in train and dev.
+of the training clips for dev as FedMultimodal drew them, so a group may be in train and dev.
 """
 
 import re
@@ -32,15 +32,15 @@ _WITH_SOUND = """
     UnevenBars WallPushups WritingOnBoard
 """
 CLASSES_WITH_SOUND = tuple(_WITH_SOUND.split())
-"""The classes that UCF101 added to UCF50: their clips have sound, those of UCF50's 50 classes have none (Soomro, Zamir, Shah:
+"""The classes that UCF101 added to UCF50: their clips have audio, those of UCF50's 50 classes have none (Soomro, Zamir, Shah:
 UCF101, CRCV-TR-12-01, 2012). FedMultimodal takes the classes with audio, and counts 51 as well."""
 _LOOKS = 5
-"""Files of a class, each of another group, that are opened to see whether the class has sound."""
+"""Files of a class, each of another group, that are opened to see whether the class has audio."""
 _NAME = re.compile(r"(?P<label>\w+)/v_\w+_(?P<group>g\d+)_c\d+\.avi", re.IGNORECASE)
 
 
 def read(data: DataConfig) -> Manifest:
-    """List the clips of the official splits, of classes that have sound.
+    """List the clips of the official splits, of classes that have audio.
 
     Raises:
         UserError: The lists are not there, or no class has audio.

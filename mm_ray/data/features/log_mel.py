@@ -43,7 +43,7 @@ def finite_features(waveform_N: np.ndarray, sample_rate: int, features: FeatureC
     """The `audio_features` of a recording, or an error if a network could learn nothing from them.
 
     Raises:
-        BadMedia: `too_short` for two frames, so that nothing is left after each bin's mean is taken off, or `damaged`, with
+        MediaError: `too_short` for two frames, so that nothing is left after each bin's mean is taken off, or `damaged`, with
             samples that are not finite.
 
     """

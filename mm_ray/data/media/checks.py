@@ -1,4 +1,4 @@
-"""Does a file hold what its container promises, and what is odd about it?"""
+"""Checks a decoded file against what its container promises, and finds its flags."""
 
 import posixpath
 from pathlib import Path
@@ -81,7 +81,7 @@ def check_tracks(
         ended: Whether the file ended before both had what they wanted.
 
     Raises:
-        BadMedia: `damaged`, `empty_audio` or `truncated`.
+        MediaError: `damaged`, `empty_audio` or `truncated`.
 
     """
     for track in (sound, sight):
@@ -97,7 +97,7 @@ def check_riff(place: str | Path) -> None:
     """Refuse a wav or avi file that is shorter than its data: FFmpeg takes it without a word.
 
     Raises:
-        BadMedia: `truncated`.
+        MediaError: `truncated`.
 
     """
     if first_bytes(place)[:4].upper() in (b"RIFF", b"RIFX", b"RF64", b"BW64") and is_whole(place) is False:
@@ -115,7 +115,7 @@ def check_samples(sound: AudioTrackReader, place: str | Path) -> None:
     """Refuse sound with samples that are not finite, or of a size that no recorder writes.
 
     Raises:
-        BadMedia: `damaged`.
+        MediaError: `damaged`.
 
     """
     if sound.bad_samples:

@@ -1,4 +1,4 @@
-"""Opening a media file: what is none is named for what it is."""
+"""Opens a media file; other kinds of files are rejected with their kind."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,7 +34,7 @@ _HEAD_BYTES = 256
 
 @contextmanager
 def open_media(place: str | Path) -> Iterator[InputContainer]:
-    """An opened media file; whatever FFmpeg finds wrong with it, on opening or later, becomes a `BadMedia` of one line.
+    """An opened media file; every error of FFmpeg, on opening or later, becomes a `MediaError` of one line.
 
     FFmpeg sees bytes only, never a name: names with a colon or a percent sign are safe, and a playlist leads nowhere.
     """
@@ -50,7 +50,7 @@ def check_file(place: str | Path) -> None:
     """Refuse what is no file, or stands for one that was not downloaded.
 
     Raises:
-        BadMedia: `missing`, `unreadable`, `truncated` (empty) or `not_downloaded`.
+        MediaError: `missing`, `unreadable`, `truncated` (empty) or `not_downloaded`.
 
     """
     try:
@@ -91,7 +91,7 @@ def _opened(file: IO[bytes], place: str | Path) -> InputContainer:
 
 
 def _stranger(head: bytes) -> str:
-    """What a file is that FFmpeg does not know, as far as its first bytes say."""
+    """The kind of a file that FFmpeg does not know, by its first bytes."""
     for start, name in _STRANGERS.items():
         if head.startswith(start):
             return name

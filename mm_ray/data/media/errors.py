@@ -1,4 +1,4 @@
-"""Why a recording is rejected, and what may be odd about one that is kept."""
+"""Why a recording is rejected, and the flags of one that is kept."""
 
 from pathlib import Path
 

@@ -73,7 +73,7 @@ def find_span(
         measured: Whether the recording's length must be known if no part of it is asked for.
 
     Raises:
-        BadMedia: The span lies outside the recording.
+        MediaError: The span lies outside the recording.
 
     """
     is_part = start_s is not None or end_s is not None
