@@ -4,8 +4,8 @@ ROOT holds `AudioWAV/ACTOR_SENTENCE_EMOTION_LEVEL.wav` and `VideoFlash/` with fl
 does; if a wav is missing, the audio of the video is used. The group is the actor: `--partition.kind natural` makes each a
 client.
 
-`--data.folds actors` (the default) holds out actors: fold k of five tests on a fifth of them and uses the next for dev. It takes
-the four emotions of FedMultimodal (Feng et al., KDD 2023), unless `--data.classes` names others of the six.
+`--data.folds actors` (the default) holds out actors: fold k of five tests on a fifth of them and uses the next for dev. It
+takes the four emotions of FedMultimodal (Feng et al., KDD 2023), unless `--data.classes` names others of the six.
 `ogm_ge` is the split by clip of most audiovisual work with six emotions (Peng et al., CVPR 2022: 6,698 and 744 clips): the
 files `train.csv` and `test.csv` of github.com/GeWu-Lab/OGM-GE_CVPR2022, `data/CREMAD`, in ROOT or in `--annotations FOLDER`. A
 tenth of its training clips, by a digest of their names, is for dev (our choice: it has none). Actors cross its splits.
