@@ -213,9 +213,9 @@ class LocalConfig:
     def __post_init__(self) -> None:
         """Refuse what does not go with adam."""
         if self.optimizer == "adam" and self.lr >= 0.03:
-            raise bad_value("lr", self.lr, "moves each parameter by as much in a step of adam; try 0.001")
+            raise bad_value("lr", self.lr, "adam moves each parameter by about this much per step; try 0.001")
         if self.optimizer == "adam" and self.scaffold:
-            raise bad_value("scaffold", self.scaffold, "goes with --optimizer sgd only")
+            raise bad_value("scaffold", self.scaffold, "needs --optimizer sgd")
 
 
 @section(frozen=True, kw_only=True)
@@ -258,7 +258,7 @@ class ServerConfig:
         if self.noise and not self.clip_norm:
             raise bad_value("noise", self.noise, "needs --clip_norm; try 1")
         if self.noise and self.rule != "mean":
-            raise bad_value("noise", self.noise, "goes with --rule mean only")
+            raise bad_value("noise", self.noise, "needs --rule mean")
 
     @property
     def step(self) -> float:

@@ -1,11 +1,11 @@
-"""Own code by name: methods, losses, rules, data sets, features and spaces, in one spelling, and the digest of their source.
+"""Finds code by name (methods, losses, aggregators, data sets, features, spaces), and digests the source of the user's own.
 
 A field that names code takes a module of its folder (`kd`; the folder is the registry), a file (`mine.py`, `lab/mine.py`), the
 name of a file in the working folder or on PYTHONPATH (`mine`), or a dotted name (`lab.mine`). `:thing` after a file or module
 takes that one function instead of the one that the folder's modules have (`mine.py:my_loss`).
 
 What a phase computes depends on the code that it names, so the digest of an own module's source goes into the key: of the
-module, and of all own modules that it imports. What it reads otherwise (files, the clock) is not seen.
+module, and of all own modules that it imports. Other inputs of it (files, the clock) are not part of the digest.
 """
 
 import ast
@@ -44,7 +44,7 @@ def modules_in(package: str) -> tuple[str, ...]:
 
 
 def resolve(field: str, name: str, package: str, needs: str = "", fresh: bool = False) -> Any:
-    """What a name stands for: a module, or with `:thing` a namespace like one in which `needs` is that thing.
+    """The module of a name; with `:thing` a namespace like it in which `needs` is that thing.
 
     Args:
         field: The config field that holds the name, for the error (`data.name`).
@@ -140,12 +140,12 @@ def _is_free(path: Path) -> bool:
 
 
 def in_user_code(field: str, name: str, fault: str, call: Callable[[], Any]) -> Any:
-    """Call what a user wrote.
+    """Call a user's own code.
 
     Args:
         field: The field that names it.
         name: Its name there.
-        fault: What to say of it if it fails, such as `cannot be imported`.
+        fault: Words for a failure, such as `cannot be imported`.
         call: The call.
 
     Raises:
@@ -156,7 +156,7 @@ def in_user_code(field: str, name: str, fault: str, call: Callable[[], Any]) -> 
         return call()
     except (Exception, SystemExit) as error:
         where, line = _where(error), error.msg if isinstance(error, SyntaxError) else error
-        remedy = "is its folder on PYTHONPATH?" if isinstance(error, ImportError) and not where else "mend the module"
+        remedy = "is its folder on PYTHONPATH?" if isinstance(error, ImportError) and not where else "correct the module"
         raise bad_value(field, name, f"{fault} ({in_one_line(f'{where}{type(error).__name__}: {line}')}); {remedy}") from error
 
 

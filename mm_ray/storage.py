@@ -23,7 +23,7 @@ from mm_ray.errors import StorageError, UserError, bad_value, cause_chain, in_on
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 PATIENCE_S = 120.0
-"""A `Storage` that fails is tried again for this long."""
+"""A failing `Storage` is retried for this long."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 
 _OBJECT_STORES = ("s3", "gcs", "abfs")
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 def join(root: str | Path, name: str) -> str:
-    """The place of a name below a root; an absolute name stays what it is."""
+    """The path of a name below a root; an absolute name stays unchanged."""
     return posixpath.join(str(root), name) if str(root) else name
 
 
@@ -108,7 +108,7 @@ def exists(place: str | Path) -> bool:
 
 
 def look(place: str | Path) -> Any:
-    """What the file system says of a place (pyarrow's `FileInfo`); `None` for a name that no file can have."""
+    """The file system's information on a path (pyarrow's `FileInfo`); `None` for a name that no file can have."""
     filesystem, path = locate(place)
     try:
         return filesystem.get_file_info(path)
@@ -185,7 +185,7 @@ def read_object(place: str | Path, remedy: str) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:  # ValueError: no JSON, or no UTF-8
         raise UserError(f"{place}: cannot be read ({in_one_line(error)}); {remedy}") from error
     if not isinstance(content, dict):
-        raise UserError(f"{place}: holds no JSON object; {remedy}")
+        raise UserError(f"{place}: does not hold a JSON object; {remedy}")
     return content
 
 
@@ -305,7 +305,7 @@ def names_full_disk(place: object) -> Iterator[None]:
         full = next((one for one in cause_chain(error) if isinstance(one, OSError) and one.errno in FULL), None)
         if full is None:
             raise
-        remedy = "make room, and the same command goes on from what is stored"
+        remedy = "make room; then the same command resumes from what is stored"
         raise StorageError(f"{full.filename or place}: no room left ({os.strerror(full.errno or 0)}); {remedy}") from error
 
 
@@ -392,7 +392,7 @@ class Storage:
         return posixpath.join(self.base, name)
 
     def _patiently(self, name: str, work: Callable[[], Found], patience_s: float | None = None, may_miss: bool = True) -> Found:
-        """Work, and try again while the place fails. A missing file is an answer if it `may_miss`; while one is written,
+        """Do the work, and retry while the storage fails. A missing file is an answer if it `may_miss`; while one is written,
         its folder may have been removed.
         """
         place, warned, pause = self._path(name), False, FIRST_PAUSE_S
@@ -415,16 +415,16 @@ class Storage:
             pause = min(2 * pause, LONGEST_PAUSE_S)
 
     def _lasting(self, error: OSError) -> str:
-        """What to do about an error that waiting does not mend; empty for an outage."""
+        """The remedy for an error that waiting does not solve; empty for an outage."""
         if isinstance(error, (NotADirectoryError, IsADirectoryError, FileExistsError)):
-            return "remove what has its name"
+            return "remove the file or folder of that name"
         forbidden = isinstance(error, PermissionError) or error.errno == errno.EROFS
         local = isinstance(self.filesystem, fs.LocalFileSystem)
-        return "give the right to write there, or use another place" if forbidden and local else ""
+        return "give write permission there, or use another path" if forbidden and local else ""
 
 
 def check_place(root: str) -> None:
-    """Refuse a place that cannot be used, at once: before a run begins that is a mistake, and not an outage.
+    """Refuse a path that cannot be used, without waiting: before a run begins that is a mistake, not an outage.
 
     Raises:
         UserError: It cannot be used.

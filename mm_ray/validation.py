@@ -1,7 +1,7 @@
 """Sections of settings: frozen dataclasses that pydantic checks strictly, and errors that name the flag.
 
 Flags, YAML files, search spaces and Python go through the same check: `with_overrides` applies all changes, then each section
-that changed is checked as a whole. A section does not know where it stands in the tree, so its errors name the field, and every
+that changed is checked as a whole. A section does not know its place in the tree, so its errors name the field, and every
 level above puts its own name in front (`BadValue.within`).
 """
 
@@ -86,7 +86,7 @@ def with_overrides(config: Section, overrides: Mapping[str, Any]) -> Section:
 
 
 def read_text(info: FieldInfo, text: str) -> Any:
-    """The value that a flag's text stands for; the text itself where it stands for none, which the check then refuses."""
+    """The value of a flag's text; the text itself if it is not valid, which the check then refuses."""
     kind = info.annotation
     try:
         if kind in (int, float):
@@ -101,12 +101,12 @@ def read_text(info: FieldInfo, text: str) -> Any:
 
 
 def choices_of(info: FieldInfo) -> tuple[str, ...]:
-    """The values that a field takes, where it takes a few only."""
+    """The values that a field accepts, if there is a fixed choice."""
     return get_args(info.annotation) if get_origin(info.annotation) is Literal else ()
 
 
 def kind_of(info: FieldInfo) -> str:
-    """What a field takes, in words."""
+    """What a field accepts, in words."""
     if choices := choices_of(info):
         return f"{', '.join(choices[:-1])} or {choices[-1]}"
     if get_origin(info.annotation) is tuple:

@@ -36,7 +36,7 @@ def csv(root):
 
 
 def ucf101(root):
-    """Two classes with sound, one without; five groups of two clips; the official lists."""
+    """Two classes with audio, one without; five groups of two clips; the official lists."""
     groups = range(1, 8)
     names = {
         label: [f"{label}/v_{label}_g{group:02d}_c{clip:02d}.avi" for group in groups for clip in (1, 2)]

@@ -104,7 +104,7 @@ def test_two_files_of_one_name_and_one_that_changes(here, shelf):
 @pytest.mark.parametrize("name", ["mine.py", "mine"])
 def test_an_error_names_the_own_line(here, shelf, name):
     write(here, {"mine": "import helper", "helper": "\n1 / 0"})
-    with pytest.raises(UserError, match=r"^--food mine(.py)?: cannot be imported \(.*helper.py:2: ZeroDivisionError: .*mend"):
+    with pytest.raises(UserError, match=r"^--food mine(.py)?: cannot be imported \(.*helper.py:2: ZeroDivisionError: .*corr"):
         resolve("food", name, shelf)
 
 

@@ -1,1 +1,1 @@
-"""The data road: manifest -> features -> Parquet store -> feature table -> partition -> client data."""
+"""The data pipeline: manifest -> features -> Parquet store -> feature table -> partition -> client data."""

@@ -28,8 +28,8 @@ def gather(
         table: The feature table; its arrays may be read-only, they are copied from and never written.
         indices: Rows of the table, (B,).
         modalities: `audio`, `video` or both; the fields of a modality that is not named, or that the data lacks, are `None`.
-        device: Where the tensors shall lie.
-        labels: The clips' classes, (B,), as their client has them; None: the table's.
+        device: Device of the tensors.
+        labels: Classes of the clips, (B,), as the client knows them; None: the table's.
 
     """
     frames = resident(table, device)

@@ -1,4 +1,4 @@
-"""Helpers of manifests: what lies below a folder, which classes are wanted, and who is held out."""
+"""Helpers for data sets: list files, select classes, find groups, hold groups out."""
 
 import hashlib
 import os
@@ -24,9 +24,9 @@ SPLIT_NAMES = {
     **dict.fromkeys(("dev", "devel", "development", "val", "valid", "validate", "validation"), "dev"),
     **dict.fromkeys(("test", "testing", *_EVALS), "test"),
 }
-"""What splits are called, in lower case, and what we call them; see `split_of`."""
+"""Common names of splits, in lower case, and ours; see `split_of`."""
 NO_MEDIA = frozenset(f"{_TEXTS} {_TRANSCRIPTS} {_OTHERS}".split())
-"""Files of these names lie beside recordings and are passed over."""
+"""Files with these names or endings often lie beside recordings; they are ignored."""
 
 
 def files_below(root: str) -> list[str]:
@@ -61,7 +61,7 @@ def _remote_names(root: str) -> list[str] | None:
         infos = filesystem.get_file_info(fs.FileSelector(base, recursive=True, allow_not_found=True))
     except OSError as error:
         reason = in_one_line(error)
-        raise bad_value("data.root", root, f"cannot be listed ({reason}); check the name, and your rights") from error
+        raise bad_value("data.root", root, f"cannot be listed ({reason}); check the name and its permissions") from error
     names = [posixpath.relpath(info.path, base) for info in infos if info.type == fs.FileType.File]
     return names or None
 
@@ -80,12 +80,12 @@ def _is_passed_over(name: str) -> bool:
 
 
 def tidy(text: str) -> str:
-    """A name as people read it: composed Unicode (NFC), no blanks around it and one at most within."""
+    """A name as people read it: composed Unicode (NFC), no spaces around it and single spaces within."""
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def split_of(name: str) -> str:
-    """`train`, `dev` or `test` for what data sets call them, in any case (`Train`, `VALIDATION `, `eval`); empty for others."""
+    """The split (`train`, `dev`, `test`) of a common name in any case (`Train`, `VALIDATION `, `eval`); empty for others."""
     return SPLIT_NAMES.get(tidy(name).casefold(), "")
 
 
@@ -98,12 +98,12 @@ def splits_of(names: Iterable[str]) -> dict[str, str]:
 
 
 def group_finder(data: DataConfig) -> Callable[[str], str] | None:
-    """What finds the group in a file's path by `data.group_pattern`, or `None` without one; empty where nothing is found.
+    """The function that finds the group in a file's path by `data.group_pattern`; `None` without a pattern.
 
-    The group is what the pattern's own group `(?P<group>...)` matches, or else its first one, or else all of it.
+    It returns what `(?P<group>...)` matches, or else the first group, or else the whole match; empty if nothing matches.
 
     Raises:
-        UserError: It is no regular expression.
+        UserError: It is not a regular expression.
 
     """
     if not data.group_pattern:
@@ -111,7 +111,7 @@ def group_finder(data: DataConfig) -> Callable[[str], str] | None:
     try:
         pattern = re.compile(data.group_pattern)
     except re.error as error:
-        problem = f"is no regular expression ({error}); try '([a-z]+)_' for the letters before an underscore"
+        problem = f"is not a regular expression ({error}); try '([a-z]+)_' for the letters before an underscore"
         raise bad_value("data.group_pattern", data.group_pattern, problem) from error
     which: str | int = "group" if "group" in pattern.groupindex else min(pattern.groups, 1)
 
@@ -123,7 +123,7 @@ def group_finder(data: DataConfig) -> Callable[[str], str] | None:
 
 
 def alone_warnings(num_alone: int, num_clips: int, data: DataConfig, way: str) -> tuple[str, ...]:
-    """What to say of recordings that are each a group of their own, where groups decide the splits.
+    """The warning if recordings are each a group of their own although groups decide the splits.
 
     Args:
         num_alone: How many.
@@ -135,7 +135,7 @@ def alone_warnings(num_alone: int, num_clips: int, data: DataConfig, way: str) -
     if not num_alone:
         return ()
     which = "each recording" if num_alone == num_clips else f"each of {num_alone:,} of {num_clips:,} recordings"
-    problem = f"{which} is a group of its own, so takes of one speaker can lie in train and in test"
+    problem = f"{which} is a group of its own, so one speaker can be in train and in test"
     if data.group_pattern:
         return (f"{problem}: --data.group_pattern {quote(data.group_pattern)} finds no group in their paths",)
     return (f"{problem}; name the groups by {way}, or by --data.group_pattern REGEX",)
@@ -161,22 +161,22 @@ def wanted_classes(data: DataConfig, known: Iterable[str]) -> tuple[str, ...]:
 
 
 def annotation(data: DataConfig, *usual: str) -> str:
-    """The place of a data set's lists: `data.annotations`, or the first of the usual names below `data.root`.
+    """The path of a data set's lists: `data.annotations`, or the first of the usual names below `data.root`.
 
     Raises:
-        UserError: It is nowhere.
+        UserError: None of them exists.
 
     """
     candidates = [data.annotations] if data.annotations else [posixpath.join(data.root, name) for name in usual]
     for place in candidates:
         if exists(place):
             return place
-    remedy = f"not there; expected {' or '.join(usual)} below data.root, or its place in data.annotations"
+    remedy = f"not found; expected {' or '.join(usual)} below data.root, or its path in data.annotations"
     raise bad_value("data.annotations", data.annotations, remedy)
 
 
 def hold_out(groups_by_class: Mapping[str, Sequence[str]], dev: float = 0.2, test: float = 0.2) -> dict[str, str]:
-    """A split for each group, by a digest of its name: the same on every machine, and unmoved by other groups' order.
+    """A split for each group, by a digest of its name: the same on every machine and for every order of groups.
 
     Args:
         groups_by_class: The groups of each class; a group that several classes have is settled by the first of them.
@@ -194,7 +194,7 @@ def hold_out(groups_by_class: Mapping[str, Sequence[str]], dev: float = 0.2, tes
 
 
 def by_digest(names: Iterable[str]) -> list[str]:
-    """Names in the order of a digest: as good as random, and the same everywhere."""
+    """Names in the order of a digest: pseudo-random, and the same everywhere."""
     return sorted(names, key=lambda name: (_digest(name), name))
 
 
@@ -212,7 +212,7 @@ def stem(name: str) -> str:
 
 
 def by_stem(names: Iterable[str]) -> dict[str, str]:
-    """By stem the first of the names that have it, in their order."""
+    """The first name of each stem, by stem."""
     first: dict[str, str] = {}
     for name in names:
         first.setdefault(stem(name), name)
@@ -220,5 +220,5 @@ def by_stem(names: Iterable[str]) -> dict[str, str]:
 
 
 def ending(name: str) -> str:
-    """A name's ending in lower case, with its dot."""
+    """A name's extension in lower case, with its dot."""
     return posixpath.splitext(name)[1].lower()

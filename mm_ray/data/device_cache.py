@@ -13,7 +13,7 @@ from torch import Tensor
 from mm_ray.data.feature_table import FeatureTable
 
 MOST_OF_FREE = 0.1
-"""Of a card's free memory: several client actors may share the card, each with a copy of its own."""
+"""Fraction of a card's free memory: several client actors may share the card, each with its own copy."""
 
 
 class Frames(NamedTuple):
@@ -60,7 +60,7 @@ class Resident(NamedTuple):
 
 @lru_cache(maxsize=2)
 def resident(table: FeatureTable, device: torch.device) -> Resident:
-    """The table's frames, on an accelerator copied there once a process if they take a small part of its free memory."""
+    """The table's frames; an accelerator gets a copy once per process if they take a small part of its free memory."""
     flat = [table.audio_flat_XF, table.video_flat_XD]
     size = sum(array.nbytes for array in flat if array is not None)
     fits = device.type != "cpu" and size <= MOST_OF_FREE * torch.cuda.mem_get_info(device)[0]

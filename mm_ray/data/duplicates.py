@@ -1,4 +1,4 @@
-"""Which clips are the same recording: equal bytes, and the same span."""
+"""Which clips are the same recording: equal bytes, and the same segment."""
 
 import hashlib
 from collections import Counter

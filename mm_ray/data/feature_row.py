@@ -41,7 +41,7 @@ def extract(module: ManifestModule, number: int, clip: Clip, data: DataConfig) -
     """Load a clip and compute its features.
 
     Raises:
-        BadMedia: The recording cannot be used.
+        MediaError: The recording cannot be used.
 
     """
     load = own_load(module)
@@ -51,7 +51,7 @@ def extract(module: ManifestModule, number: int, clip: Clip, data: DataConfig) -
     for features in (audio_TF, video_SD):
         if features is not None and not np.isfinite(features).all():
             raise MediaError(
-                "damaged", clip.source, "its features are not finite, or above 65,504; mend what they are made from"
+                "damaged", clip.source, "its features are not finite, or above 65,504; correct the recording or the array"
             )
     seconds = len(media.waveform_N) / media.sample_rate if media.seconds is None else media.seconds
     is_cut = data.features.audio != PRECOMPUTED and seconds > data.features.audio_s + data.features.hop_ms / 1000
@@ -75,7 +75,7 @@ def read_clip(clip: Clip, data: DataConfig) -> Media:
     """Decode a clip's sound and frames, as far as the features want them; precomputed video takes the frames' place.
 
     Raises:
-        BadMedia: The recording cannot be used.
+        MediaError: The recording cannot be used.
 
     """
     wanted, features = wanted_of(clip, data), data.features
@@ -90,7 +90,7 @@ def read_clip(clip: Clip, data: DataConfig) -> Media:
         return replace(heard, frames=read_frames(_place(clip.video_source, data)))
     seen = read_media(_place(clip.video_source, data), wanted, tracks=("video",))
     if seen.frames is None:
-        raise MediaError("no_picture", clip.video_source, "has no video track and is no picture")
+        raise MediaError("no_picture", clip.video_source, "has no video track and is not an image")
     seconds = seen.seconds if is_array else heard.seconds
     return replace(heard, frames=seen.frames, seconds=seconds, flags=tuple(dict.fromkeys([*heard.flags, *seen.flags])))
 

@@ -1,4 +1,4 @@
-"""Writing the feature store: a folder of Parquet shards, one row a clip (schema in docs/data.md).
+"""Writing the feature store: a folder of Parquet shards, one row per clip (schema in docs/data.md).
 
 Shape suffixes: T audio frames, F audio bins, S video frames, D video features, N clips.
 """
@@ -24,10 +24,10 @@ from mm_ray.errors import UserError, bad_value, in_one_line
 from mm_ray.storage import join, names_in, remove, write_bytes, write_whole
 
 FORMAT_VERSION = 4
-"""Of the schema and of the feature code; a new number makes every store be computed anew."""
+"""Version of the schema and of the feature code; with a new number every store is computed again."""
 REJECTED = "rejected.parquet"
 """Written last: a store without it is not finished."""
-OTHER_WIDTHS = "gives clips different numbers of features a frame"
+OTHER_WIDTHS = "gives clips different numbers of features per frame"
 _PREFIX, _SUFFIX = "part-", ".parquet"
 SCHEMA = pa.schema(
     {
@@ -48,19 +48,19 @@ SCHEMA = pa.schema(
         "end_s": pa.float64(),
     }
 )
-"""The columns of a shard; docs/data.md says what they are."""
+"""The columns of a shard; docs/data.md describes them."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What all shards of a store share; it stands in the metadata of each."""
+    """What all shards of a store share; the metadata of each holds it."""
 
     name: str
     class_names: tuple[str, ...]
     num_folds: int
     features: FeatureConfig
     video_identity: str = ""
-    """What decides the video features beside the settings: weights, the user's own code."""
+    """What the video features depend on besides the settings: weights, the user's own code."""
     format: int = FORMAT_VERSION
 
     def to_json(self) -> dict[str, Any]:
@@ -135,7 +135,7 @@ def reopen(store: str | Path) -> None:
 
 
 def check_writable(store: str | Path) -> None:
-    """Refuse a store that cannot be written, before anything is started for it; its folder is made.
+    """Make the folder of a store, and refuse one that cannot be written before any work starts.
 
     Raises:
         UserError: The place is a file, has no room, or may not be written.
@@ -146,11 +146,11 @@ def check_writable(store: str | Path) -> None:
         write_bytes(place, b"")
         remove(place)
     except OSError as error:
-        raise bad_value("out", store, f"cannot be written ({in_one_line(error)}); give a folder that can be") from error
+        raise bad_value("out", store, f"cannot be written ({in_one_line(error)}); give a writable folder") from error
 
 
 def shards(store: str | Path) -> list[str]:
-    """Places of a store's shards, sorted."""
+    """Paths of a store's shards, sorted."""
     return [join(store, name) for name in names_in(store) if name.startswith(_PREFIX) and name.endswith(_SUFFIX)]
 
 
@@ -182,7 +182,7 @@ def _row_digest(row: Row) -> str:
 def _width(modality: str, clips: Sequence[np.ndarray]) -> int:
     widths = {clip.shape[1] for clip in clips}
     if len(widths) > 1:
-        raise UserError(f"--data.features.{modality}: {OTHER_WIDTHS}, {sorted(widths)}; each needs as many")
+        raise UserError(f"--data.features.{modality}: {OTHER_WIDTHS}, {sorted(widths)}; all clips need the same number")
     return max(widths, default=0)
 
 

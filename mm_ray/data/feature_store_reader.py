@@ -31,7 +31,7 @@ LIGHT = ("row", "clip_id", "label", "group", "splits", "audio_frames", "video_fr
 
 @dataclass(frozen=True)
 class Header:
-    """What the metadata of a store's shards say."""
+    """The metadata of a store's shards."""
 
     settings: Settings
     audio_features: int
@@ -92,7 +92,7 @@ def read_store(store: str | Path, fold: int) -> FeatureTable:
 
 
 def read_header(places: Sequence[str]) -> Header:
-    """What all shards say together.
+    """The common metadata of all shards.
 
     Raises:
         UserError: A shard of another version of the format, or of other settings.
@@ -101,19 +101,19 @@ def read_header(places: Sequence[str]) -> Header:
     described = [_metadata(place) for place in places]
     for place, content in zip(places, described, strict=True):
         if content["format"] != FORMAT_VERSION:
-            raise UserError(f"{place}: has format {content['format']}, this version reads {FORMAT_VERSION}; prepare it anew")
+            raise UserError(f"{place}: has format {content['format']}, this version reads {FORMAT_VERSION}; prepare it again")
     read = [_settings(place, content) for place, content in zip(places, described, strict=True)]
     settings = read[0]
     for place, other in zip(places, read, strict=True):
         if other != settings:
-            raise UserError(f"{place}: has other settings than its neighbours; prepare it anew in an empty folder")
+            raise UserError(f"{place}: has other settings than the other shards; prepare the store again in an empty folder")
     parts = add_fingerprints(content["fingerprint"] for content in described)
     whole = digest([json.dumps(settings.to_json()).encode(), parts.encode()])
     return Header(settings, _width("audio", described), _width("video", described), whole)
 
 
 def _width(modality: str, described: Sequence[dict[str, Any]]) -> int:
-    """Numbers a frame, the same in all shards that have the modality."""
+    """Numbers per frame, the same in all shards that have the modality."""
     widths = {content[f"{modality}_features"] for content in described} - {0}
     if len(widths) > 1:
         raise UserError(f"--data.features.{modality}: {OTHER_WIDTHS}, {sorted(widths)}; prepare an empty store")
@@ -165,7 +165,7 @@ def read_clips(place: str, columns: Sequence[str], settings: Settings) -> pa.Tab
             raise ValueError(f"{empty[0]} is empty in a row")
         labels_N, splits = table["label"].to_numpy(), table["splits"].to_pylist()
         if not ((labels_N >= UNLABELLED) & (labels_N < len(settings.class_names))).all():
-            raise ValueError(f"a label is none of the {len(settings.class_names)} classes")
+            raise ValueError(f"a label is not one of the {len(settings.class_names)} classes")
         bounds = {"audio_frames": settings.features.max_frames, "video_frames": settings.features.max_video_frames}
         for name, most in bounds.items():
             counts_N = table[name].fill_null(0).to_numpy() if name in columns else np.zeros(1)
@@ -201,15 +201,15 @@ def names_broken(place: str) -> Iterator[None]:
     except (
         pa.ArrowException, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, MemoryError
     ) as error:  # fmt: skip
-        reason = in_one_line(error)[:200]
-        raise UserError(f"{place}: is no shard of a feature store, or damaged ({reason}); delete it, prepare anew") from error
+        problem = f"is not a shard of a feature store, or damaged ({in_one_line(error)[:200]})"
+        raise UserError(f"{place}: {problem}; delete it and prepare again") from error
 
 
 def _finished_shards(store: str | Path) -> list[str]:
     if not is_folder(store):
         raise bad_value("data.name", store, "no such store; python -m mm_ray.prepare writes one")
     if not is_finished(store):
-        raise bad_value("data.name", store, "is no finished store; python -m mm_ray.prepare with the same arguments goes on")
+        raise bad_value("data.name", store, "is not a finished store; python -m mm_ray.prepare with the same arguments resumes")
     places = shards(store)
     if not places:
         raise bad_value("data.name", store, f"holds no clips, all were rejected; see {REJECTED} there")
@@ -221,7 +221,7 @@ def _metadata(place: str) -> dict[str, Any]:
     with names_broken(place):
         schema = pq.read_schema(path, filesystem=filesystem)
         if b"mm_ray" not in (schema.metadata or {}):
-            raise UserError(f"{place}: is no shard of a feature store; python -m mm_ray.prepare writes them")
+            raise UserError(f"{place}: is not a shard of a feature store; python -m mm_ray.prepare writes them")
         content: dict[str, Any] = json.loads(schema.metadata[b"mm_ray"])
         content["format"], int(content["fingerprint"], 16)
         content.setdefault("audio_features", content["features"]["num_mels"])  # not in stores of older versions

@@ -71,12 +71,12 @@ class FeatureTable:
             raise bad_value("data", name, f"has no clips to train on ({listed}); give some the split train")
         if not counts["dev"]:
             way = "take some from train with --data.dev_from_train 0.2, or give some clips the split dev"
-            raise bad_value("data", name, f"has no dev clips ({listed}), by which the best round is chosen; {way}")
+            raise bad_value("data", name, f"has no dev clips ({listed}), which choose the best round; {way}")
         if not counts["test"]:
             raise bad_value("data", name, f"has no test clips ({listed}), so nothing can be reported; give some the split test")
         without = [split for split in SPLITS if not len(self.video_rows(split))]
         if self.video_flat_XD is not None and without:
-            problem = f"no {' and no '.join(without)} clip has video, so the teacher cannot be judged"
+            problem = f"no {' and no '.join(without)} clip has video, so the teacher cannot be evaluated"
             raise bad_value("data", name, f"{problem}; give the split some clips with video")
 
     def rows(self, split: str) -> np.ndarray:

@@ -77,5 +77,5 @@ def partition(table: FeatureTable, config: PartitionConfig) -> tuple[np.ndarray,
     try:
         clients = dirichlet_clients(table.labels_N[rows_N], config.alpha, config.num_clients)
     except ValueError as error:
-        raise bad_value("partition.num_clients", config.num_clients, f"{error}; theirs are 100") from error
+        raise bad_value("partition.num_clients", config.num_clients, f"{error}; FedMultimodal uses 100") from error
     return tuple(np.sort(rows_N[positions]) for positions in clients)

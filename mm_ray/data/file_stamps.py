@@ -1,4 +1,4 @@
-"""What tells one state of recordings from another: size, time and, of small files, the contents, on every file system."""
+"""Detects changed recordings on every file system: by size, time and, for small files, contents."""
 
 import hashlib
 import os
@@ -38,7 +38,7 @@ class Origin(NamedTuple):
     """What features were computed from."""
 
     root: str
-    """A digest of the root's place, which itself is nobody's business."""
+    """A digest of the root's path; the path itself is private."""
     files: Mapping[str, Stamp]
     """By source; with their digests."""
 

@@ -1,4 +1,4 @@
-"""The labels that clients have: some wrong, some missing; the classes of dev and test clips stay as they are.
+"""The labels of the clients: some wrong, some missing. Dev and test labels do not change.
 
 Both are drawn per clip after the partition, so that who holds which clip does not depend on them.
 Shape suffixes: R training clips of all clients, C classes.

@@ -37,7 +37,7 @@ def load_data(data: DataConfig, cache: str | Path, progress: Progress | None = N
         data: Which data, fold and features.
         cache: Folder of the feature stores of data sets, `NAME-DIGEST/`. The digest covers the root, the clips, size, time
             and (of small ones) contents of their files, the feature settings and the manifest module's code; not the fold.
-        progress: Told of every clip while features are computed.
+        progress: Called for every clip while features are computed.
 
     Raises:
         UserError: An unknown data set, missing or broken recordings, or a fold that the data set does not have.
@@ -125,7 +125,7 @@ def store_path(module: ManifestModule, manifest: Manifest, data: DataConfig, cac
     short = hashlib.blake2b(json.dumps(identity).encode(), digest_size=6).hexdigest()
     place = Path(cache) / f"{manifest.name}-{short}"
     if data.root and not (stamps and all(stamp.shows_changes for stamp in stamps.values())):
-        log.warning("--data.root %s: changes of its recordings cannot be seen there; after one, remove %s", data.root, place)
+        log.warning("--data.root %s: changed recordings cannot be detected there; then remove %s", data.root, place)
     return place
 
 

@@ -1,4 +1,4 @@
-"""What a data set is: a list of clips, and maybe a way of its own to load one. A data set is one module in `datasets/`."""
+"""A data set: a list of clips, and optionally its own way to load a clip. Each data set is one module in `datasets/`."""
 
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -26,34 +26,34 @@ OPTIONAL = {
 
 @dataclass(frozen=True)
 class Clip:
-    """One recording, or a span of one."""
+    """One recording, or a segment of one."""
 
     id: str
     """Unique in the data set."""
     label: int
     """Index into the manifest's class names; `UNLABELLED` for a training clip whose class is not known."""
     group: str
-    """Who or where it was recorded: the unit of the natural partition, which crosses no split unless the folds are meant so."""
+    """Who or where it was recorded: the unit of the natural partition, in one split unless the folds are by clip."""
     splits: tuple[str, ...]
     """`train`, `dev` or `test`, one per fold."""
     source: str
-    """The recording's file below `data.root`, or whatever the module's own `load` understands."""
+    """The recording's file below `data.root`, or anything that the module's own `load` understands."""
     video_source: str = ""
-    """File of the video or picture, where it is not the same."""
+    """File of the video or image, if it is another one."""
     start_s: float | None = None
-    """Begin of the span in the recording, seconds; `None`: its begin."""
+    """Start of the segment in the recording, seconds; `None`: the recording's start."""
     end_s: float | None = None
-    """End of the span, seconds; `None`: the recording's end."""
+    """End of the segment, seconds; `None`: the recording's end."""
 
 
 @dataclass(frozen=True)
 class Rejected:
-    """A recording that is not used, and why."""
+    """A recording that is not used, with the reason."""
 
     clip_id: str
     source: str
     label: str
-    """Class name, as far as known."""
+    """Class name, if known."""
     group: str
     reason: str
     """One of `mm_ray.data.media.errors.REASONS`."""
@@ -68,11 +68,11 @@ class Manifest:
     class_names: tuple[str, ...]
     clips: tuple[Clip, ...]
     rejected: tuple[Rejected, ...] = ()
-    """What the listing alone shows to be of no use."""
+    """Recordings that are rejected without decoding."""
     notes: tuple[str, ...] = ()
-    """What a user should know of the listing, a line each."""
+    """Notes for the user about the listing, one line each."""
     warnings: tuple[str, ...] = ()
-    """What is likely to be a mistake, a line each."""
+    """Likely mistakes, one line each."""
 
     @property
     def num_folds(self) -> int:
@@ -81,7 +81,7 @@ class Manifest:
 
 
 NO_LABEL = "(no label)"
-"""What people read in place of a class that is not known."""
+"""Shown instead of an unknown class."""
 
 
 def label_name(label: int, class_names: Sequence[str]) -> str:
@@ -90,7 +90,7 @@ def label_name(label: int, class_names: Sequence[str]) -> str:
 
 
 class ManifestModule(Protocol):
-    """What a module must have to be a data set.
+    """What a data set's module must define.
 
     Beside it, `load(clip, data) -> Media` replaces the reading of media files, and `FOLDS` names the kinds of folds that
     `data.folds` chooses from, the default first. `READS` names those of `OPTIONAL` that it reads; the others are refused.
@@ -154,13 +154,13 @@ def check_manifest(manifest: Manifest) -> None:
     """Refuse a manifest that breaks the rules above.
 
     Raises:
-        UserError: No clips, an id that comes twice, a label or split out of range, or clips with different numbers of folds.
+        UserError: No clips, an id that appears twice, a label or split out of range, or clips with different numbers of folds.
 
     """
     if not manifest.clips:
         raise UserError(f"{manifest.name}: lists no clips; {_why_none(manifest.rejected)}")
     if len(set(manifest.class_names)) < len(manifest.class_names):
-        raise UserError(f"{manifest.name}: a class name comes twice; they must differ")
+        raise UserError(f"{manifest.name}: a class name appears twice; class names must differ")
     seen: set[str] = set()
     for clip in manifest.clips:
         if problem := _problem(manifest, clip, seen):
@@ -175,7 +175,7 @@ def _why_none(rejected: tuple[Rejected, ...]) -> str:
 
 
 def warnings_of(manifest: Manifest) -> tuple[str, ...]:
-    """What is likely to be a mistake, a line each: the manifest's own warnings, and what shows in every kind of data set."""
+    """Likely mistakes, one line each: the manifest's own warnings, and those that every data set can have."""
     alike: dict[str, list[str]] = {}
     for name in manifest.class_names:
         alike.setdefault("".join(unicodedata.normalize("NFKC", name).casefold().split()), []).append(name)
@@ -183,21 +183,21 @@ def warnings_of(manifest: Manifest) -> tuple[str, ...]:
     untrained = [name for label, name in enumerate(manifest.class_names) if label not in trained]
     return (
         *manifest.warnings,
-        *(f"classes {' and '.join(map(repr, names))} differ by case or blanks only" for names in alike.values() if names[1:]),
+        *(f"classes {' and '.join(map(repr, names))} differ only by case or spaces" for names in alike.values() if names[1:]),
         *([f"{len(untrained)} class(es) have no training clips, such as {untrained[0]!r}"] if untrained else []),
-        *(["there is one class only, so there is nothing to tell apart"] if len(alike) == 1 else []),
+        *(["there is only one class, so there is nothing to classify"] if len(alike) == 1 else []),
     )
 
 
 def _problem(manifest: Manifest, clip: Clip, seen: set[str]) -> str:
     if clip.id in seen:
-        return "its id comes twice; ids must be unique"
+        return "its id appears twice; ids must be unique"
     if clip.label == UNLABELLED and set(clip.splits) != {"train"}:
-        return "has no label, which only training clips may lack"
+        return "has no label; only training clips may lack one"
     if not UNLABELLED <= clip.label < len(manifest.class_names):
-        return f"label {clip.label} is no index into the {len(manifest.class_names)} class names"
+        return f"label {clip.label} is not an index into the {len(manifest.class_names)} class names"
     if not clip.splits or len(clip.splits) != manifest.num_folds:
         return f"has {len(clip.splits)} splits, the first clip has {manifest.num_folds}; give one per fold"
     if unknown := set(clip.splits) - set(SPLITS):
-        return f"split {unknown.pop()!r} is none of {', '.join(SPLITS)}"
+        return f"split {unknown.pop()!r} is not one of {', '.join(SPLITS)}"
     return ""

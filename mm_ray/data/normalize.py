@@ -1,4 +1,4 @@
-"""Normalisation over the clips of a group (`data.features.normalize group`): a client needs nothing but its own clips.
+"""Normalisation over the clips of a group (`data.features.normalize group`): a client needs only its own clips.
 
 Shape suffixes: X frames of all clips, D features, N clips, N1 = N + 1.
 """

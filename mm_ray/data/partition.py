@@ -1,6 +1,6 @@
 """Which client holds which clips, and which clients lack video.
 
-Shape suffixes: N clips of the table, R rows to share out, K clients.
+Shape suffixes: N clips of the table, R rows to distribute, K clients.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ from mm_ray.types import ClientData
 
 
 def make_clients(table: FeatureTable, config: PartitionConfig, seed: int) -> tuple[ClientData, ...]:
-    """The clients of the federation: the training clips shared out, and round(q K) clients without video.
+    """The clients of the federation, with all training clips; round(q K) of them have no video.
 
     A client holds one kind of clips to train on: with video, or audio only. Where some training clips have no video, these are
     shared out among the clients that lack it (`dirichlet`), or are a second client of their group (`natural`), or make their
@@ -27,9 +27,9 @@ def make_clients(table: FeatureTable, config: PartitionConfig, seed: int) -> tup
     rows_R = table.rows("train")
     with_video_R = table.has_video(rows_R)
     if table.video_flat_XD is None:
-        raise UserError("--data: this data has no video, so no client can teach; take data with video")
+        raise UserError("--data: this data has no video, so there is no teacher; use data with video")
     if not with_video_R.any():
-        raise UserError(f"--data: none of its {len(rows_R):,} training clips has video, so no client can teach; add some")
+        raise UserError(f"--data: none of its {len(rows_R):,} training clips has video, so there is no teacher; add some")
     if config.kind != "dirichlet":
         natural = config.kind == "natural"
         shares = _by_group(rows_R, table.groups_N, with_video_R) if natural else fedmultimodal.partition(table, config)
@@ -53,13 +53,13 @@ def make_clients(table: FeatureTable, config: PartitionConfig, seed: int) -> tup
 def partition(
     labels_N: np.ndarray, groups_N: np.ndarray, rows_R: np.ndarray, config: PartitionConfig, seed: int
 ) -> tuple[np.ndarray, ...]:
-    """Share rows out among clients: every row goes to exactly one; each client's rows ascend.
+    """Distribute rows over clients: every row goes to exactly one; each client's rows ascend.
 
     Args:
         labels_N: Class of every clip of the table.
         groups_N: Group of every clip of the table.
-        rows_R: The rows to share out.
-        config: `natural`: one client a group that has rows. `dirichlet`: for each class, the clients' shares are drawn from
+        rows_R: The rows to distribute.
+        config: `natural`: one client per group that has rows. `dirichlet`: for each class, the clients' shares are drawn from
             Dirichlet(alpha) (Hsu et al. 2019, arXiv 1909.06335, as FedMultimodal has it); then the largest client gives
             clips to those that have fewer than `min_clips`.
         seed: Seed of the experiment.

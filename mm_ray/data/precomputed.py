@@ -4,7 +4,7 @@ The source of a clip's audio or video is then
 - `clip.npy`: an array of that clip, (frames, numbers),
 - `set.npz#KEY`: the array of that name, (frames, numbers), or
 - `set.npy#ROW`: a row of one array for the whole set, (clips, numbers) or (clips, frames, numbers), counted from 0.
-Shape suffixes: X frames, D numbers a frame.
+Shape suffixes: X frames, D numbers per frame.
 """
 
 import zipfile
@@ -75,7 +75,7 @@ def _are_arrays(modality: str, sources: list[str]) -> bool:
     arrays = [source for source in named if is_array(source)]
     if arrays and len(arrays) < len(named):
         other = next(source for source in named if not is_array(source))
-        raise UserError(f"{modality}: {arrays[0]} is an array, {other} is none; give all clips features or none")
+        raise UserError(f"{modality}: {arrays[0]} is an array, {other} is not; name arrays for all clips or for none")
     return bool(arrays)
 
 
@@ -93,7 +93,7 @@ def _without_bad(manifest: Manifest, data: DataConfig, found: Mapping[str, bool]
         common = Counter(sizes.values()).most_common(1)[0][0] if sizes else 0
         for clip_id, size in sizes.items():
             if size != common:
-                detail = f"its {modality} has {size} numbers a frame, most clips have {common}"
+                detail = f"its {modality} has {size} numbers per frame, most clips have {common}"
                 problems.setdefault(clip_id, MediaError("bad_array", clip_id, detail))
     good = tuple(clip for clip in manifest.clips if clip.id not in problems)
     if not good:
@@ -120,7 +120,7 @@ def read_frames(place: str) -> np.ndarray:
         place: A path or URI as above, with its row or key.
 
     Raises:
-        BadMedia: There is no such array, or it is none of finite floating point numbers, (frames, numbers).
+        MediaError: There is no such array, or it is not one of finite floating point numbers, (frames, numbers).
 
     """
     _checked_shape(place)
@@ -143,7 +143,7 @@ def as_float16(values_XD: np.ndarray, place: str) -> np.ndarray:
     """Features as the store holds them.
 
     Raises:
-        BadMedia: Numbers that are not finite, or too large for float16.
+        MediaError: Numbers that are not finite, or too large for float16.
 
     """
     if not np.isfinite(values_XD).all():
@@ -154,7 +154,7 @@ def as_float16(values_XD: np.ndarray, place: str) -> np.ndarray:
 
 
 def _checked_shape(place: str) -> tuple[int, ...]:
-    """Frames and numbers a frame, from the header alone."""
+    """Frames and numbers per frame, from the header alone."""
     file, key = array_file(place), place[len(array_file(place)) + 1 :]
     if size_of(file) is None:
         raise MediaError("missing", file, "no such file; check the path")
@@ -166,7 +166,7 @@ def _checked_shape(place: str) -> tuple[int, ...]:
         raise _unreadable(file, error) from error
     if key and file.endswith(".npy"):
         if not key.isdecimal() or not shape or int(key) >= shape[0]:
-            raise MediaError("bad_array", place, f"row {key!r} is none of its {shape[0] if shape else 0:,}, counted from 0")
+            raise MediaError("bad_array", place, f"row {key!r} is not one of its {shape[0] if shape else 0:,}, counted from 0")
         shape = (1, *shape[1:]) if len(shape) == 2 else shape[1:]
     if not np.issubdtype(dtype, np.floating):
         raise MediaError("bad_array", place, f"holds {dtype}; save floating point numbers")
@@ -198,7 +198,7 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], Any]:
 
 
 def _unreadable(file: str, error: Exception) -> MediaError:
-    return MediaError("bad_array", file, f"is no array that NumPy reads without pickle ({in_one_line(error)[:120]})")
+    return MediaError("bad_array", file, f"is not an array that NumPy reads without pickle ({in_one_line(error)[:120]})")
 
 
 @lru_cache(maxsize=4)

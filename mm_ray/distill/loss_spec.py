@@ -1,4 +1,4 @@
-"""`phase2.loss` taken apart: the terms of a weighted sum of distillation losses, and the settings that they read.
+"""Parses `phase2.loss`: the terms of a weighted sum of distillation losses, and the settings that they read.
 
 A loss is one module in `mm_ray/losses`, with `loss(student, target, labels_B, settings)`. It may name in `USES` the
 fields of `Phase2Config` that it reads, so that the others do not enter its phase's key; without `USES` all of them enter.
@@ -75,7 +75,7 @@ def _weight(text: str, whole: str) -> float:
     except ValueError:
         weight = math.nan
     if not 0 < weight < math.inf:
-        raise bad_value("phase2.loss", whole, f"the weight {text!r} is no number above 0; write it as in kd:0.7+rkd:0.3")
+        raise bad_value("phase2.loss", whole, f"the weight {text!r} is not a number above 0; write it as in kd:0.7+rkd:0.3")
     return weight
 
 

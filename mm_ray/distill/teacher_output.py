@@ -1,4 +1,4 @@
-"""What the teacher says of a batch: the target of every distillation loss."""
+"""The teacher's output for a batch: the target of every distillation loss."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 class TeacherOutput(NamedTuple):
-    """The frozen teacher's word on a batch of B clips."""
+    """The frozen teacher's output for a batch of B clips."""
 
     logits_BC: Tensor
     features_BP: Tensor | None = None

@@ -1,6 +1,6 @@
 """Decoupled knowledge distillation (Zhao et al., CVPR 2022, arXiv 2203.08679).
 
-With p the teacher's and q the student's softened probabilities and y the label, KD falls apart into KL of (p_y, 1 - p_y)
+With p the teacher's and q the student's softened probabilities and y the label, KD splits into KL of (p_y, 1 - p_y)
 against (q_y, 1 - q_y), and (1 - p_y) times KL over the other classes, each side renormalised. DKD frees the second part of
 the factor (1 - p_y), which hides it where the teacher is sure.
 """

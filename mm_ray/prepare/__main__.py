@@ -8,7 +8,7 @@ from mm_ray.prepare.flags import parse_flags
 
 
 def main(argv: Sequence[str]) -> None:
-    """Parse the flags, prepare what is missing, tell what became of it."""
+    """Parse the flags, prepare the missing clips, print a summary."""
     data, flags = parse_flags(argv)
     if flags.inspect or flags.dry_run:
         from mm_ray.prepare.run import PrepareRequest, estimate_store, inspect_store

@@ -1,4 +1,4 @@
-"""`--dry-run`: what there is to do, and from a few clips what it would take."""
+"""`--dry-run`: counts the clips to prepare, and estimates time and size from a few of them."""
 
 import time
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ NUM_TRIED = 12
 
 @dataclass(frozen=True)
 class Estimate:
-    """What the missing clips would take, from a few of them."""
+    """Estimated time and size of the missing clips, from a few of them."""
 
     num_tried: int
     num_bad: int
@@ -49,10 +49,10 @@ def print_estimate(plan: PreparePlan, found: Estimate, console: Console) -> None
     table.columns[0].justify = "right"
     table.add_row(f"{len(plan.manifest.clips):,}", f"clips in {len(plan.manifest.class_names)} classes")
     table.add_row(f"{plan.num_stored:,}", "already stored")
-    table.add_row(f"{len(plan.rejected):,}", "rejected at sight")
+    table.add_row(f"{len(plan.rejected):,}", "rejected when listed")
     table.add_row(f"{len(plan.missing):,}", "to prepare")
-    table.add_row(f"{found.num_bad:,}", f"of {found.num_tried} that were tried cannot be used")
-    table.add_row(f"{found.seconds / 60:,.1f}", f"minutes on {found.num_workers} CPUs, by those that were tried")
+    table.add_row(f"{found.num_bad:,}", f"of {found.num_tried} tried clips cannot be used")
+    table.add_row(f"{found.seconds / 60:,.1f}", f"minutes on {found.num_workers} CPUs, estimated from the tried clips")
     table.add_row(f"{found.num_bytes / 1e6:,.1f}", "MB of features")
     console.print(table)
     print_notes(plan.manifest, console)

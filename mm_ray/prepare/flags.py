@@ -10,8 +10,8 @@ from mm_ray.validation import with_overrides
 
 DESCRIPTION = """Turn recordings into a feature store, on all cores of this machine or of a Ray cluster:
 python -m mm_ray.prepare SOURCE ROOT --out STORE; then train with --data STORE. SOURCE is a data set of mm_ray/data/datasets or
-your own (mine.py, lab.mine). The same command goes on where it was stopped, and prepares what came since. A recording that
-cannot be used never stops it: it is listed with its reason in STORE/rejected.parquet."""
+your own (mine.py, lab.mine). The same command resumes where it stopped, and also prepares recordings that were added since.
+A recording that cannot be used does not stop it: STORE/rejected.parquet lists it with the reason."""
 
 SHORT = {
     "classes": "data.classes",
@@ -43,11 +43,11 @@ def _parser() -> Parser:
     add = parser.add_argument
     add("source", metavar="SOURCE", nargs="?", default="", help="folder, csv, ucf101, activitynet, crema_d, ...")
     add("root", metavar="ROOT", nargs="?", default="", help="Folder of the recordings: a path, s3:// or gs://")
-    add("--out", default="", metavar="STORE", help="New folder, or one to go on with; also s3://, gs://")
-    add("--max_rejected", type=float, default=0.05, metavar="FRAC", help="Exit code 2 above this fraction")
-    add("--shard_clips", type=int, default=64, metavar="N", help="Most clips in a shard")
+    add("--out", default="", metavar="STORE", help="New folder, or one to resume; also s3://, gs://")
+    add("--max_rejected", type=float, default=0.05, metavar="FRAC", help="Exit code 2 if a larger fraction is rejected")
+    add("--shard_clips", type=int, default=64, metavar="N", help="Maximum number of clips per shard")
     add("--address", default="", metavar="CLUSTER", help="HOST:PORT of a Ray, or auto (default: start one)")
-    add("--inspect", default="", metavar="STORE", help="Instead: show what a store holds, write a page")
+    add("--inspect", default="", metavar="STORE", help="Instead: show the contents of a store, write a page")
     add("--dry_run", action="store_true", help="Count and estimate; write nothing")
     add("--serial", action="store_true", help="Without Ray, in this process: same bits")
     return parser
@@ -65,6 +65,6 @@ def _check(flags: Namespace) -> None:
     if not flags.source:
         raise UserError("SOURCE: name a data set, such as folder; python -m mm_ray.prepare --help lists what is needed")
     if "/" in flags.source and not flags.source.partition(":")[0].endswith(".py"):
-        raise bad_value("SOURCE", flags.source, "is a path; first the kind of data set, such as folder, then its path")
+        raise bad_value("SOURCE", flags.source, "is a path; give the data set first, such as folder, then the path")
     if not flags.out:
         raise UserError("--out: name the store to write with --out")

@@ -15,7 +15,7 @@ from mm_ray.prepare.work import ClipResult, Task, Tick, run_task
 QUEUED = 1
 """Tasks that wait beside the running ones, so that no CPU waits for the driver."""
 MOST_DEATHS = 2
-"""A clip that ended so many processes, the last time alone in its task, is rejected."""
+"""A clip that crashed this number of processes, the last time alone in its task, is rejected."""
 
 
 @dataclass(eq=False)
@@ -30,12 +30,12 @@ def run_on_ray(tasks: Sequence[Task], num_workers: int, tick: Tick) -> Iterator[
     """All tasks on the connected cluster; yields the outcomes of a task when its shard is written.
 
     Features go from the worker to the store and never through the driver or the object store, so the memory needed is
-    that of one shard a worker, however much there is to do.
+    that of one shard per worker, for any number of clips.
 
     Args:
         tasks: In the order in which they are started.
         num_workers: How many run at once.
-        tick: Told of each clip.
+        tick: Called for each clip.
 
     """
     waiting = [(task, 0) for task in reversed(tasks)]
@@ -88,5 +88,5 @@ def _around_the_death(dead: _Running) -> list[tuple[Task, int]]:
 
 def _crashed(task: Task) -> ClipResult:
     clip = task.clips[0][1]
-    error = MediaError("crashed", clip.source, f"ended the process that decoded it, {MOST_DEATHS} times; convert it")
+    error = MediaError("crashed", clip.source, f"crashed the process that decoded it, {MOST_DEATHS} times; convert it")
     return ClipResult(clip.id, rejected=rejected(task.settings.class_names, clip, error))

@@ -1,4 +1,4 @@
-"""What is to do: the manifest's clips, less those that the store already has."""
+"""The plan of a preparation: the manifest's clips without those that the store already has."""
 
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ Numbered = tuple[int, Clip]
 
 @dataclass(frozen=True)
 class PreparePlan:
-    """A preparation: what there is, and what is missing in the store."""
+    """A preparation: the clips of the data set, and those that the store lacks."""
 
     data: DataConfig
     store: str
@@ -42,7 +42,7 @@ def make_plan(data: DataConfig, store: str) -> PreparePlan:
 
     """
     if data.features.normalize != "none":
-        remedy = "is done when a store is read; leave it out here and give it to mm_ray.train"
+        remedy = "is applied when a store is read; give it to mm_ray.train, not here"
         raise bad_value("data.features.normalize", data.features.normalize, remedy)
     manifest, data = with_precomputed(find_manifest(data.name), read_manifest(data), data)
     settings = settings_of(manifest, data)
@@ -52,7 +52,7 @@ def make_plan(data: DataConfig, store: str) -> PreparePlan:
         _check_same(store, clip_id, fields, known.get(clip_id))
     origins = filter(None, map(read_origin, shards(store)))
     if others := sorted(name for origin in origins for name in changed(origin, data)):
-        problem = f"{len(others):,} recordings are not those that it was prepared from, such as {others[0]}"
+        problem = f"{len(others):,} recordings differ from those that it was prepared from, such as {others[0]}"
         raise UserError(f"{store}: {problem}; prepare a new store, the data set has changed")
     missing = [(number, clip) for number, clip in enumerate(manifest.clips) if clip.id not in stored]
     twice = _duplicates(manifest, stored, data)
@@ -94,7 +94,7 @@ def _check_settings(store: str, stored: Settings, wanted: Settings) -> None:
     for name, value in new.items():
         if old[name] != value:
             problem = f"{store} was prepared with {_short(old[name])}, and a store has one setting"
-            raise bad_value(FLAGS.get(name, name), _short(value), f"{problem}; give another --out, or that setting")
+            raise bad_value(FLAGS.get(name, name), _short(value), f"{problem}; give another --out, or the same setting")
 
 
 def _flat(settings: Settings) -> dict[str, object]:

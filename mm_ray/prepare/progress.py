@@ -8,7 +8,7 @@ from rich.text import Text
 
 
 class ClipProgress:
-    """Shows how far a preparation is; where the output is no terminal, nothing.
+    """Shows the progress of a preparation; nothing if the output is not a terminal.
 
     Args:
         total: Clips to prepare.
@@ -22,7 +22,7 @@ class ClipProgress:
         self._task = self._bars.add_task("", total=total)
 
     def tick(self, clips: int) -> None:
-        """So many clips more."""
+        """Count more clips."""
         self._bars.update(self._task, advance=clips)
 
     def __enter__(self) -> "ClipProgress":
@@ -35,6 +35,6 @@ class ClipProgress:
 
 class _Speed(ProgressColumn):
     def render(self, task: Task) -> Text:
-        """Clips per second, of late."""
+        """Recent clips per second."""
         speed = task.speed or task.finished_speed
         return Text("" if speed is None else f"{speed:.1f} clips/s")

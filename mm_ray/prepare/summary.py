@@ -44,14 +44,14 @@ class Summary:
 
 
 def print_summary(summary: Summary, manifest: Manifest, audio_s: float, console: Console) -> None:
-    """The summary as a table: one line a flag and a reason that occurred; `audio_s`: seconds that are used of a recording."""
+    """The summary as a table: one line per flag and reason that occurred; `audio_s`: seconds used of a recording."""
     table = Table("clips", "", "", box=None, pad_edge=False)
     table.columns[0].justify = "right"
     table.add_row(f"{summary.num_stored:,}", "already stored", "")
     table.add_row(f"{summary.num_kept:,}", "stored now", f"{summary.seconds / 3600:.2f} h of recordings")
     for flag, count in sorted(summary.flags.items()):
         table.add_row(f"{count:,}", f"  flag {flag}", FLAGS.get(flag, ""))
-    table.add_row(f"{len(summary.rejected):,}", "rejected", f"{summary.rejected_frac:.1%} of all that was there")
+    table.add_row(f"{len(summary.rejected):,}", "rejected", f"{summary.rejected_frac:.1%} of all clips")
     for reason, count in sorted(Counter(line.reason for line in summary.rejected).items()):
         table.add_row(f"{count:,}", f"  {reason}", REASONS.get(reason, ""))
     console.print(table)

@@ -15,7 +15,7 @@ from mm_ray.prepare.plan import Numbered, PreparePlan
 
 @dataclass(frozen=True)
 class ClipResult:
-    """What became of a clip."""
+    """The result of a clip."""
 
     clip_id: str
     seconds: float = 0.0
@@ -27,12 +27,12 @@ _FEWEST = 4
 """Clips of the last shards, where there are so many."""
 
 Tick = Callable[[int], None]
-"""Told of clips that are done; of a negative number, where they are to be done again."""
+"""Called with the number of clips done; negative if they must be done again."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """Clips for one shard, with all that a worker must know."""
+    """Clips for one shard, with everything that a worker needs."""
 
     data: DataConfig
     store: str

@@ -21,7 +21,7 @@ from mm_ray.types import Arrays, ClientData, ClientUpdate, RoundContext, Shapes
 
 @dataclass(frozen=True)
 class PhaseBroadcast:
-    """What every call of a phase needs; it lies in the object store once a phase, and actors keep what they took last."""
+    """What every call of a phase needs; it is in the object store once per phase, and actors keep the last one."""
 
     phase: Phase
     shapes: Shapes
@@ -32,7 +32,7 @@ class PhaseBroadcast:
 
 @ray.remote
 class ClientActor:
-    """Plays whichever client comes: it keeps the node's shared feature table, and nothing of a round."""
+    """Plays any client: it keeps the node's shared feature table, and nothing of a round."""
 
     def __init__(self) -> None:
         self._opened_ref: Any = None
@@ -49,12 +49,12 @@ class ClientActor:
         """The sum of a chunk's updates, and the seconds that it took.
 
         Args:
-            refs: The references of the feature table and of the phase's `Opened`, in a list so that Ray passes them on and does
-                not resolve them. They come with each call: an actor that is started again knows nothing.
+            refs: The references of the feature table and of the phase's `PhaseBroadcast`, in a list so that Ray passes them on
+                and does not resolve them. They come with each call: an actor that is started again knows nothing.
             params: What the server sends to all.
             own: What each client of the chunk alone gets.
             round_number: The round.
-            chunk: Ids of clients of the federation; a client that is none of them as itself.
+            chunk: Ids of clients of the federation; a client that is not one of them as itself.
 
         """
         started, table, now = time.perf_counter(), self._table_of(refs[0]), self._taken(refs[1])

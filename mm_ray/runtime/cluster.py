@@ -1,4 +1,4 @@
-"""Which Ray cluster is used, and what it has."""
+"""The Ray cluster in use, and its resources."""
 
 import logging
 import os
@@ -105,14 +105,14 @@ def _keep(on_term: Any) -> None:
 
 
 def _check_answers(address: str) -> None:
-    """Ray itself waits for minutes for an address at which nobody listens."""
+    """Ray itself waits for minutes if nothing listens at the address."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not port.isdigit():
         return
     try:
         socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
     except OSError as error:
-        raise bad_value("address", address, f"nobody answers there ({error}); leave it out to run on this machine") from error
+        raise bad_value("address", address, f"nothing answers there ({error}); leave it out to run on this machine") from error
 
 
 def describe(name: str) -> Cluster:

@@ -1,4 +1,4 @@
-"""Hosts drive generators of reports with this."""
+"""Runs a generator of round reports to its end."""
 
 from collections.abc import Callable, Generator
 from typing import TypeVar
@@ -9,7 +9,7 @@ Returned = TypeVar("Returned")
 
 
 def drive(rounds: Generator[RoundReport, None, Returned], *tell: Callable[[RoundReport], None]) -> Returned:
-    """Run a generator to its end, tell each report to each listener, and return what the generator returns."""
+    """Run a generator to its end, pass each report to each listener, and return the generator's result."""
     while True:
         try:
             report = next(rounds)

@@ -1,4 +1,4 @@
-"""The Ray executor: client actors pull chunks; what a lost one held is played by the others."""
+"""The Ray executor: client actors pull chunks; the others take over the chunks of a lost actor."""
 
 import time
 from collections.abc import Mapping, Sequence

@@ -40,7 +40,7 @@ def start_local_ray(num_gpus: int) -> None:
     """Start Ray with the CPUs that this process may use; a time-out is tried once more.
 
     Args:
-        num_gpus: GPUs that Ray shares out.
+        num_gpus: GPUs that Ray may assign.
 
     Raises:
         EnvironmentFailure: Ray does not start; it names the cause, the log and the remedy.
@@ -71,7 +71,7 @@ def start_local_ray(num_gpus: int) -> None:
 def _failure(error: Exception, is_transient: bool, folder: Path) -> EnvironmentFailure:
     cause = in_one_line(f"{type(error).__name__}: {error}")[:300]
     busy = "end other work on the machine and give the same command again; `mm_ray.train --serial` needs no Ray"
-    remedy = busy if is_transient else "RAY_TMPDIR names another folder for it; `mm_ray.train --serial` needs no Ray"
+    remedy = busy if is_transient else "set RAY_TMPDIR to another folder; `mm_ray.train --serial` needs no Ray"
     return EnvironmentFailure(f"Ray does not start on this machine ({cause}); log: {logs_in(folder)}; {remedy}")
 
 
@@ -131,7 +131,7 @@ def private_folder() -> Path:
     longest = SOCKET_PATH_BYTES - BELOW_TMP
     remedy = f"set RAY_TMPDIR to a folder that you can write, with a path of at most {longest} bytes"
     raise EnvironmentFailure(
-        f"Ray does not start: /tmp cannot be written, and no other folder for its sockets is named; {remedy}"
+        f"Ray does not start: /tmp cannot be written, and no other folder is named for its sockets; {remedy}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Words from any process of a job to the terminal of the command that started it."""
+"""Messages from any process of a job to the terminal of the command that started it."""
 
 import ray
 from ray._private.utils import push_error_to_driver

@@ -85,7 +85,7 @@ def _checked(clients: ClientsConfig, cluster: Cluster, count: int) -> Placement:
 
 
 def _remedy(clients: ClientsConfig, cluster: Cluster, count: int, field: str) -> str:
-    """The largest share with which so many actors fit."""
+    """The largest share of a resource with which this number of actors fits."""
     amounts = {getattr(node, field) for node in cluster.nodes}
     shares = {amount / actors for amount in amounts for actors in range(1, count + 1)}
     if field == "num_gpus":  # whole cards, or a fraction of one

@@ -1,4 +1,4 @@
-"""A pool of actors that pull numbered calls. What a lost actor held is handed to the others; who comes back works again."""
+"""A pool of actors that pull numbered calls. Calls of a lost actor go to others; an actor that returns works again."""
 
 import math
 import time
@@ -12,10 +12,10 @@ from ray.exceptions import NodeDiedError, ObjectLostError, RayActorError
 QUEUED_PER_ACTOR = 2
 """One call runs, the next one waits beside it, so that an actor never waits for the driver."""
 MAX_LOSSES = 5
-"""A call that was lost with its actor so many times ends the run: it may well be what kills them."""
+"""After this number of actors lost on one call the run ends: the call may be what kills them."""
 LOOK_S = 30.0
 SILENT_S = 60.0
-"""After so long without an answer the person who waits reads whose is missing, then after twice as long, and so on."""
+"""After this long without an answer the user is shown which actors are missing; again after twice as long, and so on."""
 LOST = (RayActorError, NodeDiedError, ObjectLostError)
 STALE = -1
 
@@ -28,7 +28,7 @@ class ActorPool:
 
     Args:
         actors: Handles; each has `place`, which waits until the actor is back.
-        notice: Tells the person who waits.
+        notice: Shows a line to the user.
 
     """
 
@@ -106,9 +106,9 @@ class ActorPool:
     def _whose(self) -> str:
         owing = sorted({actor for _, actor in self._running.values()} - self._away)
         if not owing:
-            return "because no client actor is up; waiting until Ray finds room to start one"
+            return "because no client actor is running; waiting until Ray has room to start one"
         places = [f"process {pid} on {host}" for host, pid in (self._places[actor] for actor in owing)]
-        return f"from client actors: {', '.join(places)}; a long chunk, or stopped: end the process, and the others go on"
+        return f"from client actors: {', '.join(places)}; a long chunk, or a process that hangs: end it, and others take over"
 
     def _take(self, ref: Any, waiting: deque[int], results: dict[int, Any], losses: Counter[int]) -> None:
         if ref in self._returning:

@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: one line per phase, with accuracy, rounds per second and time left."""
+"""Progress of a run on the terminal: one line per phase, with accuracy, rounds per second and time left."""
 
 import math
 from types import TracebackType
@@ -32,7 +32,7 @@ class RunProgress:
         self._reports: list[RoundReport] = []
 
     def add(self, report: RoundReport) -> None:
-        """Show a round, and say what it shows of the run."""
+        """Show a round, and warn if training diverges or stays at chance."""
         self._reports.append(report)
         if said := _warning(report, self._chance):
             self._console.print(f"{report.phase}: {said}", soft_wrap=True)

@@ -33,7 +33,7 @@ _LOCKS: dict[Path, int] = {}
 
 
 def default_name(config: ExperimentConfig) -> str:
-    """A name that the same config gets again, so that the same command goes on."""
+    """A name that the same config gets again, so the same command resumes the run."""
     digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode()).hexdigest()[:8]
     return f"{plain(config.method)}-{plain(config.data.name)}-{digest}"
 
@@ -70,7 +70,7 @@ def open_folder(runs: str, name: str, config: ExperimentConfig) -> Path:
 def _check_name(name: str) -> None:
     parts = Path(name).parts
     if Path(name).is_absolute() or ".." in parts:
-        raise bad_value("--name", name, "leads out of the folder of all runs; name that with --runs")
+        raise bad_value("--name", name, "leads out of the folder of all runs; choose that folder with --runs")
     if not parts:
         raise bad_value("--name", name, "is the folder of all runs; choose a name for a folder in it")
     if parts[0].lower() in SHARED:
@@ -127,7 +127,7 @@ def runs_folder(runs: str) -> Path:
 
 
 def phases_place(phases: str, runs: str, name: str) -> str:
-    """Where the phase store is, in words that mean the same in every process: Ray's workers have folders of their own.
+    """The phase store as an absolute path or URI: Ray's workers have other working folders.
 
     Raises:
         UserError: It lies in the folder of the run `name`, or of another run: who removes that run removes it.
@@ -150,7 +150,7 @@ def phases_place(phases: str, runs: str, name: str) -> str:
 class RoundLog:
     """Writes each report to `rounds.jsonl` and to TensorBoard.
 
-    A run that goes on reports its stored rounds again, so both begin anew.
+    A resumed run reports its stored rounds again, so both files start over.
 
     Args:
         folder: The run's folder.

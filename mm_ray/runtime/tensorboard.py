@@ -1,4 +1,4 @@
-"""TensorBoard for runs and studies: one folder a study, one subfolder a trial, written by the driver.
+"""TensorBoard for runs and studies: one folder per study, one subfolder per trial, written by the driver.
 
 Written with TensorBoard's own protos and event file writer, which load neither torch nor tensorflow. HParams are written
 when a trial begins, so that a killed trial shows too; its metrics and its status when it ends.
@@ -22,7 +22,7 @@ BEST = "best/"
 class TrialWriter:
     """Writes one trial, or a single run that has no HParams.
 
-    A folder that exists is begun anew: the loop reports the rounds that it reuses, so they are written again, once.
+    An existing folder starts over: the loop reports the rounds that it reuses, so they are written again, once.
 
     Args:
         logdir: Folder of the study.
@@ -56,7 +56,7 @@ class TrialWriter:
 
 
 def begin_events(folder: Path) -> EventFileWriter:
-    """A writer into a folder that is begun anew."""
+    """A writer into a folder that starts over."""
     # Old files are emptied, because TensorBoard keeps the first status of a run that it finds; they are not deleted,
     # because one that is reading them would get stuck there. START makes it drop the scalars that it has read already.
     for old in folder.glob("events.out.tfevents.*"):

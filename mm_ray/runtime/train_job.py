@@ -2,7 +2,7 @@
 
 The worker runs on the node of the command that started it, so the run's folder, a phase store on a local disk and Train's
 checkpoints may lie on that node's own disk; the client actors, which do the work, run on any node and touch no file. A worker
-that dies is started again by Train and goes on from the phase store; its actors end with it. Each actor asks for its
+that dies is restarted by Train and resumes from the phase store; its actors end with it. Each actor asks for its
 share by itself and not as a bundle of a placement group: while a group waits for a bundle that lay on a lost node, Ray's GCS
 takes a whole core (measured on Ray 2.60), and the others can do without the lost actor.
 """
@@ -74,7 +74,7 @@ def run_job(job: TrainJob, table: FeatureTable) -> None:
         )
         refusal = trainer.fit().return_value
     except train.TrainingFailedError as error:
-        raise UserError(f"the run failed: {_cause(error)}; the same command goes on from the last stored round") from error
+        raise UserError(f"the run failed: {_cause(error)}; the same command resumes from the last stored round") from error
     if refusal:
         raise refusal
 

@@ -161,10 +161,10 @@ def test_unknown_data():
     ("clips", "problem"),
     [
         ((), "lists no clips"),
-        ((Clip("a", 0, "g", ("train",), ""), Clip("a", 0, "g", ("train",), "")), "its id comes twice"),
-        ((Clip("a", 1, "g", ("train",), ""),), "label 1 is no index"),
+        ((Clip("a", 0, "g", ("train",), ""), Clip("a", 0, "g", ("train",), "")), "its id appears twice"),
+        ((Clip("a", 1, "g", ("train",), ""),), "label 1 is not an index"),
         ((Clip("a", 0, "g", ("train",), ""), Clip("b", 0, "g", ("train", "dev"), "")), "has 2 splits"),
-        ((Clip("a", 0, "g", ("valid",), ""),), "split 'valid' is none of train, dev, test"),
+        ((Clip("a", 0, "g", ("valid",), ""),), "split 'valid' is not one of train, dev, test"),
     ],
 )
 def test_a_broken_manifest_is_refused(clips, problem):
@@ -215,5 +215,5 @@ def test_the_largest_features_are_finite(tmp_path):
 
 def test_features_that_are_not_finite_reject_their_clip():
     loud = SimpleNamespace(load=lambda clip, data: Media(np.full(800, 1e30, np.float32), 8000))
-    with pytest.raises(MediaError, match=r"^a.wav: has samples that are no finite numbers"), np.errstate(all="ignore"):
+    with pytest.raises(MediaError, match=r"^a.wav: has samples that are not finite"), np.errstate(all="ignore"):
         extract(loud, 0, MANIFEST.clips[0], DataConfig())

@@ -89,10 +89,10 @@ def test_of_many_small_files_the_contents_are_not_read(tmp_path, monkeypatch):
 def test_it_says_where_changes_cannot_be_seen(tmp_path, monkeypatch, caplog):
     root = make_root(tmp_path / "root", 300)
     place_of(root)
-    assert "cannot be seen" not in caplog.text
+    assert "cannot be detected" not in caplog.text
     monkeypatch.setattr("mm_ray.data.load.file_stamps", lambda names, data: {"a/0.wav": Stamp(5, None)})
     place_of(root)
-    assert f"--data.root {root}: changes of its recordings cannot be seen there; after one, remove cache/folder-" in caplog.text
+    assert f"--data.root {root}: changed recordings cannot be detected there; then remove cache/folder-" in caplog.text
 
 
 def test_root_identity():
@@ -128,7 +128,7 @@ def test_a_prepared_store_is_gone_on_with_for_the_same_recordings_only(tmp_path,
     (roots[1] / "a" / "cut.wav").write_bytes(whole)
     main(["folder", str(roots[1]), *flags])
     (roots[2] / "a" / "cut.wav").write_bytes(whole)
-    with pytest.raises(UserError, match=r"store: 6 recordings are not those that it was prepared from, such as a/0.wav;"):
+    with pytest.raises(UserError, match=r"store: 6 recordings differ from those that it was prepared from, such as a/0.wav;"):
         main(["folder", str(roots[2]), *flags])
 
 

@@ -149,12 +149,12 @@ def test_arrays_that_are_no_features_are_rejected(tmp_path):
     for name, words in {
         "flat": "has shape (3,) for a clip; save (frames, numbers)",
         "whole": "holds int64; save floating point numbers",
-        "wide": "its video has 4 numbers a frame, most clips have 3",
+        "wide": "its video has 4 numbers per frame, most clips have 3",
         "nan": "holds NaN or infinite numbers",
         "huge": "beyond 65,504, too large for float16; scale",
-        "row": "row '2' is none of its 2, counted from 0",
+        "row": "row '2' is not one of its 2, counted from 0",
         "key": "has no array 'b'",
-        "text": "is no array that NumPy reads without pickle",
+        "text": "is not an array that NumPy reads without pickle",
     }.items():
         assert words in found[name][1]
     assert load_data(DataConfig(name=str(tmp_path / "store")), "unused").clip_ids_N.tolist() == ["good", "well"]
@@ -163,7 +163,7 @@ def test_arrays_that_are_no_features_are_rejected(tmp_path):
 def test_some_arrays_and_some_recordings_are_a_mistake(tmp_path):
     np.save(tmp_path / "0.npy", np.zeros((1, 3)))
     four(tmp_path, lambda i: "0.npy" if i == 0 else f"{i}.mp4")
-    with pytest.raises(UserError, match=r"^video: 0.npy is an array, 1.mp4 is none; give all clips features or none$"):
+    with pytest.raises(UserError, match=r"^video: 0.npy is an array, 1.mp4 is not; name arrays for all clips or for none$"):
         load(tmp_path, tmp_path / "cache")
 
 
@@ -202,7 +202,7 @@ def test_normalised_over_each_group(tmp_path):
     rejects(tmp_path, tmp_path / "store")
     again = load_data(DataConfig(name=str(tmp_path / "store"), features=FeatureConfig(normalize="group")), "unused")
     assert again.fingerprint == table.fingerprint
-    with pytest.raises(UserError, match=r"^--data.features.normalize group: is done when a store is read"):
+    with pytest.raises(UserError, match=r"^--data.features.normalize group: is applied when a store is read"):
         rejects(tmp_path, tmp_path / "other", "--data.features.normalize", "group")
 
 
@@ -240,7 +240,7 @@ def test_without_prepare_the_rejects_are_listed_too(tmp_path):
     four(tmp_path, lambda i: f"all.npy#{i}")
     assert load(tmp_path, tmp_path / "cache").num_clips == 3
     (store,) = (tmp_path / "cache").iterdir()
-    assert pq.read_table(store / "rejected.parquet")["detail"].to_pylist() == ["row '3' is none of its 3, counted from 0"]
+    assert pq.read_table(store / "rejected.parquet")["detail"].to_pylist() == ["row '3' is not one of its 3, counted from 0"]
 
 
 def test_a_store_has_its_folds(tmp_path):
@@ -272,7 +272,7 @@ def test_a_store_is_not_gone_on_with_when_an_array_changed(tmp_path):
     assert rejects(tmp_path, tmp_path / "store") == {}
     np.save(tmp_path / "all.npy", np.ones((4, 3)))
     with pytest.raises(
-        UserError, match=r"1 recordings are not those that it was prepared from, such as all.npy; prepare a new"
+        UserError, match=r"1 recordings differ from those that it was prepared from, such as all.npy; prepare a new"
     ):
         rejects(tmp_path, tmp_path / "store")
 

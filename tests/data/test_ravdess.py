@@ -52,7 +52,7 @@ def test_the_archive(archive):
         ("bad_name", "happy.mp4"): 1,
         ("not_downloaded", "02-01-05-01-01-02-01.mp4"): 1,
     }
-    expected = "192 of 1,440 recordings of speech; 1 files of songs are left out; 1 files are there more than once, the first"
+    expected = "192 of 1,440 recordings of speech; 1 song files are left out; 1 files appear more than once, the first"
     assert manifest.notes[0].startswith(expected)
 
 

@@ -109,7 +109,7 @@ def test_changed_code_refuses_to_mix(own):
     [
         ("own_video:one_too_few", r"one_too_few: returned shape \(1, 2\) for 2 frames; return \(2, D\)"),
         ("own_video:much", r"much: returned numbers that are not finite as float16"),
-        ("own_video:wider_if_longer", r"gives clips different numbers of features a frame, \[1, 2\]"),
+        ("own_video:wider_if_longer", r"gives clips different numbers of features per frame, \[1, 2\]"),
         ("own_video:nothing", r"^--data.features.video own_video:nothing: own_video has no function nothing"),
         ("nowhere.to:f", r"^--data.features.video nowhere.to: cannot be imported .* PYTHONPATH\?"),
         ("pixel", r"^--data.features.video pixel: did you mean 'pixels'\?"),

@@ -36,9 +36,9 @@ def test_how_a_sum_is_written(text, expected):
         ("kd+rdk", r"^--phase2\.loss rdk: .*known names: .*kd"),
         ("kd+", r"^--phase2\.loss '': "),
         ("kd:0.7:1", r"^--phase2\.loss kd:0\.7: .*known names: .*kd"),
-        ("kd:-1", "the weight '-1' is no number above 0"),
-        ("kd:nan", "the weight 'nan' is no number above 0"),
-        ("kd:0+dkd", "the weight '0' is no number above 0"),
+        ("kd:-1", "the weight '-1' is not a number above 0"),
+        ("kd:nan", "the weight 'nan' is not a number above 0"),
+        ("kd:0+dkd", "the weight '0' is not a number above 0"),
     ],
 )
 def test_what_cannot_be_understood_is_refused(text, message):

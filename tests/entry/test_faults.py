@@ -70,7 +70,7 @@ def test_a_full_disk_ends_in_one_line_and_the_same_command_goes_on_once_there_is
     assert first.code == 1, first
     assert first.err.count("\n") == 1, first.err
     assert named in first.err
-    assert ": no room left (No space left on device); make room, and the same command goes on" in first.err
+    assert ": no room left (No space left on device); make room; then the same command resumes" in first.err
     assert (tmp_path / "unfinished").read_text() == ""
     assert (second.code, second.err) == (0, "")
     assert digest(tmp_path / "result.json") == digest(tmp_path / "calm/runs/run/result.json")
@@ -91,7 +91,7 @@ def test_a_full_disk_ends_a_study_in_one_line_and_is_no_trials_fault(tmp_path, m
     line = (tmp_path / "first.err").read_text().splitlines()[-1]
     assert line.startswith("error: ")
     assert "small/phases" in line
-    assert ": no room left (No space left on device); make room, and the same command goes on" in line
+    assert ": no room left (No space left on device); make room; then the same command resumes" in line
     assert ((tmp_path / "second.code").read_text(), (tmp_path / "second.err").read_text()) == ("0\n", "")
     rows = [json.loads(row) for row in (tmp_path / "runs/run/trials.jsonl").read_text().splitlines()]
     ended = [(row["number"], row["state"]) for row in rows]  # either may end first

@@ -120,7 +120,7 @@ def test_a_gpu_where_there_is_none(tmp_path, monkeypatch):
 
 def test_a_cluster_that_is_not_there(tmp_path):
     line = one_line(run(TRAIN, [*tiny_flags(), "--address=127.0.0.1:1"], tmp_path))
-    assert_matches(line, "--address 127.0.0.1:1: nobody answers there")
+    assert_matches(line, "--address 127.0.0.1:1: nothing answers there")
 
 
 STUDY = {

@@ -89,7 +89,7 @@ def test_what_is_no_recording_is_told_and_the_others_are_predicted(folder):
 def test_a_click_has_no_answer(folder):
     done = run(PREDICT, ["student.safetensors", "click.wav"], folder)
     assert (done.code, done.out) == (2, "")
-    assert done.err == "error: click.wav: lasts 0 ms; give a recording or span of 80 ms or more\n"
+    assert done.err == "error: click.wav: lasts 0 ms; give a recording or segment of 80 ms or more\n"
 
 
 def test_names_that_a_shell_or_a_terminal_would_take_for_something_else(folder):

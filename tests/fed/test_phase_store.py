@@ -140,7 +140,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monke
 
     monkeypatch.setattr(storage, "_put", broken_put)
     with pytest.raises(
-        UserError, match=r"k/a: no room left \(No space left on device\); make room, and the same command goes on"
+        UserError, match=r"k/a: no room left \(No space left on device\); make room; then the same command resumes"
     ):
         files.write("k/a", b"new")
     assert files.read("k/a") == b"old"

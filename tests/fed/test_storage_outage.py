@@ -104,7 +104,7 @@ def test_a_folder_that_may_not_be_written_is_not_waited_for(tmp_path, monkeypatc
 
     files = Storage(str(tmp_path))
     monkeypatch.setattr(storage, "_put", refuse)
-    with pytest.raises(StorageError, match=r"/k/a: cannot be used \(.*\); give the right to write there, or use another place"):
+    with pytest.raises(StorageError, match=r"/k/a: cannot be used \(.*\); give write permission there, or use another path"):
         files.write("k/a", b"x")
     assert not caplog.records
 

@@ -53,7 +53,7 @@ def test_flags_rejects_and_an_unfinished_store(tmp_path, capsys):
 
     build.__name__ = "folder"
     store = run(build, tmp_path)
-    assert "rejected: 1 not_media (FFmpeg knows no such format)" in inspected(store, capsys)
+    assert "rejected: 1 not_media (FFmpeg does not know the format)" in inspected(store, capsys)
     (store / "rejected.parquet").unlink()
     assert inspected(store, capsys)[0].endswith("NOT FINISHED: the same prepare command goes on")
 

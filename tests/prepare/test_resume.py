@@ -58,7 +58,7 @@ def test_killed_and_gone_on_is_the_same_store(root, tmp_path, capsys):
     process.wait()
     before = stamps(killed)
     assert 3 <= len(before) < 10
-    with pytest.raises(UserError, match="is no finished store"):
+    with pytest.raises(UserError, match="is not a finished store"):
         fingerprint(killed)
     capsys.readouterr()
     main(arguments(root, killed))
@@ -169,6 +169,6 @@ def test_dry_run_counts_and_writes_nothing(root, tmp_path, capsys):
     (root / "b" / "again.wav").write_bytes((root / "b" / "3.wav").read_bytes())
     main(arguments(root, tmp_path / "store", "--dry-run"))
     printed = " ".join(capsys.readouterr().out.split())
-    for text in ("21 clips in 2 classes", "0 already stored", "1 rejected at sight", "20 to prepare", "minutes on 1 CPUs"):
+    for text in ("21 clips in 2 classes", "0 already stored", "1 rejected when listed", "20 to prepare", "minutes on 1 CPUs"):
         assert text in printed
     assert not (tmp_path / "store").exists()

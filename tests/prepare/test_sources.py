@@ -43,7 +43,7 @@ def split_of(table):
 
 def test_ucf101(tmp_path, capsys):
     store = prepare(ucf101, tmp_path)
-    assert "2 of 3 classes have sound: 28 clips" in capsys.readouterr().out
+    assert "2 of 3 classes have audio: 28 clips" in capsys.readouterr().out
     for fold in range(3):
         table = load(store, fold)
         assert table.class_names == ("ApplyEyeMakeup", "BandMarching")
@@ -65,16 +65,16 @@ def test_ucf101_expects_the_published_count(tmp_path):
     write_film(tmp_path / "UCF-101" / names[1], seconds=1)
     manifest = read_manifest(DataConfig(name="ucf101", root=str(tmp_path)))
     assert manifest.notes[:2] == (
-        "1 of 101 classes have sound: 2 clips",
-        "UCF101 as published has 6,837 clips in 51 classes with sound",
+        "1 of 101 classes have audio: 2 clips",
+        "UCF101 as published has 6,837 clips in 51 classes with audio",
     )
-    assert manifest.notes[2:] == ("with sound here, without as published: C0",)
+    assert manifest.notes[2:] == ("with audio here, without as published: C0",)
 
 
 def test_ucf101_says_which_classes_lack_sound_or_have_it_unexpectedly(tmp_path):
     ucf101(tmp_path)  # Archery has no sound in it
     (note,) = read_manifest(DataConfig(name="ucf101", root=str(tmp_path))).notes[1:]
-    assert note == "without sound here, with sound as published: Archery"
+    assert note == "without audio here, with audio as published: Archery"
 
 
 def test_activitynet_segments_are_cut_by_time(tmp_path, capsys):
@@ -158,7 +158,7 @@ def test_crema_d_without_its_wavs_takes_the_sound_of_the_videos(tmp_path):
     manifest = read_manifest(DataConfig(name="crema_d", root=str(tmp_path)))
     assert (manifest.clips[0].source, manifest.clips[0].video_source) == ("VideoFlash/1001_IEO_SAD_HI.flv", "")
     (tmp_path / "VideoFlash" / "1001_IEO_SAD_HI.flv").unlink()
-    with pytest.raises(UserError, match="has 4 actors, 5 folds need as many"):
+    with pytest.raises(UserError, match="has 4 actors, 5 folds need at least 5"):
         read_manifest(DataConfig(name="crema_d", root=str(tmp_path)))
 
 
@@ -188,7 +188,7 @@ def test_rows_of_a_csv_that_make_no_sense(tmp_path):
 
 
 def test_a_csv_without_its_columns(tmp_path):
-    with pytest.raises(UserError, match=r"^--data.annotations '': not there; expected manifest.csv below data.root"):
+    with pytest.raises(UserError, match=r"^--data.annotations '': not found; expected manifest.csv below data.root"):
         read_manifest(DataConfig(name="csv", root=str(tmp_path)))
     (tmp_path / "manifest.csv").write_text("file,class\na.wav,x\n")
     with pytest.raises(UserError, match="needs a column label and one of path, audio, video; its columns: class, file"):

@@ -67,5 +67,5 @@ def test_actors_that_are_not_up_are_told_of(world, monkeypatch):
     monkeypatch.setattr(two, "time_of", lambda ref: 100.0)
     assert two.run(1) == {0: 0}
     assert [text for _, text in two.notices] == [
-        "no answer for 60 s because no client actor is up; waiting until Ray finds room to start one"
+        "no answer for 60 s because no client actor is running; waiting until Ray has room to start one"
     ]

@@ -90,6 +90,6 @@ def _clip(segment: Segment, source: str, label: int, split: str) -> Clip:
 
 def _rejected(segment: Segment, source: str) -> Rejected:
     video, position, content = segment
-    bad = "the segment ends before it starts, or never"
+    bad = "the segment ends before it starts, or has no end"
     reason, detail = ("bad_row", bad) if source else ("not_downloaded", "not found below ROOT")
     return Rejected(f"{video}-{position}", source or f"v_{video}.mp4", content["label"], video, reason, detail)

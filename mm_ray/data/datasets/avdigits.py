@@ -1,8 +1,8 @@
 """AV digits: a spoken digit (FSDD) with a handwritten image of the same digit (MNIST), seen as a few jittered frames.
 
 Both modalities are real, the pairing is ours. `--data.folds speaker` (the default) holds out speakers: fold k tests on
-speaker k and chooses on speaker k + 1. `known` holds out recordings of all speakers, by their index in blocks of ten: fold
-k of five tests on the indices 10k to 10k + 9 and chooses on the next ten.
+speaker k and uses speaker k + 1 for dev. `known` holds out recordings of all speakers, by their index in blocks of ten: fold
+k of five tests on the indices 10k to 10k + 9 and uses the next ten for dev.
 """
 
 from collections import defaultdict
@@ -41,7 +41,7 @@ def read(data: DataConfig) -> Manifest:
     wavs, labels_N = _wavs(data), _mnist(data)[1]
     speakers = sorted({wav.stem.split("_")[1] for wav in wavs})
     if len(speakers) < 3:
-        raise bad_value("data.root", data.root, f"has {len(speakers)} speaker(s), train, dev and test need one each")
+        raise bad_value("data.root", data.root, f"has {len(speakers)} speaker(s); train, dev and test need one each")
     pools = _image_pools(labels_N, speakers)
     if lacking := [digit for (digit, _), pool in pools.items() if not len(pool)]:
         raise UserError(f"{data.root}/{_IMAGES}: has fewer images of {lacking[0]} than there are speakers; {_LAYOUT}")
@@ -51,7 +51,7 @@ def read(data: DataConfig) -> Manifest:
         digit, speaker = int(wav.stem.split("_")[0]), wav.stem.split("_")[1]
         pool = pools[digit, speaker]
         if data.folds == "known" and used[digit, speaker] == len(pool):
-            raise UserError(f"{data.root}/{_IMAGES}: has {len(pool)} images of {digit} a speaker, data.folds known needs more")
+            raise UserError(f"{data.root}/{_IMAGES}: has {len(pool)} images of {digit} per speaker; folds known needs more")
         image = pool[used[digit, speaker] % len(pool)]
         used[digit, speaker] += 1
         splits = _by_index(wav) if data.folds == "known" else _splits(speakers, speaker)
@@ -60,7 +60,7 @@ def read(data: DataConfig) -> Manifest:
 
 
 def load(clip: Clip, data: DataConfig) -> Media:
-    """The recording, and its image shifted by up to two pixels a frame, (4, 28, 28)."""
+    """The recording, and its image shifted by up to two pixels per frame, (4, 28, 28)."""
     waveform_N, sample_rate = read_audio(Path(data.root, clip.source))
     image = _mnist(data)[0][int(clip.video_source.rpartition("=")[2])]
     padded = np.pad(image, _JITTER)

@@ -1,10 +1,10 @@
 """CREMA-D (Cao et al. 2014): actors speak sentences in six emotions.
 
 ROOT holds `AudioWAV/ACTOR_SENTENCE_EMOTION_LEVEL.wav` and `VideoFlash/` with flv files of the same names, as its repository
-does; where a wav is missing, the sound of the video is taken. The group is the actor: `--partition.kind natural` makes each a
+does; if a wav is missing, the audio of the video is used. The group is the actor: `--partition.kind natural` makes each a
 client.
 
-`--data.folds actors` (the default) holds out actors: fold k of five tests on a fifth of them and chooses on the next fifth. It
+`--data.folds actors` (the default) holds out actors: fold k of five tests on a fifth of them and uses the next for dev. It
 takes the four emotions of FedMultimodal (Feng et al., KDD 2023), unless `--data.classes` names others of the six.
 `ogm_ge` is the split by clip of most audiovisual work with six emotions (Peng et al., CVPR 2022: 6,698 and 744 clips): the
 files `train.csv` and `test.csv` of github.com/GeWu-Lab/OGM-GE_CVPR2022, `data/CREMAD`, in ROOT or in `--annotations FOLDER`. A
@@ -43,7 +43,8 @@ def read(data: DataConfig) -> Manifest:
     recordings = sounds | {name: film for name, film in films.items() if name not in sounds}
     actors = by_digest({name.split("_")[0] for name in recordings})
     if len(actors) < NUM_FOLDS:
-        remedy = f"has {len(actors)} actors, {NUM_FOLDS} folds need as many; expected AudioWAV/ACTOR_SENTENCE_EMOTION_LEVEL.wav"
+        few = f"has {len(actors)} actors, {NUM_FOLDS} folds need at least {NUM_FOLDS}"
+        remedy = f"{few}; expected AudioWAV/ACTOR_SENTENCE_EMOTION_LEVEL.wav"
         raise bad_value("data.root", data.root, remedy)
     listed = _listed(data) if data.folds == "ogm_ge" else None
     class_names = _classes(data)

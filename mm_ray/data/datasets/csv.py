@@ -1,8 +1,8 @@
-"""A table of the user's: `manifest.csv` in ROOT, or the file of `--annotations`; paths in it are relative to ROOT.
+"""The user's own table: `manifest.csv` in ROOT, or the file of `--annotations`; paths in it are relative to ROOT.
 
-Columns: `label`; `path` (sound, or both tracks in one file) or `audio`, and maybe `video` or `image` for the sight; and
-if you like `id`, `group` (or `--data.group_pattern`), `split` (or `split_0`, `split_1`, ... for folds), `start` and `end` in
-seconds. Blanks around values do not count. Without splits a fifth of the groups of each class is for test and a fifth for dev.
+Columns: `label`; `path` (audio, or both tracks in one file) or `audio`, and optionally `video` or `image`; and
+optionally `id`, `group` (or `--data.group_pattern`), `split` (or `split_0`, `split_1`, ... for folds), `start` and `end` in
+seconds. Spaces around values are ignored. Without splits a fifth of the groups of each class is for test and a fifth for dev.
 A training clip may have an empty label; without splits the group of such a clip is for training. Instead of recordings the
 columns may name arrays of precomputed features, `a.npy`, `all.npz#KEY` or `all.npy#ROW` (docs/data.md).
 """
@@ -39,7 +39,7 @@ SURPLUS = "\n"
 
 
 def read(data: DataConfig) -> Manifest:
-    """List the rows of the table; a row that makes no sense is rejected.
+    """List the rows of the table; invalid rows are rejected.
 
     Raises:
         UserError: No such table, one without a column for label or recording, or one without a single label.
@@ -50,7 +50,7 @@ def read(data: DataConfig) -> Manifest:
     try:
         rows, columns = [_stripped(row) for row in reader], {name.strip() for name in reader.fieldnames or ()}
     except csv.Error as error:
-        raise UserError(f"{place}: line {reader.line_num} is no CSV ({error}); mend it") from error
+        raise UserError(f"{place}: line {reader.line_num} is not CSV ({error}); correct it") from error
     if "label" not in columns or not columns & {"path", "audio", "video"}:
         have = ", ".join(sorted(map(str, columns))) or "none"
         raise UserError(f"{place}: needs a column label and one of path, audio, video; its columns: {have}")
@@ -59,7 +59,7 @@ def read(data: DataConfig) -> Manifest:
     good = {line: row for line, row in enumerate(rows, start=2) if line not in wrong}
     class_names = wanted_classes(data, (row["label"] for row in good.values() if row["label"]))
     if good and not class_names:
-        raise UserError(f"{place}: no row that can be used has a label; give some clips of each class theirs")
+        raise UserError(f"{place}: no usable row has a label; label some clips of each class")
     used = [row for row in good.values() if not row["label"] or row["label"] in class_names]
     num_alone = _name_groups(used, data)
     warnings = () if folds else alone_warnings(num_alone, len(used), data, "a column group")
@@ -72,7 +72,7 @@ def read(data: DataConfig) -> Manifest:
 
 
 def _stripped(row: dict[str, Any]) -> Row:
-    """A row without blanks around its columns and values; those of labels, splits and groups are made alike within too."""
+    """A row without spaces around its columns and values; those of labels, splits and groups are made alike within too."""
     surplus = {SURPLUS: row.pop(SURPLUS)} if SURPLUS in row else {}
     stripped = {name.strip(): value.strip() for name, value in row.items()}
     return {name: tidy(value) if name in ("label", "group") else value for name, value in stripped.items()} | surplus
@@ -99,13 +99,13 @@ def _problem(row: Row, folds: list[str]) -> str:
     if not _source(row):
         return "has no recording"
     if bad := [row[fold] for fold in folds if not split_of(row[fold])]:
-        return f"split {bad[0]!r} is none of {', '.join(SPLIT_NAMES)}"
+        return f"split {bad[0]!r} is not one of {', '.join(SPLIT_NAMES)}"
     if not row["label"] and any(split_of(row[fold]) != "train" for fold in folds):
-        return "has no label, which only training clips may lack"
+        return "has no label; only training clips may lack one"
     try:
         start_s, end_s = _seconds(row, "start"), _seconds(row, "end")
     except ValueError:
-        return "start or end is no number of seconds"
+        return "start or end is not a number of seconds"
     if is_array(_source(row)) and (start_s, end_s) != (None, None):
         return "start and end cut recordings; cut the array itself"
     return "ends before it starts" if end_s is not None and end_s <= (start_s or 0.0) else ""
@@ -152,6 +152,6 @@ def _unique(
 ) -> tuple[tuple[Clip, ...], tuple[Rejected, ...]]:
     first: dict[str, Clip] = {}
     again = [clip for clip in clips if first.setdefault(clip.id, clip) is not clip]
-    detail = "its id, or its recording, comes twice"
+    detail = "its id or its recording appears twice"
     rejected += [Rejected(c.id, c.source, label_name(c.label, class_names), c.group, "duplicate", detail) for c in again]
     return tuple(first.values()), tuple(rejected)

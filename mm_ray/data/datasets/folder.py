@@ -1,8 +1,8 @@
 """A folder of recordings: `ROOT/CLASS/...` or, with the splits given, `ROOT/train|dev|test/CLASS/...`, `ROOT/CLASS/train|...`.
 
 A subfolder of the class (`ROOT/CLASS/SPEAKER/a.mp4`), or what `--data.group_pattern` finds in the path, is the clip's group,
-which never crosses a split; without one each clip is its own. Where no splits are given, a fifth of each class's groups is for
-test and a fifth for dev, by a digest of their names.
+which never spans two splits; without one each clip is its own group. If no splits are given, a fifth of each class's groups is
+for test and a fifth for dev, by a digest of their names.
 """
 
 from collections import defaultdict
@@ -45,7 +45,7 @@ def read(data: DataConfig) -> Manifest:
             placed[name] = own
     if not placed:
         problem = f"holds {len(names)} recordings, none in a folder of its class"
-        raise bad_value("data.root", data.root, f"{problem}; expected ROOT/CLASS/*.mp4|wav|..., or list them for csv")
+        raise bad_value("data.root", data.root, f"{problem}; expected ROOT/CLASS/*.mp4|wav|..., or list them in a CSV")
     notes: tuple[str, ...] = ()
     class_names = wanted_classes(data, (folders[0] for folders in placed.values()))
     used = {name: folders for name, folders in placed.items() if folders[0] in class_names}
@@ -61,7 +61,7 @@ def read(data: DataConfig) -> Manifest:
     rejected = [_stray(data, name) for name in names if name not in placed]
     num_alone = sum(not group for group in found.values()) if level is None else 0
     warnings = (
-        *(f"{folder}/ holds no recordings and is no class" for folder in empty_folders(data.root, names)),
+        *(f"{folder}/ holds no recordings, so it is not a class" for folder in empty_folders(data.root, names)),
         *alone_warnings(num_alone, len(used), data, "folders, ROOT/CLASS/SPEAKER/FILE"),
     )
     return Manifest("folder", class_names, tuple(clips), tuple(rejected), notes, warnings)
@@ -83,8 +83,8 @@ def _level_of_splits(data: DataConfig, places: list[Folders]) -> int | None:
     if any(given) and (direct or not all(given)):
         with_splits = next(top for top, is_given in zip(within, given, strict=True) if is_given)
         without = min(direct) if direct else next(top for top, is_given in zip(within, given, strict=True) if not is_given)
-        problem = f"{with_splits}/ has a folder for each split, but recordings of {without}/ lie in none"
-        raise bad_value("data.root", data.root, f"{problem}; give each class its train, dev and test, or none")
+        problem = f"{with_splits}/ has a folder for each split, but recordings of {without}/ are in none"
+        raise bad_value("data.root", data.root, f"{problem}; give every class train, dev and test folders, or none")
     return 1 if any(given) else None
 
 
@@ -98,7 +98,7 @@ def _are_splits(data: DataConfig, above: str, names: Iterable[str]) -> bool:
         return False
     if others:
         problem = f"holds folders named like splits ({listed}) beside others ({above}{others[0]})"
-        raise bad_value("data.root", data.root, f"{problem}; move or rename the others, or list the recordings for csv")
+        raise bad_value("data.root", data.root, f"{problem}; move or rename the others, or list the recordings in a CSV")
     if "train" not in kinds:
         problem = f"holds folders named like splits ({listed}) and none for training"
         raise bad_value("data.root", data.root, f"{problem}; expected train, dev and test, or rename them if they are classes")
@@ -119,7 +119,7 @@ def _alone(name: str) -> str:
 def _stray(data: DataConfig, name: str) -> Rejected:
     if leaves_root(data.root, name):
         return Rejected(name, name, "", "", "outside_root", "a link that leaves ROOT")
-    return Rejected(name, name, "", "", "no_class", "lies in no class folder")
+    return Rejected(name, name, "", "", "no_class", "is not in a class folder")
 
 
 def _held_out(used: dict[str, Folders], groups: dict[str, str]) -> dict[str, str]:

@@ -7,10 +7,10 @@ audiovisual file, or else from the video-only one. Songs are left out: they have
 
 Instead of videos, ROOT may hold facial action units computed elsewhere: `au35.npy` (clips, numbers), and `meta.csv` with a row
 for each of its rows, whose column `clip` has the recording's name. Where both are there, `--data.features.video precomputed`
-takes the action units.
+selects the action units.
 
 The group is the actor, so `--partition.kind natural` makes each a client. Fold k tests on actors 4k + 1 to 4k + 4, two women
-and two men, chooses on the next four (actors 1 to 4 after the last), and trains on the other 16.
+and two men, uses the next four for dev (actors 1 to 4 after the last), and trains on the other 16.
 """
 
 import csv
@@ -38,7 +38,7 @@ _SPEECH = "01"
 
 
 def read(data: DataConfig) -> Manifest:
-    """List the recordings of speech; those with a name of another form, or without sound, are rejected.
+    """List the recordings of speech; those with a name of another form, or without audio, are rejected.
 
     Raises:
         UserError: They are not there, a split of the fold has no actors, or the action units do not fit their list.
@@ -88,7 +88,7 @@ def _split(actor: int, fold: int) -> str:
 
 
 def _mute(recording: str, film: str) -> Rejected:
-    detail = "video only; its sound is in Audio_Speech_Actors_01-24.zip, or in the audiovisual file"
+    detail = "video only; its audio is in Audio_Speech_Actors_01-24.zip, or in the audiovisual file"
     return Rejected(recording, film, _emotion(recording), _group(recording), "not_downloaded", detail)
 
 
@@ -102,7 +102,7 @@ def _check_actors(data: DataConfig, actors: set[str]) -> None:
 
 
 def _action_units(data: DataConfig, names: list[str]) -> dict[str, int]:
-    """The row of each recording's action units; none where videos are to be taken."""
+    """The row of each recording's action units; empty if videos are used."""
     has_films = any(stem(name).split("-")[0] in (_AUDIOVISUAL, _VIDEO) for name in names if _NAME.fullmatch(stem(name)))
     place = join(data.root, ACTION_UNITS)
     if not exists(place) or (has_films and data.features.video != PRECOMPUTED):
@@ -112,7 +112,7 @@ def _action_units(data: DataConfig, names: list[str]) -> dict[str, int]:
     try:
         clips = [row.get("clip") or "" for row in table]
     except csv.Error as error:
-        raise UserError(f"{listed}: is no CSV ({error}); mend it") from error
+        raise UserError(f"{listed}: is not CSV ({error}); correct it") from error
     if "clip" not in (table.fieldnames or ()):
         raise UserError(f"{listed}: has no column clip, which names the recording of each row of {ACTION_UNITS}")
     num_rows = _num_rows(place)
@@ -126,10 +126,10 @@ def _num_rows(place: str) -> int:
         with open_binary(place) as file:
             return len(np.load(file, allow_pickle=False))
     except Exception as error:  # numpy reads a header as Python; its errors have no common parent
-        raise UserError(f"{place}: is no array ({in_one_line(error)}); give (clips, numbers)") from error
+        raise UserError(f"{place}: is not an array ({in_one_line(error)}); give an array (clips, numbers)") from error
 
 
 def _notes(num_clips: int, num_songs: int, num_again: int) -> tuple[str, ...]:
-    songs = f"; {num_songs:,} files of songs are left out" if num_songs else ""
-    again = f"; {num_again:,} files are there more than once, the first is taken" if num_again else ""
+    songs = f"; {num_songs:,} song files are left out" if num_songs else ""
+    again = f"; {num_again:,} files appear more than once, the first is used" if num_again else ""
     return (f"{num_clips:,} of 1,440 recordings of speech{songs}{again}",)

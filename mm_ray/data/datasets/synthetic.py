@@ -1,7 +1,7 @@
-"""Seeded sound-and-sight events: the sound is hard to tell, the sight is easy, so that a teacher has something to give.
+"""Seeded events with audio and video: audio is hard, video is easy, so the audiovisual teacher knows more than an audio model.
 
-Sound: classes 2k and 2k+1 are harmonic stacks of the same pitch; only the direction of a slight glide and the rate of a
-tremolo tell them apart. Each group has its own pitch and spectral tilt. Sight: a moving pattern of the class.
+Audio: classes 2k and 2k+1 are harmonic stacks of the same pitch; only the direction of a slight glide and the rate of a
+tremolo distinguish them. Each group has its own pitch and spectral tilt. Video: a moving pattern of the class.
 Shape suffixes: N samples, H harmonics, S frames.
 """
 
@@ -33,7 +33,7 @@ _WANDER = 2.0
 
 
 def read(data: DataConfig) -> Manifest:
-    """List the clips: `clips_per_class` a class, spread evenly over the groups; groups are held out for dev and test.
+    """List the clips: `clips_per_class` per class, spread evenly over the groups; groups are held out for dev and test.
 
     Raises:
         UserError: Fewer than three groups.
@@ -49,7 +49,7 @@ def read(data: DataConfig) -> Manifest:
 
 
 def load(clip: Clip, data: DataConfig) -> Media:
-    """About a second of 16 kHz sound, and 8 grey frames (8, 24, 24)."""
+    """About a second of 16 kHz audio, and 8 grey frames (8, 24, 24)."""
     event = int(clip.source.split("/")[0])
     return Media(_sound(data.synthetic, event, clip), _RATE, _sight(data.synthetic, event, clip))
 

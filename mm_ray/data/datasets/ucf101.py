@@ -1,9 +1,9 @@
-"""UCF101 (Soomro et al. 2012): the classes that have sound, in the three official splits as folds.
+"""UCF101 (Soomro et al. 2012): the classes that have audio, in the three official splits as folds.
 
 ROOT holds `UCF-101/CLASS/v_CLASS_gXX_cYY.avi` and `ucfTrainTestlist/trainlist0K.txt`, `testlist0K.txt`, as unpacked. 51 of
-the 101 classes have sound; they are found by looking into a few files of each, and compared with the list. Groups (`gXX`: one
+the 101 classes have audio; they are found by looking into a few files of each, and compared with the list. Groups (`gXX`: one
 person, one place) stay together: a fifth of each class's training groups is for dev. `--data.folds fedmultimodal` takes a fifth
-of the training clips for dev as FedMultimodal drew them, so that a group may lie in train and dev.
+of the training clips for dev as FedMultimodal drew them, so a group may be in train and dev.
 """
 
 import re
@@ -32,18 +32,18 @@ _WITH_SOUND = """
     UnevenBars WallPushups WritingOnBoard
 """
 CLASSES_WITH_SOUND = tuple(_WITH_SOUND.split())
-"""The classes that UCF101 added to UCF50: their clips have sound, those of UCF50's 50 classes have none (Soomro, Zamir, Shah:
-UCF101, CRCV-TR-12-01, 2012). FedMultimodal takes the classes with sound, and counts 51 as well."""
+"""The classes that UCF101 added to UCF50: their clips have audio, those of UCF50's 50 classes have none (Soomro, Zamir, Shah:
+UCF101, CRCV-TR-12-01, 2012). FedMultimodal takes the classes with audio, and counts 51 as well."""
 _LOOKS = 5
-"""Files of a class, each of another group, that are opened to see whether the class has sound."""
+"""Files of a class, each of another group, that are opened to see whether the class has audio."""
 _NAME = re.compile(r"(?P<label>\w+)/v_\w+_(?P<group>g\d+)_c\d+\.avi", re.IGNORECASE)
 
 
 def read(data: DataConfig) -> Manifest:
-    """List the clips of the official splits, of classes that have sound.
+    """List the clips of the official splits, of classes that have audio.
 
     Raises:
-        UserError: The lists are not there, or no class has sound.
+        UserError: The lists are not there, or no class has audio.
 
     """
     lists = annotation(data, "ucfTrainTestlist", "../ucfTrainTestlist")
@@ -54,7 +54,7 @@ def read(data: DataConfig) -> Manifest:
     by_class = {label: [name for name in names if name.startswith(f"{label}/")] for label in asked}
     class_names = tuple(label for label in asked if _has_sound(data.root, prefix, by_class[label]))
     if not class_names:
-        raise bad_value("data.root", data.root, "no class has sound; expected UCF-101/CLASS/v_CLASS_gXX_cYY.avi there")
+        raise bad_value("data.root", data.root, "no class has audio; expected UCF-101/CLASS/v_CLASS_gXX_cYY.avi there")
     used = [name for label in class_names for name in by_class[label]]
     split = _fedmultimodal_splits if data.folds == "fedmultimodal" else _splits
     splits = [split(fold, used) for fold in folds]
@@ -105,11 +105,11 @@ def _fedmultimodal_splits(fold: dict[str, set[str]], names: list[str]) -> dict[s
 
 
 def _notes(asked: tuple[str, ...], class_names: tuple[str, ...], num_clips: int) -> tuple[str, ...]:
-    notes = [f"{len(class_names)} of {len(asked)} classes have sound: {num_clips:,} clips"]
+    notes = [f"{len(class_names)} of {len(asked)} classes have audio: {num_clips:,} clips"]
     if len(asked) == NUM_CLASSES and num_clips != CLIPS_WITH_SOUND:
-        notes.append(f"UCF101 as published has {CLIPS_WITH_SOUND:,} clips in {len(CLASSES_WITH_SOUND)} classes with sound")
+        notes.append(f"UCF101 as published has {CLIPS_WITH_SOUND:,} clips in {len(CLASSES_WITH_SOUND)} classes with audio")
     if missing := [label for label in CLASSES_WITH_SOUND if label in asked and label not in class_names]:
-        notes.append(f"without sound here, with sound as published: {', '.join(missing)}")
+        notes.append(f"without audio here, with audio as published: {', '.join(missing)}")
     if extra := [label for label in class_names if label not in CLASSES_WITH_SOUND]:
-        notes.append(f"with sound here, without as published: {', '.join(extra)}")
+        notes.append(f"with audio here, without as published: {', '.join(extra)}")
     return tuple(notes)

@@ -43,8 +43,8 @@ def finite_features(waveform_N: np.ndarray, sample_rate: int, features: FeatureC
     """The `audio_features` of a recording, or an error if a network could learn nothing from them.
 
     Raises:
-        BadMedia: `too_short` for two frames, so that nothing is left after each bin's mean is taken off, or `damaged`, with
-            samples that are no numbers.
+        MediaError: `too_short` for two frames, so that nothing is left after each bin's mean is taken off, or `damaged`, with
+            samples that are not finite.
 
     """
     audio_TF = audio_features(waveform_N, sample_rate, features)
@@ -56,9 +56,9 @@ def check_frames(audio_TF: np.ndarray, seconds: float, features: FeatureConfig, 
     """Refuse the features of a recording of some seconds if a network could learn nothing from them; raises as above."""
     if len(audio_TF) < min(2, features.max_frames):
         lasts_ms, least_ms = 1000 * seconds, features.frame_ms + features.hop_ms
-        raise MediaError("too_short", place, f"lasts {lasts_ms:.0f} ms; give a recording or span of {least_ms} ms or more")
+        raise MediaError("too_short", place, f"lasts {lasts_ms:.0f} ms; give a recording or segment of {least_ms} ms or more")
     if not np.isfinite(audio_TF).all():
-        raise MediaError("damaged", place, "has samples that are no finite numbers; write it anew")
+        raise MediaError("damaged", place, "has samples that are not finite; export it again")
 
 
 def normalized(mel_TF: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""MobileNetV2 (Sandler et al. 2018) with ImageNet weights, pooled to 1280 numbers a frame, as FedMultimodal has them.
+"""MobileNetV2 (Sandler et al. 2018) with ImageNet weights, pooled to 1280 numbers per frame, as in FedMultimodal.
 
 torchvision has the network and is an extra (`mm-ray[video]`). Shape suffixes: S video frames, H height, W width, D = 1280.
 """

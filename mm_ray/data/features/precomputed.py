@@ -1,4 +1,4 @@
-"""Features that somebody else has computed, as they are: the video of a clip is an array (see `mm_ray.data.precomputed`)."""
+"""Features that were computed elsewhere, unchanged: the video of a clip is an array (see `mm_ray.data.precomputed`)."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""The sound of one audio track on the recording's clock, packet by packet, mono, only the wanted span.
+"""Decodes the wanted segment of one audio track to mono, packet by packet, on the recording's clock.
 
 Shape suffixes: N samples, C channels.
 """
@@ -18,11 +18,11 @@ MAX_SAMPLE = 2.0**31
 _MOST_UNMIXED = 100
 """Pieces kept with all channels."""
 _JITTER_S = 0.1
-"""Time stamps may be off by so much (containers round, packets share a stamp) without a gap in the sound."""
+"""Time stamps may be off by this much (containers round, packets share a stamp) without a gap in the audio."""
 _MOST_OVERLAP_S = 1.0
-"""Sound that comes again by less than this is dropped; a larger step back is a clock that was set anew."""
+"""Audio repeated by less than this is dropped; a larger step back means that the clock was reset."""
 _LONGEST_GAP_S = 3600.0
-"""A larger step forward is a clock that was set anew, too, not silence."""
+"""A larger step forward also means that the clock was reset, not silence."""
 
 
 class AudioTrackReader:
@@ -35,7 +35,7 @@ class AudioTrackReader:
         stream: The track.
         origin_s: Where the recording begins on the container's clock.
         start_s: Where the span begins, seconds since then.
-        seconds: At most so many seconds of it.
+        seconds: Maximum length, seconds.
 
     """
 
@@ -60,7 +60,7 @@ class AudioTrackReader:
 
     @property
     def sample_rate(self) -> int:
-        """That of the waveform, Hz: the track's highest, or the usual 48,000 if rates change and it is an odd one."""
+        """Rate of the waveform, Hz: the track's highest, or 48,000 if rates change and the highest is unusual."""
         highest = max(self.sample_rates, default=0)
         return highest if len(self.sample_rates) < 2 or highest % 25 == 0 else 48_000
 

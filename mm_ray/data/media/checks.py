@@ -1,4 +1,4 @@
-"""Does a file hold what its container promises, and what is odd about it?"""
+"""Checks a decoded file against what its container promises, and finds its flags."""
 
 import posixpath
 from pathlib import Path
@@ -81,7 +81,7 @@ def check_tracks(
         ended: Whether the file ended before both had what they wanted.
 
     Raises:
-        BadMedia: `damaged`, `empty_audio` or `truncated`.
+        MediaError: `damaged`, `empty_audio` or `truncated`.
 
     """
     for track in (sound, sight):
@@ -97,7 +97,7 @@ def check_riff(place: str | Path) -> None:
     """Refuse a wav or avi file that is shorter than its data: FFmpeg takes it without a word.
 
     Raises:
-        BadMedia: `truncated`.
+        MediaError: `truncated`.
 
     """
     if first_bytes(place)[:4].upper() in (b"RIFF", b"RIFX", b"RF64", b"BW64") and is_whole(place) is False:
@@ -112,14 +112,14 @@ def _check_sound(sound: AudioTrackReader, place: str | Path) -> None:
 
 
 def check_samples(sound: AudioTrackReader, place: str | Path) -> None:
-    """Refuse sound with samples that are no numbers, or of a size that no recorder writes.
+    """Refuse sound with samples that are not finite, or of a size that no recorder writes.
 
     Raises:
-        BadMedia: `damaged`.
+        MediaError: `damaged`.
 
     """
     if sound.bad_samples:
-        detail = f"{sound.bad_samples:,} samples are not finite, or beyond {MAX_SAMPLE:.0e}; write it anew"
+        detail = f"{sound.bad_samples:,} samples are not finite, or beyond {MAX_SAMPLE:.0e}; export it again"
         raise MediaError("damaged", place, detail)
 
 
@@ -134,9 +134,7 @@ def _check_ends(
         ends = {max(reached, key=lambda index: reached[index]): claimed_s}
     for index, end_s in ends.items():
         if reached[index] < end_s - SLACK_S:
-            raise MediaError(
-                "truncated", place, f"ends at {reached[index]:.2f} of {end_s:.2f} s; give a media file that is whole"
-            )
+            raise MediaError("truncated", place, f"ends at {reached[index]:.2f} of {end_s:.2f} s; give the complete file")
 
 
 def flags_of(

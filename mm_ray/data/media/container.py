@@ -1,4 +1,4 @@
-"""Opening a media file: what is none is named for what it is."""
+"""Opens a media file; other kinds of files are rejected with their kind."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,7 +34,7 @@ _HEAD_BYTES = 256
 
 @contextmanager
 def open_media(place: str | Path) -> Iterator[InputContainer]:
-    """An opened media file; whatever FFmpeg finds wrong with it, on opening or later, becomes a `BadMedia` of one line.
+    """An opened media file; every error of FFmpeg, on opening or later, becomes a `MediaError` of one line.
 
     FFmpeg sees bytes only, never a name: names with a colon or a percent sign are safe, and a playlist leads nowhere.
     """
@@ -50,13 +50,13 @@ def check_file(place: str | Path) -> None:
     """Refuse what is no file, or stands for one that was not downloaded.
 
     Raises:
-        BadMedia: `missing`, `unreadable`, `truncated` (empty) or `not_downloaded`.
+        MediaError: `missing`, `unreadable`, `truncated` (empty) or `not_downloaded`.
 
     """
     try:
         size = size_of(place)
     except OSError as error:
-        raise MediaError("unreadable", place, f"cannot be looked at ({in_one_line(error)}); check its place") from error
+        raise MediaError("unreadable", place, f"cannot be accessed ({in_one_line(error)}); check its place") from error
     if size is None:
         raise MediaError("missing", place, "no such file; check the path")
     if size == 0:
@@ -85,13 +85,13 @@ def _opened(file: IO[bytes], place: str | Path) -> InputContainer:
             detail = f"cannot be decoded ({error.strerror}); give the whole file"
             raise MediaError("truncated", place, detail) from error
         if stranger := _stranger(head):
-            raise MediaError("not_media", place, f"is {stranger}, no recording; leave it out") from error
+            raise MediaError("not_media", place, f"is {stranger}, not a recording; leave it out") from error
         detail = f"cannot be decoded ({error.strerror}); give a media file such as wav, flac, ogg or mp4"
         raise MediaError("not_media", place, detail) from error
 
 
 def _stranger(head: bytes) -> str:
-    """What a file is that FFmpeg does not know, as far as its first bytes say."""
+    """The kind of a file that FFmpeg does not know, by its first bytes."""
     for start, name in _STRANGERS.items():
         if head.startswith(start):
             return name

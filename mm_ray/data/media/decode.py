@@ -39,7 +39,7 @@ class Media:
     frames: np.ndarray | None = None
     """uint8, grey (S, H, W) or RGB (S, H, W, 3), or precomputed features (S, D) float16; `None` without video."""
     flags: tuple[str, ...] = ()
-    """What is odd about it, of `mm_ray.data.media.errors.FLAGS`."""
+    """Flags of `mm_ray.data.media.errors.FLAGS`: what is unusual about it."""
     seconds: float | None = None
     """Length of the recording or the span, where the waveform is only its beginning."""
 
@@ -50,14 +50,14 @@ def _as_it_is(width: int, height: int) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class DecodeRequest:
-    """What of a recording is wanted.
+    """Which part of a recording to decode, and how much of it.
 
     Args:
         start_s: Begin of the span, seconds since the recording's start; `None`: of the recording.
         end_s: End of the span; `None`: of the recording.
-        audio_s: At most so many seconds of sound, from the span's begin.
-        fps: Frames a second of the span.
-        max_frames: At most so many frames, then evenly spaced over the span.
+        audio_s: Maximum length of the audio from the segment's start, seconds.
+        fps: Frames per second of the segment.
+        max_frames: Maximum number of frames, then evenly spaced over the segment.
         size: Width and height of the kept frames, from those of the upright video.
         measured: Whether the length of the recording must be known; some formats must be read through for it.
 
@@ -149,7 +149,7 @@ def read_media(place: str | Path, wanted: DecodeRequest, tracks: tuple[str, ...]
         tracks: `audio` must be there, `video` need not; a track that is not named is not decoded.
 
     Raises:
-        BadMedia: The file cannot be used.
+        MediaError: The file cannot be used.
 
     """
     with open_media(place) as container:
@@ -168,14 +168,14 @@ def read_media(place: str | Path, wanted: DecodeRequest, tracks: tuple[str, ...]
     if sound:
         check_samples(sound, place)
     if sound and not waveform_N.size:
-        raise MediaError("empty_audio", place, "the span is shorter than a sample; give one of some seconds")
+        raise MediaError("empty_audio", place, "the segment is shorter than one sample; give a segment of some seconds")
     seconds = _length_s(span, [track for track in (sound, sight) if track is not None], ended)
     return Media(waveform_N, sample_rate, frames, flags, seconds)
 
 
 def _sound(container: InputContainer, place: str | Path, span: Span, wanted: DecodeRequest) -> AudioTrackReader:
     if not container.streams.audio:
-        raise MediaError("no_audio_track", place, "has no audio track; give a file with sound (wav, flac, ogg, mp4)")
+        raise MediaError("no_audio_track", place, "has no audio track; give a file with audio (wav, flac, ogg, mp4)")
     stream = container.streams.audio[0]
     _check_decoder(stream, place)
     seconds = wanted.audio_s + _MARGIN_S
@@ -255,7 +255,7 @@ def _next_key_s(container: InputContainer, span: Span, sight: VideoFrameSampler)
 
 
 def _length_s(span: Span, tracks: Sequence[AudioTrackReader | VideoFrameSampler], ended: bool) -> float | None:
-    """What was decoded decides, where all of the recording was."""
+    """If the whole recording was decoded, the decoded length counts."""
     reached_s = max((track.reached_s for track in tracks), default=float("inf"))
     if span.seconds is None or span.is_part or not ended or abs(reached_s - span.seconds) <= SLACK_S:
         return span.seconds

@@ -1,4 +1,4 @@
-"""Why a recording is rejected, and what may be odd about one that is kept."""
+"""Why a recording is rejected, and the flags of one that is kept."""
 
 from pathlib import Path
 
@@ -9,22 +9,22 @@ REASONS = {
     "not_downloaded": "named by the data set, not on disk, or a git-lfs pointer; does not count as rejected",
     "unreadable_name": "the file's name is not UTF-8",
     "outside_root": "a link or path that leaves ROOT",
-    "no_class": "lies in no class folder",
+    "no_class": "is not in a class folder",
     "unreadable": "the file system refuses to read it",
-    "not_media": "FFmpeg knows no such format",
+    "not_media": "FFmpeg does not know the format",
     "no_decoder": "FFmpeg has no decoder for a track",
-    "truncated": "data that its container announces are missing",
-    "damaged": "too many broken packets, or samples that are no numbers",
+    "truncated": "incomplete: data that its header announces is missing",
+    "damaged": "too many broken packets, or samples that are not finite",
     "no_audio_track": "has no audio track",
     "empty_audio": "the audio track has no samples",
-    "too_short": "gives fewer than two audio frames, of which nothing is left after their mean is taken off",
+    "too_short": "shorter than two audio frames, so nothing is left after normalisation",
     "no_picture": "the named video or image has no picture",
-    "span_outside": "the span begins before the recording or after its end",
+    "span_outside": "the segment begins before the recording or after its end",
     "duplicate": "the same bytes as another file",
     "bad_array": "precomputed features of a wrong shape or type, or not finite",
-    "bad_name": "its name is none that the data set has",
-    "bad_row": "a row of the manifest that makes no sense",
-    "crashed": "the decoder's process died on it, twice",
+    "bad_name": "its name does not have the form that the data set uses",
+    "bad_row": "an invalid row of the manifest",
+    "crashed": "decoding it crashed the process twice",
 }
 """By reason, what it means."""
 
@@ -35,12 +35,12 @@ FLAGS = {
     "silent": "every audio sample is zero",
     "multichannel": "more than two channels, mixed down by their mean",
     "variable_frame_rate": "frames come at unequal times",
-    "rotated": "turned upright as its metadata says",
-    "wrong_extension": "the content is not what the name says",
-    "broken_packets": "a few broken packets were left out",
-    "audio_gap": "silence where the sound begins late or pauses",
-    "rate_changes": "the sample rate changes in mid-file; brought to one rate",
-    "span_cut": "the span reached beyond the recording's end",
+    "rotated": "rotated as its metadata says",
+    "wrong_extension": "the file extension does not match the content",
+    "broken_packets": "a few broken packets were skipped",
+    "audio_gap": "silence was inserted where the audio starts late or pauses",
+    "rate_changes": "the sample rate changes within the file; resampled to one rate",
+    "span_cut": "the segment ends after the recording",
     "no_video": "sound only",
     "cut_off": "longer than data.features.max_frames audio frames; only its beginning is used",
 }

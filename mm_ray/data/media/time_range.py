@@ -73,20 +73,20 @@ def find_span(
         measured: Whether the recording's length must be known if no part of it is asked for.
 
     Raises:
-        BadMedia: The span lies outside the recording.
+        MediaError: The span lies outside the recording.
 
     """
     is_part = start_s is not None or end_s is not None
     begin_s, wanted_end_s = start_s or 0.0, math.inf if end_s is None else end_s
     if not 0 <= begin_s < wanted_end_s:
-        detail = f"the span from {begin_s:.2f} to {wanted_end_s:.2f} s is none; give 0 <= start < end"
+        detail = f"the segment from {begin_s:.2f} to {wanted_end_s:.2f} s is empty; give 0 <= start < end"
         raise MediaError("span_outside", place, detail)
     if container.format.name.endswith("_pipe"):  # a picture has no time
         return Span(0.0, 0.0, container_end(container, 0.0) or 0.0, math.inf, cut=False, is_part=False)
     origin_s = find_origin(container)
     length_s = _length(container, place, origin_s, max(begin_s, end_s or 0.0)) if is_part or measured else math.inf
     if begin_s >= length_s and begin_s > 0:
-        raise MediaError("span_outside", place, f"the span begins at {begin_s:.2f} s, the recording ends at {length_s:.2f} s")
+        raise MediaError("span_outside", place, f"the segment begins at {begin_s:.2f} s, after the end at {length_s:.2f} s")
     cut = math.isfinite(wanted_end_s) and wanted_end_s > length_s + slack_s
     return Span(origin_s, begin_s, min(wanted_end_s, length_s), length_s, cut, is_part)
 

@@ -1,4 +1,4 @@
-"""The frames on show at given times of one video track; groups of pictures without a wanted time are not decoded.
+"""The frames that one video track shows at given times; parts without a wanted time are not decoded.
 
 Shape suffixes: S frames, H height, W width.
 """
