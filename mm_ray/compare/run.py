@@ -84,7 +84,12 @@ def _run(comparison: Comparison, results: CellResults, missing: list[ComparisonR
                 for step in _steps_here(begin(trial, table, SerialExecutor())):
                     moved(trial, step)
             return {}
-        from mm_ray.tune.trainable import FixedListSearcher, OnResult, TrialRunner, failures  # ray, which a serial run does without
+        from mm_ray.tune.trainable import (  # ray, which a serial run does without
+            FixedListSearcher,
+            OnResult,
+            TrialRunner,
+            failures,
+        )
 
         runner = TrialRunner(table, comparison.base.clients, comparison.cluster, comparison.folder / "ray")
         searcher = FixedListSearcher([{"position": position} for position in range(len(missing))])
