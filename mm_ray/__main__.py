@@ -1,7 +1,6 @@
 """`mm-ray COMMAND FLAGS` and `python -m mm_ray COMMAND FLAGS`: the commands under one name."""
 
 import importlib
-import sys
 from collections.abc import Sequence
 
 from mm_ray import __version__
