@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 RUNS ?= runs
 ARGS ?=
 
-.PHONY: help install tune train compare prepare tensorboard test test-quick test-slow lint bench bench-quick bench-gpu
+.PHONY: help install tune train compare prepare tensorboard test test-quick test-slow lint docs bench bench-quick bench-gpu
 
 help:
 	@echo 'make tune         search the distillation settings (python -m mm_ray.tune)'
@@ -17,6 +17,7 @@ help:
 	@echo 'make tensorboard  show the folder $(RUNS)/ in a browser'
 	@echo 'make test         the tests; make test-quick: those of a minute; make test-slow: kills, full disks, a cluster'
 	@echo 'make lint         ruff and mypy'
+	@echo 'make docs         the reference of the Python API as static pages in build/docs/'
 	@echo 'make bench        all speed measurements, beside pfl-research and Flower (about an hour on a quiet machine)'
 	@echo 'make bench-quick  under two minutes: has something become slower than the stored ratios?'
 	@echo 'make bench-gpu    the GPU figures; without a GPU the same code on the CPU'
@@ -43,6 +44,10 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(ARGS)
+
+docs: $(INSTALLED)
+	$(BIN)/python -m pdoc --output-directory build/docs mm_ray mm_ray.api mm_ray.results mm_ray.classifier mm_ray.config mm_ray.testing $(ARGS)
+	@echo 'build/docs/mm_ray.html'
 
 bench: $(INSTALLED) .venv-bench/.installed
 	$(BIN)/python -m benchmarks.rounds $(ARGS)

@@ -88,7 +88,7 @@ def load_space(source: str | Function) -> Space:
         if not callable(module.space):
             raise bad_value("space", name, "needs a function space(trial) that returns config overrides")
     else:
-        name, module = source.__name__, SimpleNamespace(**vars(source) | {"space": source})
+        name, module = source.__name__.strip("<>"), SimpleNamespace(**vars(source) | {"space": source})
     draft = replace(_declared(name, module), source=source)
     seen, distributions = _probe(draft)
     _check_enqueued(draft, distributions)
