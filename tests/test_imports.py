@@ -16,6 +16,7 @@ LAYERS = (
     ("fed",),
     ("methods",),
     ("runtime",),
+    ("export",),
     ("tune",),
 )
 RANKS = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
