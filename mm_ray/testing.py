@@ -117,7 +117,7 @@ def is_least_for_a_student_like_its_teacher(loss: Loss) -> None:
 def does_not_see_the_order(loss: Loss) -> None:
     """Clips of a batch may come in any order."""
     student, order = student_output(draw("student")), torch.tensor([3, 0, 5, 1, 4, 2])
-    shuffled = Output(*(values[order] for values in student[:2]))  # type: ignore[index]
+    shuffled = Output(student.logits_BC[order], student.features_BH[order])
     target = TeacherOutput(*(values[order] for values in teacher_output()[:2]))  # type: ignore[index]
     value, again = loss(student, teacher_output(), LABELS, SETTINGS), loss(shuffled, target, LABELS[order], SETTINGS)
     assert torch.allclose(again, value, atol=1e-6, rtol=1e-5), "the order of the clips in a batch changes the loss"

@@ -17,6 +17,7 @@ LAYERS = (
     ("fed",),
     ("methods",),
     ("report", "runtime", "startup", "training"),
+    ("export",),
     ("tune",),
 )
 RANKS = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

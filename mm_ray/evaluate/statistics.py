@@ -228,6 +228,16 @@ def guessing(counts_C: Sequence[int]) -> float:
     return max(counts_C) / max(sum(counts_C), 1)
 
 
+def proportion_interval(hits: int, clips: int) -> tuple[float, float]:
+    """The 95 % interval of an accuracy (Wilson, JASA 22, 1927), for clips that are independent."""
+    if not clips:
+        return 0.0, 1.0
+    z, share = float(special.ndtri((1 + CONFIDENCE) / 2)), hits / clips
+    middle, width = share + z * z / (2 * clips), z * np.sqrt(share * (1 - share) / clips + z * z / (4 * clips**2))
+    scale = 1 + z * z / clips
+    return float((middle - width) / scale), float((middle + width) / scale)
+
+
 def beats_guessing(accuracy: float, counts_C: Sequence[int]) -> bool:
     """Whether guessing would be right in as many clips with a probability below `LEVEL` (one-sided binomial test).
 

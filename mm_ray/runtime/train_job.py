@@ -72,7 +72,7 @@ def run_job(job: TrainJob, table: FeatureTable) -> None:
                 checkpoint_config=train.CheckpointConfig(num_to_keep=1),
             ),
         )
-        refusal = trainer.fit().return_value
+        refusal = trainer.fit().return_value  # type: ignore[attr-defined]
     except train.TrainingFailedError as error:
         raise UserError(f"the run failed: {_cause(error)}; the same command resumes from the last stored round") from error
     if refusal:

@@ -73,7 +73,7 @@ def test_a_study_computes_phase_1_once_and_leaves_the_best(tmp_path):
     assert set(read(folder / "result.json")["test"]) == {"student", "teacher", "phase1_audio", "control", "control_all"}
     assert "best of 3 trials" in done.stdout
     assert {path.name for path in (folder / "export").iterdir()} == {
-        "README.md", "student.json", "student.onnx", "student.safetensors",
+        "README.md", "SHA256SUMS", "predict.py", "student.int8.onnx", "student.json", "student.onnx", "student.safetensors",
     }  # fmt: skip
     card = (folder / "export" / "README.md").read_text()
     head = yaml.safe_load(card.split("---")[1])

@@ -18,6 +18,8 @@ from mm_ray.data.media.errors import MediaError
 
 EPSILON = 1e-5
 """Added to a bin's standard deviation."""
+PRE_EMPHASIS, LOWEST_HZ, LEAST_ENERGY = 0.97, 20.0, 2.0**-23
+"""Kaldi's defaults; torchaudio's logarithm is taken of no less energy."""
 BLOCK_S = 10.0
 """About as much of a long recording is in memory at a time."""
 _ZERO_CROSSINGS = 7
@@ -113,6 +115,8 @@ def _whole_frames(waveform_N: np.ndarray, features: FeatureConfig) -> np.ndarray
         frame_length=float(features.frame_ms),
         frame_shift=float(features.hop_ms),
         window_type="hamming",
+        preemphasis_coefficient=PRE_EMPHASIS,
+        low_freq=LOWEST_HZ,
         dither=0.0,
     ).numpy()
 

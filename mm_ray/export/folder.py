@@ -1,0 +1,53 @@
+"""The export folder: what somebody without this project needs to use a student, and to judge it."""
+
+import hashlib
+from pathlib import Path
+
+from mm_ray.config import PRECOMPUTED
+from mm_ray.export.card import card_of
+from mm_ray.export.measure import Variant, confusions_on_test, has_onnxruntime, latency_ms, write_quantized
+from mm_ray.export.subject import STUDENT, Subject
+from mm_ray.models.onnx_export import write_onnx
+from mm_ray.models.student import load_student
+from mm_ray.storage import write_bytes, write_text
+
+MODEL, QUANTIZED = "student.onnx", "student.int8.onnx"
+CHECKSUMS = "SHA256SUMS"
+
+
+def write_export(target: Path, subject: Subject) -> Path:
+    """Write the export folder; returns it.
+
+    It holds `student.onnx`, its variant of 8-bit weights (with `mm-ray[export]`), `predict.py`, the student's own files, the
+    card `README.md` and `SHA256SUMS`. The card is Hugging Face's kind: YAML between dashes, then Markdown.
+
+    Raises:
+        UserError: The student cannot be read.
+
+    """
+    student = load_student(subject.student)
+    target.mkdir(parents=True, exist_ok=True)
+    for name in (STUDENT, "student.json"):
+        write_bytes(target / name, subject.student.with_name(name).read_bytes())
+    write_onnx(student, target / MODEL)
+    if student.features.audio != PRECOMPUTED:
+        write_text(target / "predict.py", Path(__file__).with_name("standalone_predict.py").read_text())
+    confusions = dict(subject.confusions)
+    variants = [Variant(MODEL, "32-bit weights", (target / MODEL).stat().st_size, None, confusions.get("student"))]
+    if has_onnxruntime():
+        write_quantized(target / MODEL, target / QUANTIZED)
+        plain_CC, quantized_CC = confusions_on_test(student, subject.federation.table) if subject.federation else (None, None)
+        variants = [
+            Variant(name, what, (target / name).stat().st_size, latency_ms(student, target / name), confusion_CC)
+            for name, what, confusion_CC in (
+                (MODEL, "32-bit weights", plain_CC),
+                (QUANTIZED, "8-bit weights", quantized_CC),
+            )
+        ]
+        if plain_CC is not None:
+            confusions.setdefault("student", plain_CC)
+    files = sorted(path.name for path in target.iterdir() if path.name not in ("README.md", CHECKSUMS) and path.is_file())
+    digests = {name: hashlib.sha256((target / name).read_bytes()).hexdigest() for name in files}
+    write_text(target / CHECKSUMS, "".join(f"{digest}  {name}\n" for name, digest in digests.items()))
+    write_text(target / "README.md", card_of(subject, student, confusions, variants, digests))
+    return target
