@@ -5,7 +5,6 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -35,6 +34,7 @@ class ClientActor:
     """Plays any client: it keeps the node's shared feature table, and nothing of a round."""
 
     def __init__(self) -> None:
+        self._device_kind = ""
         self._opened_ref: Any = None
         self._table_ref: Any = None
 
@@ -70,9 +70,12 @@ class ClientActor:
         matrix = confusion_of(network, params, model, self._table_of(table[0]), batches, self._device)
         return matrix, time.perf_counter() - started
 
-    @cached_property
+    @property
     def _device(self) -> str:
-        return select_device()
+        # No functools.cached_property: it has a lock in Python 3.11, and Ray pickles the class.
+        if not self._device_kind:
+            self._device_kind = select_device()
+        return self._device_kind
 
     def _taken(self, ref: Any) -> PhaseBroadcast:
         if ref != self._opened_ref:
