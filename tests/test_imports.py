@@ -119,6 +119,19 @@ def circle(root: Path) -> list[str]:
     return []
 
 
+def missing(root: Path) -> list[str]:
+    """Imports of modules of mm_ray that do not exist, as `file:line: name`; mypy is silent on them."""
+    files = [file for part in ("mm_ray", "tune_spaces", "benchmarks", "tests") for file in sorted((root / part).rglob("*.py"))]
+    found = [i for file in files for i in imports_of(file, root) if i.name.startswith("mm_ray.")]
+    return [f"{i.file.relative_to(root)}:{i.line}: {i.name}" for i in found if not _resolves(root.joinpath(*i.name.split(".")))]
+
+
+def _resolves(path: Path) -> bool:
+    """Whether it is a module or a folder, or may be a name in one that has code."""
+    is_module = path.is_dir() or path.with_suffix(".py").is_file()
+    return is_module or path.parent.with_suffix(".py").is_file() or (path.parent / "__init__.py").is_file()
+
+
 def _module_name(file: Path, root: Path) -> str:
     return ".".join(file.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
 
@@ -142,6 +155,10 @@ def test_imports_run_one_way():
 
 def test_no_two_files_import_each_other():
     assert circle(ROOT) == []
+
+
+def test_what_is_imported_exists():
+    assert missing(ROOT) == []
 
 
 @pytest.mark.parametrize("registry", REGISTRIES)
@@ -230,6 +247,16 @@ def test_the_check_finds_a_circle(tmp_path, files):
     found = circle(write(tmp_path, {f"mm_ray/{name}": text for name, text in files.items()}))
     assert found[0] == found[-1]
     assert len(set(found)) == len(files)
+
+
+def test_the_check_finds_imports_of_modules_that_do_not_exist(tmp_path):
+    files = {
+        "mm_ray/__init__.py": "",
+        "mm_ray/fed/a.py": "from mm_ray import __version__\nfrom mm_ray.fed.a import x\nfrom mm_ray import fed\n",
+        "tests/t.py": "from mm_ray.fed.gone import x\nfrom mm_ray.fed import gone\nimport mm_ray.fed.gone\n",
+    }
+    found = [fault.rpartition(" ")[2] for fault in missing(write(tmp_path, files))]
+    assert found == ["mm_ray.fed.gone.x", "mm_ray.fed.gone", "mm_ray.fed.gone"]
 
 
 def test_a_file_that_several_import_makes_no_circle(tmp_path):

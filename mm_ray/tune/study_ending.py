@@ -26,11 +26,11 @@ from mm_ray.data.batching import gather
 from mm_ray.data.feature_table import SPLITS, FeatureTable
 from mm_ray.evaluate.metrics import recall
 from mm_ray.evaluate.statistics import OverClips, compare_clips
+from mm_ray.fed.evaluation import batches_of, predicted
 from mm_ray.fed.experiment import CONTROL_PHASES, Evaluation, Experiment, RunResult, control_of, run_rounds
 from mm_ray.fed.phase import NetworkRef
 from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.fed.rounds import role_params
-from mm_ray.fed.scoring import batches_of, predicted
 from mm_ray.models.flat_params import flat_network
 from mm_ray.models.network import READS
 from mm_ray.report.verdict import CONTROLS
