@@ -65,7 +65,7 @@ def estimate_store(request: PrepareRequest) -> None:
 
 
 def inspect_store(store: str, fold: int) -> None:
-    """Tell what is in a store, and write a page with some of its clips."""
+    """Show the contents of a store, and write a page with some of its clips."""
     contents, console = read_contents(store), PlainConsole()
     facts = count_contents(contents, fold)
     print_facts(facts, console)

@@ -1,4 +1,4 @@
-"""How a preparation went: counts by flag and by reason, and whether too much was rejected."""
+"""The result of a preparation: counts by flag and by reason, and whether too many clips were rejected."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from mm_ray.prepare.work import ClipResult
 
 @dataclass
 class Summary:
-    """Counts, added to outcome by outcome."""
+    """Counts of a preparation."""
 
     num_stored: int = 0
     """Clips that the store had before."""
@@ -62,7 +62,7 @@ def print_summary(summary: Summary, manifest: Manifest, audio_s: float, console:
 
 
 def print_notes(manifest: Manifest, console: Console) -> None:
-    """What a user should know of the listing, and what in it is likely to be a mistake."""
+    """Notes and warnings about the listing."""
     for note in (*manifest.notes, *(f"WARNING: {warning}" for warning in (*warnings_of(manifest), *_lacking(manifest)))):
         console.print(note, soft_wrap=True)
 

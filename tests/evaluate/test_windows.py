@@ -110,9 +110,9 @@ def test_a_short_recording_is_one_window_of_its_own_length(student):
 
 
 def test_what_has_no_answer(student):
-    with pytest.raises(UserError, match=r"^waveform: lasts 50 ms; give a recording or span of 60 ms or more$"):
+    with pytest.raises(UserError, match=r"^waveform: lasts 50 ms; give a recording or segment of 60 ms or more$"):
         predict_windows(student, noise(16_000, 0.05), 16_000)
     broken_N = noise(16_000, 3)
     broken_N[40_000] = np.nan
-    with pytest.raises(UserError, match=r"^waveform: has samples that are no finite numbers; write it anew$"):
+    with pytest.raises(UserError, match=r"^waveform: has samples that are not finite; export it again$"):
         predict_windows(student, broken_N, 16_000)
