@@ -19,6 +19,7 @@ OPTIONAL = {
     "annotations": "has no lists of its own",
     "classes": "has its classes fixed",
     "group_pattern": "has groups of its own, it reads none from paths",
+    "label_column": "reads no column of labels",
     "synthetic": "has no dials",
 }
 """Options of `DataConfig` that not every data set reads, and what to say where not; a section is all its fields."""

@@ -18,6 +18,7 @@ SHORT = {
     "annotations": "data.annotations",
     "weights": "data.video_weights",
     "group_pattern": "data.group_pattern",
+    "label_column": "data.label_column",
 }
 """`--classes X` stands for `--data.classes X`."""
 NO_FLAGS = ("data.name", "data.root", "data.dev_from_train")
@@ -56,6 +57,7 @@ def _parser() -> Parser:
 def _long(argument: str) -> str:
     """Short names become their long ones."""
     name, equals, value = argument.removeprefix("--").partition("=")
+    name = name.replace("-", "_")
     return f"--{SHORT[name]}{equals}{value}" if argument.startswith("--") and name in SHORT else argument
 
 
