@@ -9,7 +9,14 @@
 """
 
 import importlib
+import os
+import signal
+import sys
 from typing import TYPE_CHECKING, Any
+
+if sys.argv[:1] == ["-m"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    # `python -m mm_ray.train` may import for seconds before `mm_ray.cli.run_main` takes over: ^C ends it without a word.
+    signal.signal(signal.SIGINT, lambda number, frame: os._exit(130))
 
 if TYPE_CHECKING:
     from mm_ray.api import compare, load_data, load_result, load_student, prepare, train, tune

@@ -1,6 +1,7 @@
 """What the entry points share: flags from the fields of the config, and errors that end in one line."""
 
 import argparse
+import atexit
 import difflib
 import os
 import re
@@ -10,7 +11,7 @@ import sys
 import warnings
 from ast import literal_eval
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
@@ -30,6 +31,10 @@ MAX_CONFIG_BYTES = 100_000
 """A complete config has less than 3,000; one of 400,000, a list, took more than 20 s to read."""
 
 
+INTERRUPTED = 130
+"""The exit code after ^C, as shells have it."""
+
+
 def run_main(main: Callable[[Sequence[str]], None]) -> None:
     """Run an entry point: a user's mistake, or a file that the system refuses, is one line on stderr and exit code 2, a machine
     that fails (a full disk, a Ray that does not start) one line and 1; TERM is taken like ^C, until the last word is said.
@@ -37,17 +42,42 @@ def run_main(main: Callable[[Sequence[str]], None]) -> None:
     if os.environ.pop("PYTHONWARNINGS", None):  # Ray uses what others deprecate: with `error` it would not even start
         warnings.simplefilter("ignore")
     signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # of a shell's background
+        signal.signal(signal.SIGINT, _interrupt)  # no more as while `mm_ray` was imported
     try:
         with names_bad_file(), _ends_without_readers():
             main(sys.argv[1:])
     except UserError as error:
         _end_with(error)
     except KeyboardInterrupt:
+        _ignore_signals()
         print("stopped; the same command goes on from the last stored round", file=sys.stderr)
-        sys.exit(130)
+        _end_interrupted()
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            _end_interrupted()
+        raise
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):  # amid Ray's shutdown they would end in a traceback, or a crash
-            signal.signal(number, signal.SIG_IGN)
+        _ignore_signals()
+
+
+def _ignore_signals() -> None:
+    """From now on ^C and TERM change nothing: amid Ray's shutdown they would end in a traceback, or a crash."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _end_interrupted() -> NoReturn:
+    """End with 130 once all that is to run at exit, such as Ray's shutdown, has run.
+
+    The interpreter itself is not taken down: threads of Ray that were cut off in a call crash in it (seen: SIGSEGV).
+    """
+    _ignore_signals()
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # nobody reads it
+            stream.flush()
+    os._exit(INTERRUPTED)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from shlex import quote
 from typing import TYPE_CHECKING
 
 from mm_ray import api
-from mm_ray.cli import add_run_flags, experiment_parser, parse, run_main, value_of
+from mm_ray.cli import INTERRUPTED, add_run_flags, experiment_parser, parse, run_main, value_of
 from mm_ray.tune.flags import KEPT, add_study_flags, resumed
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def main(argv: Sequence[str]) -> None:
             raise
         folder = Path(stop.args[0])
         print(f"stopped; go on with: {_again(folder, flags.runs)}", flush=True)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
 
 
 def _again(folder: Path, runs: str) -> str:

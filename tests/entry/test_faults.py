@@ -105,6 +105,21 @@ def test_a_used_up_quota_counts_as_full():
 SERIAL, ON_RAY = ["--serial"], ["--clients.num_actors=1", "--clients.num_cpus=0.5"]
 
 
+@pytest.mark.parametrize("module", ["mm_ray.train", "mm_ray.predict"])
+def test_ctrl_c_during_the_imports_ends_without_a_word(tmp_path, module):
+    command = [sys.executable, "-X", "importtime", "-m", module, "--config", "nowhere"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=_heeds_ctrl_c)
+    while not (line := process.stderr.readline()).endswith("| mm_ray\n"):
+        assert line, "mm_ray was not imported"
+    process.send_signal(signal.SIGINT)
+    _, rest = process.communicate(timeout=60)
+    assert (process.returncode, [line for line in rest.splitlines() if not line.startswith("import time:")]) == (130, [])
+
+
+def _heeds_ctrl_c():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in a shell's background
+
+
 @pytest.mark.slow
 def test_a_signal_after_the_last_word_changes_nothing(tmp_path, monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
