@@ -1,6 +1,7 @@
 """What TensorBoard itself shows of the files, asked over its HTTP interface."""
 
 import json
+import math
 import socket
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from urllib.error import URLError
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mm_ray.runtime.tensorboard import TrialWriter
 from mm_ray.tune.hparams import write_experiment
@@ -153,6 +155,15 @@ def test_reopening_leaves_one_full_file_and_a_killed_trial_has_its_hparams(tmp_p
     contents = [file.read_bytes() for file in (tmp_path / "trial_0").glob("events.out.tfevents.*")]
     (full,) = filter(None, contents)
     assert b"phase2.temperature" in full
+
+
+def test_metrics_that_are_no_numbers_can_be_read_back(tmp_path):
+    writer = write_trial(tmp_path, "trial-00000", [0.5, float("nan")], {"phase2.local.lr": float("inf")})
+    writer.finish("FAILURE", {METRIC: float("nan")})
+    events = EventAccumulator(str(tmp_path / "trial-00000")).Reload()
+    assert [event.value for event in events.Scalars(SCALAR)] == pytest.approx([0.5, float("nan")], nan_ok=True)
+    assert math.isnan(events.Scalars(f"best/{METRIC}")[0].value)
+    assert len(events.SummaryMetadata("_hparams_/session_end_info").plugin_data.content) > 0
 
 
 def test_writing_loads_neither_torch_nor_tensorflow():
