@@ -9,12 +9,25 @@ from typing import NamedTuple
 
 import pytest
 
+from mm_ray.config import FIELDS
+
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [ROOT / "README.md", *DOCS]
 LINKING = [*PAGES, *sorted((ROOT / "benchmarks" / "results").rglob("*.md"))]
 LONGEST_LINE = 120
 LONGEST_EXAMPLE = 20
+RETIRED = (
+    "so many a ",
+    "at most so many",
+    "so often",
+    "hangs on",
+    "is told",
+    "begins anew",
+    "begin anew",
+    "the sight ",
+    "a clip a ",
+)
 # `<!-- run slow -->` also keeps a block out of `make test-quick`.
 BLOCK = re.compile(r"^<!-- run( slow)? -->\n```(bash|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 MARKER = re.compile(r"^<!-- run\b", re.MULTILINE)
@@ -47,6 +60,11 @@ def too_long(text: str) -> list[str]:
 def missing_files(text: str) -> list[str]:
     """Files and folders of the project that a page names and that are not there."""
     return [name for name in NAMED_FILE.findall(FENCE.sub("", text)) if not (ROOT / name).exists()]
+
+
+def retired(text: str) -> list[str]:
+    """Phrases that the project's English does without."""
+    return [phrase for phrase in RETIRED if phrase in " ".join(text.split()).lower()]
 
 
 def run(block: Block, folder: Path) -> subprocess.CompletedProcess:
@@ -93,12 +111,21 @@ def test_every_extension_has_a_short_example_that_runs(kind):
     text = (ROOT / "docs" / "architecture.md").read_text()
     section = text.split(f"### Add {kind}\n")[1].split("\n### ")[0]
     (block,) = blocks_of(section)
-    assert 0 < len(block.text.splitlines()) <= LONGEST_EXAMPLE
+    assert 0 < len([line for line in block.text.splitlines() if line]) <= LONGEST_EXAMPLE
 
 
 @pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)
 def test_lines_of_prose_fit(page):
     assert too_long(page.read_text()) == []
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)
+def test_prose_has_no_retired_phrase(page):
+    assert retired(page.read_text()) == []
+
+
+def test_help_has_no_retired_phrase():
+    assert {name: found for name, info in FIELDS.items() if (found := retired(info.description or ""))} == {}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -162,6 +189,10 @@ def test_dead_links_are_found(tmp_path):
 def test_long_lines_and_missing_files_are_found():
     assert too_long(f"a\n{'b' * 121}\n| {'c' * 121} |\n{'d' * 120}\n") == ["b" * 121]
     assert missing_files("`mm_ray/config.py` `mm_ray/no.py` `config.yaml`\n```\n`mm_ray/x`\n```\n") == ["mm_ray/no.py"]
+
+
+def test_retired_phrases_are_found():
+    assert retired("It is\ntold, and hangs on\nthat.") == ["hangs on", "is told"]
 
 
 @pytest.mark.parametrize(("text", "expected"), [("/{}/ab", True), ("x '/{}/a'", True), ("my/{}/a", False), ("../{}/a", False)])
