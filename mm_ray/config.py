@@ -117,6 +117,8 @@ class DataConfig:
     """For `folder` and `csv`: a regular expression that finds the group (the speaker) in a file's path below `root`, such as
     `/(spk[0-9]+)_`. Empty: the subfolder, or the column `group`.
     """
+    label_column: str = "label"
+    """Of `csv`, and of `folder` with a metadata file: the column that holds the label."""
     features: FeatureConfig = field(default_factory=FeatureConfig)
     """Audio and video features."""
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)

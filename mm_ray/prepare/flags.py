@@ -18,6 +18,7 @@ SHORT = {
     "annotations": "data.annotations",
     "weights": "data.video_weights",
     "group_pattern": "data.group_pattern",
+    "label_column": "data.label_column",
 }
 """`--classes X` stands for `--data.classes X`."""
 NO_FLAGS = ("data.name", "data.root", "data.dev_from_train")

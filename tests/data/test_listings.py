@@ -5,6 +5,8 @@ import unicodedata
 from collections import Counter
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from mm_ray.config import DataConfig
@@ -214,3 +216,97 @@ def test_crema_d_takes_endings_in_any_case_and_videos_without_a_wav(tmp_path):
         )
     clips = listed(tmp_path, "crema_d").clips
     assert [(clip.source[-3:], clip.video_source[-3:]) for clip in clips] == [("WAV", "FLV")] * 5 + [("flv", "")] * 5
+
+
+ROWS = (("a/1.wav", "cat", "train"), ("a/2.wav", "dog", "train"), ("a/3.wav", "cat", "dev"), ("a/4.wav", "dog", "test"))
+LISTED = [("a/1.wav", "cat", "train"), ("a/2.wav", "dog", "train"), ("a/3.wav", "cat", "dev"), ("a/4.wav", "dog", "test")]
+
+
+def clips_of(manifest):
+    return [(clip.source, manifest.class_names[clip.label], *clip.splits) for clip in manifest.clips]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_tables_of_spreadsheets(tmp_path, delimiter, encoding):
+    head = [" Path", "LABEL ", "Split", "Start"]
+    lines = [head, *([*row, "1,5" if delimiter != "," else "1.5"] for row in ROWS)]
+    (tmp_path / "manifest.csv").write_text("\r\n".join(map(delimiter.join, lines)), encoding=encoding)
+    manifest = listed(tmp_path, "csv")
+    assert clips_of(manifest) == LISTED
+    assert {clip.start_s for clip in manifest.clips} == {1.5}
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_tables_of_other_kinds(tmp_path, ending):
+    rows = [{"path": path, "Emotion": label, "split": split, "start": None} for path, label, split in ROWS]
+    write_rows(tmp_path / f"list.{ending}", rows)
+    manifest = listed(tmp_path, "csv", annotations=str(tmp_path / f"list.{ending}"), label_column="emotion")
+    assert clips_of(manifest) == LISTED
+    assert {clip.start_s for clip in manifest.clips} == {None}
+
+
+def write_rows(path, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    elif path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        path.write_text("\n".join([",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]))
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_a_tree_of_audiofolder_is_read_by_its_metadata(tmp_path, ending):
+    for folder, names in (("train", ("1.wav", "sub/2.wav")), ("validation", ("1.wav",)), ("test", ("1.mp4", "2.mp4"))):
+        touch(tmp_path / folder, *names, "unlisted.wav")
+        rows = [{"file_name": name, "emotion": "sad" if "1" in name else "glad", "age": 30} for name in names]
+        write_rows(tmp_path / folder / f"metadata.{ending}", rows)
+    manifest = listed(tmp_path, label_column="emotion")
+    assert manifest.name == "folder"
+    assert clips_of(manifest) == [
+        ("test/1.mp4", "sad", "test"),
+        ("test/2.mp4", "glad", "test"),
+        ("train/1.wav", "sad", "train"),
+        ("train/sub/2.wav", "glad", "train"),
+        ("validation/1.wav", "sad", "dev"),
+    ]
+    assert manifest.notes == ("3 recordings that the metadata do not list are left out, such as test/unlisted.wav",)
+    with pytest.raises(
+        UserError, match=r"metadata.*: needs a column label .*its columns: age, emotion, file_name, path, split; "
+    ):
+        listed(tmp_path)
+
+
+def test_metadata_in_root_have_splits_and_groups_of_their_own(tmp_path):
+    names = [f"audio/{speaker}_{take}.wav" for speaker in "abcde" for take in (1, 2)]
+    touch(tmp_path, *names)
+    write_rows(tmp_path / "metadata.csv", [{"file_name": name, "label": name[8], "group": name[6]} for name in names])
+    manifest = listed(tmp_path)
+    assert {clip.group for clip in manifest.clips} == set("abcde")
+    assert Counter(clip.splits[0] for clip in manifest.clips) == {"train": 6, "dev": 2, "test": 2}
+
+
+def test_metadata_without_file_names_are_another_s(tmp_path):
+    touch(tmp_path, "cat/1.wav", "dog/2.wav")
+    write_rows(tmp_path / "metadata.csv", [{"speaker": "a", "age": 30}])
+    assert listed(tmp_path).class_names == ("cat", "dog")
+    with pytest.raises(
+        UserError, match=r"^--data.label_column age: .* has no metadata file with a column file_name, so folders"
+    ):
+        listed(tmp_path, label_column="age")
+
+
+def test_tables_that_are_none(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"path": "x.wav", "label": "a"}\n[1]\n')
+    (tmp_path / "a.parquet").write_text("PAR1 no table")
+    (tmp_path / "a.csv").write_bytes(b"\xff\xfep\x00a")
+    (tmp_path / "b.csv").write_bytes(b"path;label\na.wav;\xe4\n")
+    for name, text in (
+        ("a.jsonl", "line 2 is not a JSON object"),
+        ("a.parquet", "is not a Parquet table"),
+        ("a.csv", "cannot be read .*; save it as UTF-8"),
+        ("b.csv", "cannot be read .*give a text file in UTF-8"),
+    ):
+        with pytest.raises(UserError, match=text):
+            listed(tmp_path, "csv", annotations=str(tmp_path / name))

@@ -77,7 +77,7 @@ ELSEWHERE = {
     f"data.{name}"
     for name in ["name", "root", "fold", "annotations", "classes", "video_weights", "dev_from_train", "group_pattern"]
 }
-ELSEWHERE |= {"method", "partition.label_confusion", "data.folds", "data.features.audio"}
+ELSEWHERE |= {"method", "partition.label_confusion", "data.folds", "data.features.audio", "data.label_column"}
 """Data enters by the fingerprint of what was read, wrong labels by their matrix (both below); methods share phases, so a
 method's name must not enter."""
 OTHER = {

@@ -3,28 +3,37 @@
 A subfolder of the class (`ROOT/CLASS/SPEAKER/a.mp4`), or what `--data.group_pattern` finds in the path, is the clip's group,
 which never spans two splits; without one each clip is its own group. If no splits are given, a fifth of each class's groups is
 for test and a fifth for dev, by a digest of their names.
+
+A tree of Hugging Face's AudioFolder or VideoFolder is read by its metadata: `metadata.csv`, `.jsonl` or `.parquet` with a
+column `file_name`, in ROOT or in each of `ROOT/train|dev|test`. `--data.label_column` names the label's column; the columns
+`group`, `split`, `start` and `end` are those of `csv`.
 """
 
+import posixpath
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 
 from mm_ray.config import DataConfig
+from mm_ray.data.clip_table import ClipTable, manifest_of, read_table
 from mm_ray.data.dataset_helpers import (
     alone_warnings,
     empty_folders,
     files_below,
     group_finder,
     hold_out,
+    split_of,
     splits_of,
     tidy,
     wanted_classes,
 )
 from mm_ray.data.manifest import Clip, Manifest, Rejected
 from mm_ray.errors import bad_value
-from mm_ray.storage import leaves_root
+from mm_ray.storage import exists, join, leaves_root
 
-READS = ("root", "classes", "group_pattern")
+READS = ("root", "classes", "group_pattern", "label_column")
 
+METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 Folders = tuple[str, ...]
 """The names of the folders in which a file lies, from ROOT on."""
 
@@ -37,6 +46,16 @@ def read(data: DataConfig) -> Manifest:
 
     """
     names = files_below(data.root)
+    if table := _metadata(data, names):
+        manifest = manifest_of("folder", table, data)
+        listed = {row["path"] for row in table.rows}
+        if unlisted := [name for name in names if name not in listed]:
+            note = f"{len(unlisted):,} recordings that the metadata do not list are left out, such as {unlisted[0]}"
+            return replace(manifest, notes=(*manifest.notes, note))
+        return manifest
+    if data.label_column != DataConfig().label_column:
+        problem = f"{data.root} has no metadata file with a column file_name, so folders are the labels; leave it out"
+        raise bad_value("data.label_column", data.label_column, problem)
     level = _level_of_splits(data, [tuple(name.split("/")[:-1]) for name in names if "/" in name])
     placed: dict[str, Folders] = {}
     for name in names:
@@ -65,6 +84,28 @@ def read(data: DataConfig) -> Manifest:
         *alone_warnings(num_alone, len(used), data, "folders, ROOT/CLASS/SPEAKER/FILE"),
     )
     return Manifest("folder", class_names, tuple(clips), tuple(rejected), notes, warnings)
+
+
+def _metadata(data: DataConfig, names: list[str]) -> ClipTable | None:
+    """The rows of all metadata files as one table, with `path` below ROOT; `None` where there is none with `file_name`."""
+    splits = sorted({top for name in names if split_of(top := name.partition("/")[0])})
+    found = [
+        (folder, table)
+        for folder in ("", *splits)
+        for name in METADATA
+        if exists(place := join(data.root, posixpath.join(folder, name)))
+        and "file_name" in (table := read_table(place)).columns
+    ]
+    if not found:
+        return None
+    called = splits_of(folder for folder, _ in found if folder)
+    rows = [
+        row | {"path": posixpath.join(folder, row["file_name"])} | ({"split": called[folder]} if folder else {})
+        for folder, table in found
+        for row in table.rows
+    ]
+    columns = frozenset.union(*(table.columns for _, table in found)) | {"path"} | ({"split"} if called else set())
+    return ClipTable(found[0][1].place, columns, tuple(rows), found[0][1].first_line)
 
 
 def _level_of_splits(data: DataConfig, places: list[Folders]) -> int | None:
