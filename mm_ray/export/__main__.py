@@ -8,6 +8,7 @@ import torch
 
 from mm_ray.cli import Parser, run_main
 from mm_ray.errors import UserError, bad_value
+from mm_ray.export.demo import FETCH, RUNTIME
 from mm_ray.export.folder import write_export
 from mm_ray.export.measure import has_onnxruntime
 from mm_ray.export.subject import best_of_comparison, subject_of
@@ -26,6 +27,10 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--runs", default="runs", help="Folder of all runs (default: runs)")
     parser.add_argument("--method", default="", help="Of a comparison: the best run of this method (default: of all)")
     parser.add_argument("--phases", default="", help="Of a comparison: its phase store (default: RUNS/phases)")
+    text = "Also write demo.html, which runs the student in a browser on what its microphone hears"
+    parser.add_argument(
+        "--demo", nargs="?", const=FETCH, metavar="FOLDER", help=f"{text}; FOLDER: {RUNTIME} (default: npm fetches it)"
+    )
     flags = parser.parse_args(argv)
     if not flags.out:
         raise UserError("--out: name the folder to write with --out")
@@ -43,7 +48,7 @@ def main(argv: Sequence[str]) -> None:
             subject = best_of_comparison(folder, flags.method, phases, Path(workspace))
         else:
             subject = subject_of(folder)
-        write_export(out, subject)
+        write_export(out, subject, flags.demo or "")
     if not has_onnxruntime():
         print("onnxruntime is not installed, so there is no 8-bit variant and no latency; pip install 'mm-ray[export]'")
     for path in sorted(out.iterdir()):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mm_ray.config import PRECOMPUTED
 from mm_ray.export.card import card_of
+from mm_ray.export.demo import write_demo
 from mm_ray.export.measure import Variant, confusions_on_test, has_onnxruntime, latency_ms, write_quantized
 from mm_ray.export.subject import STUDENT, Subject
 from mm_ray.models.onnx_export import write_onnx
@@ -15,8 +16,13 @@ MODEL, QUANTIZED = "student.onnx", "student.int8.onnx"
 CHECKSUMS = "SHA256SUMS"
 
 
-def write_export(target: Path, subject: Subject) -> Path:
+def write_export(target: Path, subject: Subject, demo: str = "") -> Path:
     """Write the export folder; returns it.
+
+    Args:
+        target: The folder; it is made, files of an earlier export are replaced.
+        subject: The student.
+        demo: Where `mm_ray.export.demo` finds the browser's runtime; empty: no `demo.html`.
 
     It holds `student.onnx`, its variant of 8-bit weights (with `mm-ray[export]`), `predict.py`, the student's own files, the
     card `README.md` and `SHA256SUMS`. The card is Hugging Face's kind: YAML between dashes, then Markdown.
@@ -32,6 +38,8 @@ def write_export(target: Path, subject: Subject) -> Path:
     write_onnx(student, target / MODEL)
     if student.features.audio != PRECOMPUTED:
         write_text(target / "predict.py", Path(__file__).with_name("standalone_predict.py").read_text())
+    if demo:
+        write_demo(target, subject.name, student, demo)
     confusions = dict(subject.confusions)
     variants = [Variant(MODEL, "32-bit weights", (target / MODEL).stat().st_size, None, confusions.get("student"))]
     if has_onnxruntime():

@@ -57,6 +57,7 @@ def _parser() -> Parser:
 def _long(argument: str) -> str:
     """Short names become their long ones."""
     name, equals, value = argument.removeprefix("--").partition("=")
+    name = name.replace("-", "_")
     return f"--{SHORT[name]}{equals}{value}" if argument.startswith("--") and name in SHORT else argument
 
 

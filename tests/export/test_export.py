@@ -1,5 +1,6 @@
 """The export folder: who has only it gets this project's answers, and no place on a machine is named."""
 
+import base64
 import hashlib
 import json
 import re
@@ -14,7 +15,7 @@ from fed.tiny import Run, table_of
 from scipy.io import wavfile
 
 from mm_ray.config import DataConfig
-from mm_ray.errors import UserError
+from mm_ray.errors import EnvironmentFailure, UserError
 from mm_ray.evaluate.statistics import proportion_interval
 from mm_ray.export import subject as subjects
 from mm_ray.export.__main__ import main
@@ -184,6 +185,33 @@ def test_a_comparisons_best_run_by_dev(runs, run, tmp_path, capsys, monkeypatch)
         UserError, match=r"^--method unifl: no such method with a student in .*; it has control, modality_mirror$"
     ):
         main([str(folder), "--method", "unifl", "--out", str(tmp_path / "out")])
+
+
+def test_a_page_with_all_that_a_browser_needs(runs, run, tmp_path, monkeypatch):
+    monkeypatch.setattr(subjects, "load_data", lambda data, cache: table_of(data))
+    (tmp_path / "package" / "dist").mkdir(parents=True)
+    for name in ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"):
+        (tmp_path / "package" / "dist" / name).write_text(f"contents of {name}")
+    main([str(runs / "study"), "--out", str(tmp_path / "out"), "--demo", str(tmp_path / "package")])
+    page = (tmp_path / "out" / "demo.html").read_text()
+    parts = dict(re.findall(r'<script type="[a-z/]+" id="(\w+)">(.*?)</script>', page))
+    assert json.loads(parts["notes"]) == {"class_names": [f"event{k:02d}" for k in range(4)], "sample_rate": 16_000}
+    assert base64.b64decode(parts["model"]) == (tmp_path / "out" / "student.onnx").read_bytes()
+    assert base64.b64decode(parts["wasm"]) == b"contents of ort-wasm-simd-threaded.wasm"
+    assert base64.b64decode(parts["runtime"]) == b"contents of ort.wasm.bundle.min.mjs"
+    assert page.count("<h1>study</h1>") == page.count("<title>study</title>") == 1
+    assert not re.search(r"https?://|(src|href)=", page)  # it asks nobody for anything
+    assert "demo.html" in (tmp_path / "out" / "SHA256SUMS").read_text()
+
+
+def test_a_page_without_its_runtime(runs, run, tmp_path, monkeypatch):
+    flags = [str(runs / "study"), "--out", str(tmp_path / "out"), "--demo"]
+    monkeypatch.setattr(subjects, "load_data", lambda data, cache: table_of(data))
+    with pytest.raises(UserError, match=r"^--demo nowhere: has no ort.wasm.bundle.min.mjs; give the unpacked npm package"):
+        main([*flags, "nowhere"])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(EnvironmentFailure, match=r"^--demo: npm is not installed; install Node.js, or give "):
+        main(flags)
 
 
 def test_what_cannot_be_exported(runs, run, tmp_path):

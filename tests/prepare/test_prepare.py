@@ -73,6 +73,11 @@ def test_what_is_left_out_of_long_recordings_is_said(root, capsys):
     assert "cut off" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("flag", ["--group-pattern", "--group_pattern", "--data.group-pattern"])
+def test_short_flags_take_dashes_and_underscores(root, flag):
+    assert set(load(prepare(root, flag, "/([0-9])")).group_names) == set("01234")
+
+
 def test_nothing_usable_is_a_store_that_says_so(tmp_path):
     (tmp_path / "root" / "a").mkdir(parents=True)
     (tmp_path / "root" / "a" / "x.wav").write_bytes(b"no media")
