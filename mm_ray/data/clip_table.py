@@ -68,7 +68,7 @@ def _read_csv(place: str) -> tuple[Sequence[str], list[dict[str, Any]], int]:
     try:
         return reader.fieldnames or (), list(reader), 2
     except csv.Error as error:
-        raise UserError(f"{place}: line {reader.line_num} is no CSV ({error}); mend it") from error
+        raise UserError(f"{place}: line {reader.line_num} is not CSV ({error}); correct it") from error
 
 
 def _csv_text(place: str) -> str:
@@ -87,7 +87,7 @@ def _read_json_lines(place: str) -> tuple[Sequence[str], list[dict[str, Any]], i
             try:
                 rows.append(dict(json.loads(line)))
             except (ValueError, TypeError, RecursionError) as error:
-                raise UserError(f"{place}: line {number} is no JSON object ({in_one_line(error)}); mend it") from error
+                raise UserError(f"{place}: line {number} is not a JSON object ({in_one_line(error)}); correct it") from error
     return sorted({name for row in rows for name in row}), rows, 1
 
 
@@ -97,7 +97,7 @@ def _read_parquet(place: str) -> tuple[Sequence[str], list[dict[str, Any]], int]
             table = pq.read_table(file)
             return table.column_names, table.to_pylist(), 1
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{place}: is no Parquet table ({in_one_line(error)}); write it anew") from error
+        raise UserError(f"{place}: is not a Parquet table ({in_one_line(error)}); write it anew") from error
 
 
 def _column(name: str) -> str:
@@ -105,13 +105,13 @@ def _column(name: str) -> str:
 
 
 def _stripped(row: dict[str, Any]) -> Row:
-    """A row without blanks around its columns and values."""
+    """A row without spaces around its columns and values."""
     surplus = {SURPLUS: row.pop(SURPLUS)} if SURPLUS in row else {}
     return {_column(name): "" if value is None else str(value).strip() for name, value in row.items()} | surplus
 
 
 def manifest_of(name: str, table: ClipTable, data: DataConfig) -> Manifest:
-    """The clips of a table's rows; a row that makes no sense is rejected.
+    """The clips of a table's rows; invalid rows are rejected.
 
     Args:
         name: The data set's.
@@ -133,7 +133,7 @@ def manifest_of(name: str, table: ClipTable, data: DataConfig) -> Manifest:
     good = [row for number, row in enumerate(rows) if number not in wrong]
     class_names = wanted_classes(data, (row["label"] for row in good if row["label"]))
     if good and not class_names:
-        raise UserError(f"{place}: no row that can be used has a label; give some clips of each class theirs")
+        raise UserError(f"{place}: no usable row has a label; label some clips of each class")
     used = [row for row in good if not row["label"] or row["label"] in class_names]
     num_alone = _name_groups(used, data)
     warnings = () if folds else alone_warnings(num_alone, len(used), data, "a column group")
@@ -171,13 +171,13 @@ def _problem(row: Row, folds: list[str]) -> str:
     if not _source(row):
         return "has no recording"
     if bad := [row[fold] for fold in folds if not split_of(row[fold])]:
-        return f"split {bad[0]!r} is none of {', '.join(SPLIT_NAMES)}"
+        return f"split {bad[0]!r} is not one of {', '.join(SPLIT_NAMES)}"
     if not row["label"] and any(split_of(row[fold]) != "train" for fold in folds):
-        return "has no label, which only training clips may lack"
+        return "has no label; only training clips may lack one"
     try:
         start_s, end_s = _seconds(row, "start"), _seconds(row, "end")
     except ValueError:
-        return "start or end is no number of seconds"
+        return "start or end is not a number of seconds"
     if is_array(_source(row)) and (start_s, end_s) != (None, None):
         return "start and end cut recordings; cut the array itself"
     return "ends before it starts" if end_s is not None and end_s <= (start_s or 0.0) else ""
@@ -224,6 +224,6 @@ def _unique(
 ) -> tuple[tuple[Clip, ...], tuple[Rejected, ...]]:
     first: dict[str, Clip] = {}
     again = [clip for clip in clips if first.setdefault(clip.id, clip) is not clip]
-    detail = "its id, or its recording, comes twice"
+    detail = "its id or its recording appears twice"
     rejected += [Rejected(c.id, c.source, label_name(c.label, class_names), c.group, "duplicate", detail) for c in again]
     return tuple(first.values()), tuple(rejected)

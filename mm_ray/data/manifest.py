@@ -18,6 +18,7 @@ OPTIONAL = {
     "root": "has no recordings",
     "annotations": "has no lists of its own",
     "classes": "has its classes fixed",
+    "label_column": "has labels of its own",
     "group_pattern": "has groups of its own, it reads none from paths",
     "label_column": "reads no column of labels",
     "synthetic": "has no dials",

@@ -291,6 +291,10 @@ def test_metadata_without_file_names_are_another_s(tmp_path):
     touch(tmp_path, "cat/1.wav", "dog/2.wav")
     write_rows(tmp_path / "metadata.csv", [{"speaker": "a", "age": 30}])
     assert listed(tmp_path).class_names == ("cat", "dog")
+    with pytest.raises(
+        UserError, match=r"^--data.label_column age: .* has no metadata file with a column file_name, so folders"
+    ):
+        listed(tmp_path, label_column="age")
 
 
 def test_tables_that_are_none(tmp_path):
@@ -299,8 +303,8 @@ def test_tables_that_are_none(tmp_path):
     (tmp_path / "a.csv").write_bytes(b"\xff\xfep\x00a")
     (tmp_path / "b.csv").write_bytes(b"path;label\na.wav;\xe4\n")
     for name, text in (
-        ("a.jsonl", "line 2 is no JSON object"),
-        ("a.parquet", "is no Parquet table"),
+        ("a.jsonl", "line 2 is not a JSON object"),
+        ("a.parquet", "is not a Parquet table"),
         ("a.csv", "cannot be read .*; save it as UTF-8"),
         ("b.csv", "cannot be read .*give a text file in UTF-8"),
     ):

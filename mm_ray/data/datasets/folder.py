@@ -53,6 +53,9 @@ def read(data: DataConfig) -> Manifest:
             note = f"{len(unlisted):,} recordings that the metadata do not list are left out, such as {unlisted[0]}"
             return replace(manifest, notes=(*manifest.notes, note))
         return manifest
+    if data.label_column != DataConfig().label_column:
+        problem = f"{data.root} has no metadata file with a column file_name, so folders are the labels; leave it out"
+        raise bad_value("data.label_column", data.label_column, problem)
     level = _level_of_splits(data, [tuple(name.split("/")[:-1]) for name in names if "/" in name])
     placed: dict[str, Folders] = {}
     for name in names:
