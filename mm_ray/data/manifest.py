@@ -20,7 +20,6 @@ OPTIONAL = {
     "classes": "has its classes fixed",
     "label_column": "has labels of its own",
     "group_pattern": "has groups of its own, it reads none from paths",
-    "label_column": "reads no column of labels",
     "synthetic": "has no dials",
 }
 """Options of `DataConfig` that not every data set reads, and what to say where not; a section is all its fields."""
