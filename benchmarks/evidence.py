@@ -23,7 +23,7 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results" / "evidence"
 METHODS = ("modality_mirror", "control_all", "self_distil", "control", "harmony", "fedcmi", "mfcpl", "multifl", "unifl")
-TUNED: dict[str, dict[str, Any]] = {}
+TUNED: dict[str, dict[str, Any]] = {"fedcmi": {"phase2.loss_weight": 0.1}}
 """What a method has besides the defaults, chosen on dev."""
 
 GRIDS: dict[str, tuple[dict[str, Any], ...]] = {
@@ -184,10 +184,11 @@ def jobs_of(name: str, cells: int, methods: tuple[str, ...], root: str) -> list[
     return [Job(name, cell, regime.cell(cell), these, root, settings) for cell, these in missing.items() if these]
 
 
-def tuning_jobs(name: str, cells: int, root: str) -> list[Job]:
+def tuning_jobs(name: str, cells: int, methods: tuple[str, ...], root: str) -> list[Job]:
     """Every setting of `GRIDS` in some cells that are never tested; what is stored is run again."""
     regime = replace(REGIMES[name], first_seed=DEV_CELLS)
-    return [Job(name, cell, regime.cell(cell), tuple(GRIDS), root, GRIDS, tuning=True) for cell in range(cells)]
+    tuned = tuple(method for method in GRIDS if method in methods)
+    return [Job(name, cell, regime.cell(cell), tuned, root, GRIDS, tuning=True) for cell in range(cells)]
 
 
 def best_settings(name: str) -> dict[str, tuple[dict[str, Any], float]]:
@@ -198,7 +199,8 @@ def best_settings(name: str) -> dict[str, tuple[dict[str, Any], float]]:
     for method, settings in GRIDS.items():
         for setting in settings:
             dev = [row["dev"]["student"] for row in rows if (row["method"], row.get("setting")) == (method, setting)]
-            means.setdefault(method, []).append((sum(dev) / len(dev), setting))
+            if dev:
+                means.setdefault(method, []).append((sum(dev) / len(dev), setting))
     return {method: (setting, mean) for method, found in means.items() for mean, setting in [max(found, key=lambda f: f[0])]}
 
 
@@ -224,7 +226,7 @@ def main() -> None:
     if strangers := set(methods) - set(METHODS):
         parser.error(f"--methods {','.join(sorted(strangers))}: no such method; there are {', '.join(METHODS)}")
     if flags.tune:
-        jobs = [job for name in flags.regimes for job in tuning_jobs(name, flags.cells, flags.root)]
+        jobs = [job for name in flags.regimes for job in tuning_jobs(name, flags.cells, methods, flags.root)]
     else:
         jobs = [job for name in flags.regimes for job in jobs_of(name, flags.cells, methods, flags.root)]
     with ProcessPoolExecutor(flags.workers, mp_context=get_context("spawn")) as pool:
