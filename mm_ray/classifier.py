@@ -5,14 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from mm_ray.config import FeatureConfig
-from mm_ray.data.features.log_mel import finite_features
 from mm_ray.errors import UserError
+from mm_ray.evaluate.windows import predict_blocks, windows_in_frames
 from mm_ray.models.student import Student, load_student
 from mm_ray.predict import predict
-from mm_ray.types import Batch
 
 FILE = "student.safetensors"
 
@@ -59,7 +57,7 @@ class AudioClassifier:
         return self.student.features
 
     def predict(self, recording: str | Path | np.ndarray, sample_rate: int | None = None) -> Prediction:
-        """The label of a recording.
+        """The label of a recording of any length: a long one is cut into windows, whose probabilities are averaged.
 
         Args:
             recording: A file that FFmpeg reads, or samples: (N,), or (channels, N), floats in [-1, 1] or integers.
@@ -74,19 +72,12 @@ class AudioClassifier:
             return Prediction(answer["label"], answer["probability"], answer["probabilities"])
         if not sample_rate:
             raise UserError("sample_rate: samples do not say how many of them make a second; give it, such as 16000")
-        audio_TF = finite_features(_mono(recording), sample_rate, self.features, "these samples")
-        return self._of_features(audio_TF.astype(np.float16).astype(np.float32))
-
-    def _of_features(self, audio_TF: np.ndarray) -> Prediction:
-        length_B = torch.tensor([len(audio_TF)])
-        clip_BTF = torch.from_numpy(audio_TF)[None]
-        batch = Batch(clip_BTF, length_B, None, None, torch.zeros(1, dtype=torch.long), np.zeros(1, int))
-        with torch.inference_mode():
-            probabilities_C = self.student.network(batch).logits_BC[0].softmax(0).tolist()
-        best = int(np.argmax(probabilities_C))
-        return Prediction(
-            self.class_names[best], probabilities_C[best], dict(zip(self.class_names, probabilities_C, strict=True))
-        )
+        windows = windows_in_frames(self.features)
+        _, probabilities_WC = predict_blocks(self.student, [_mono(recording)], sample_rate, windows, "these samples")
+        probabilities_C = probabilities_WC.mean(0)
+        best = int(probabilities_C.argmax())
+        by_label = dict(zip(self.class_names, probabilities_C.tolist(), strict=True))
+        return Prediction(self.class_names[best], by_label[self.class_names[best]], by_label)
 
 
 def _mono(samples: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from mm_ray.classifier import AudioClassifier
 from mm_ray.config import FeatureConfig, ModelConfig
 from mm_ray.data.features.log_mel import audio_features, log_mel, log_mel_blocks
 from mm_ray.errors import UserError
@@ -116,3 +117,11 @@ def test_what_has_no_answer(student):
     broken_N[40_000] = np.nan
     with pytest.raises(UserError, match=r"^waveform: has samples that are not finite; export it again$"):
         predict_windows(student, broken_N, 16_000)
+
+
+def test_long_samples_given_in_python_are_heard_to_their_end(student):
+    waveform_N = noise(16_000, 3.0)
+    expected_C = predict_windows(student, waveform_N, 16_000)[1].mean(0)
+    answer = AudioClassifier(student).predict(np.stack([waveform_N, waveform_N]), 16_000)
+    assert list(answer.probabilities.values()) == pytest.approx(expected_C.tolist(), abs=1e-6)
+    assert answer.probability == max(answer.probabilities.values()) == answer.probabilities[answer.label]
