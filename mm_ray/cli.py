@@ -41,6 +41,8 @@ def run_main(main: Callable[[Sequence[str]], None]) -> None:
     """
     if os.environ.pop("PYTHONWARNINGS", None):  # Ray uses what others deprecate: with `error` it would not even start
         warnings.simplefilter("ignore")
+    if os.path.expanduser("~") == "~":  # neither HOME nor a name, as in containers: Ray asks for it when it is imported
+        os.environ["HOME"] = "/nonexistent"
     signal.signal(signal.SIGTERM, _interrupt)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # of a shell's background
         signal.signal(signal.SIGINT, _interrupt)  # no more as while `mm_ray` was imported
