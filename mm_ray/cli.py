@@ -53,7 +53,7 @@ def run_main(main: Callable[[Sequence[str]], None]) -> None:
         _end_with(error)
     except KeyboardInterrupt:
         _ignore_signals()
-        print("stopped; the same command goes on from the last stored round", file=sys.stderr)
+        print("stopped; the same command resumes from the last stored round", file=sys.stderr)
         _end_interrupted()
     except SystemExit as end:
         if end.code == INTERRUPTED:

@@ -183,7 +183,7 @@ class ModelConfig:
 
 @section(frozen=True, kw_only=True)
 class LocalConfig:
-    """Local training of a client. Its optimiser starts anew in every round."""
+    """Local training of a client. Its optimiser starts fresh in every round."""
 
     optimizer: Literal["sgd", "adam"] = "sgd"
     """Local optimiser; `sgd` uses momentum."""

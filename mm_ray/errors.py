@@ -34,7 +34,7 @@ class EnvironmentFailure(UserError):
 
 
 class StorageError(EnvironmentFailure):
-    """A place that cannot be written or read now; with the remedy the run goes on from what is stored."""
+    """A place that cannot be written or read now; with the remedy the run resumes from what is stored."""
 
 
 def cause_chain(error: BaseException) -> Iterator[BaseException]:

@@ -1,4 +1,4 @@
-"""The results of cells: one JSON file each, so that a comparison goes on where it was stopped; and the table of them."""
+"""The results of cells: one JSON file each, so that a comparison resumes where it was stopped; and the table of them."""
 
 import csv
 import io

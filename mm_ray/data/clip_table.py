@@ -97,7 +97,7 @@ def _read_parquet(place: str) -> tuple[Sequence[str], list[dict[str, Any]], int]
             table = pq.read_table(file)
             return table.column_names, table.to_pylist(), 1
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{place}: is not a Parquet table ({in_one_line(error)}); write it anew") from error
+        raise UserError(f"{place}: is not a Parquet table ({in_one_line(error)}); write it again") from error
 
 
 def _column(name: str) -> str:

@@ -49,7 +49,7 @@ def spread_text(values: Sequence[float]) -> str:
 
 
 class Units(NamedTuple):
-    """Paired differences between two methods, by what is drawn anew."""
+    """Paired differences between two methods, by what is resampled."""
 
     kind: str
     """`folds` or `seeds`."""

@@ -129,5 +129,5 @@ def window_probabilities(student: Student, audio_WTF: np.ndarray, place: str) ->
     with torch.inference_mode():
         probabilities_WC: np.ndarray = student.network(batch).logits_BC.softmax(1).numpy()
     if not np.isfinite(probabilities_WC).all():
-        raise UserError(f"{place}: the student's prediction is not finite; train it anew, its weights are damaged")
+        raise UserError(f"{place}: the student's prediction is not finite; train the student again, its weights are damaged")
     return probabilities_WC

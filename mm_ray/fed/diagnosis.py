@@ -59,7 +59,7 @@ class Diagnosis:
         """For people: one line."""
         lead = f"dev {self.teacher_dev:.3f}, audio network {self.audio_dev:.3f}"
         if self.teacher_dev <= self.audio_dev:
-            return f"the teacher does not lead ({lead}): expect no gain; go on with cross-entropy (--method control_all)"
+            return f"the teacher does not lead ({lead}): expect no gain; continue with cross-entropy (--method control_all)"
         if self.share < LEAST_SHARE:
             return f"the teacher repeats the labels it was given ({1 - self.share:.1%}; {lead}): expect no gain"
         return f"the teacher adds to {self.share:.0%} of the audiovisual clips ({lead}): expect about {self.expected_gain:+.2f}"

@@ -31,7 +31,7 @@ def draw(count: int, generator: torch.Generator, device: torch.device) -> Tensor
 
 
 def num_words(count: int) -> int:
-    """64-bit draws for so many values."""
+    """64-bit draws for this many values."""
     return -(-count // LANES)
 
 

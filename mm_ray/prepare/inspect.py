@@ -112,7 +112,7 @@ def count_contents(contents: Contents, fold: int) -> StoreFacts:
         by_label.setdefault(clip["label"], []).append(clip)
     classes = [[name, *_counts(by_label.get(label, []), fold)] for label, name in enumerate(settings.class_names)]
     classes += [[NO_LABEL, *_counts(by_label[UNLABELLED], fold)]] if UNLABELLED in by_label else []
-    state = "" if contents.finished else ", NOT FINISHED: the same prepare command goes on"
+    state = "" if contents.finished else ", NOT FINISHED: the same prepare command resumes it"
     return StoreFacts(
         title=f"{contents.place}: {settings.name}, fold {fold} of {settings.num_folds}{state}",
         classes=[*classes, ["all", *_counts(clips, fold)]],

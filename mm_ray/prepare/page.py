@@ -20,7 +20,7 @@ from mm_ray.storage import join, write_text
 PAGE = "inspect.html"
 NUM_SHOWN = 12
 _DEVIATIONS = 3.0
-"""Features so many standard deviations below and above their mean are black and white."""
+"""Features this many standard deviations below and above their mean are black and white."""
 
 
 def write_page(contents: Contents, facts: StoreFacts) -> str:

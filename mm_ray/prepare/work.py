@@ -24,7 +24,7 @@ class ClipResult:
 
 
 _FEWEST = 4
-"""Clips of the last shards, where there are so many."""
+"""Clips of the last shards, where there are that many."""
 
 Tick = Callable[[int], None]
 """Called with the number of clips done; negative if they must be done again."""

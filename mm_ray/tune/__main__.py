@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> None:
         if not stop.args:  # before the first trial
             raise
         folder = Path(stop.args[0])
-        print(f"stopped; go on with: {_again(folder, flags.runs)}", flush=True)
+        print(f"stopped; resume with: {_again(folder, flags.runs)}", flush=True)
         sys.exit(INTERRUPTED)
 
 

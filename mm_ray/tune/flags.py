@@ -1,4 +1,4 @@
-"""The flags of a study, and how they come back when it goes on."""
+"""The flags of a study, and how they come back when it resumes."""
 
 from argparse import ArgumentParser
 from pathlib import Path
@@ -41,5 +41,5 @@ def resumed(name: str | None, runs: str | None) -> list[str]:
     folder = Path(runs or "runs").expanduser() / name
     if not (folder / "study.json").exists():
         raise bad_value("resume", name, f"no study in {folder}; see --runs, or start it with --name")
-    kept = read_object(folder / "study.json", "start the study anew under another --name")
+    kept = read_object(folder / "study.json", "start the study again under another --name")
     return [f"--config={folder / 'config.yaml'}", *(f"--{name}={value}" for name, value in kept.items() if name in KEPT)]

@@ -144,7 +144,7 @@ def _run(runner: Runner, wants_export: bool) -> FinishedStudy:
     try:
         search, budget = runner.run()
         if budget.reason:
-            print(f"the study ends early: {budget.reason}; the same again with a larger limit goes on")
+            print(f"the study ends early: {budget.reason}; the same command with a larger limit resumes it")
         finals = run_finals(runner, search) if study.num_seeds > 1 and ranking(search.study) else None
         found = conclude(runner, search, finals)
     except Interrupted:

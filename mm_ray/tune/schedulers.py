@@ -17,7 +17,7 @@ from mm_ray.errors import bad_value
 from mm_ray.tune.space import Space
 
 GRACE_ROUNDS = 5
-"""No trial is stopped before so many rounds of phase 2."""
+"""No trial is stopped before this many rounds of phase 2."""
 REDUCTION = 3
 BRACKETS = 3
 MEDIAN_STARTUP_TRIALS = 5

@@ -79,7 +79,7 @@ class StudySearch(Searcher):
         self.refusal = ""
         """What storage said that failed a trial: not the trial's fault, so it stays open, and the study is to end."""
         self.before_end: Callable[[Mapping[str, Any], str], None] = lambda suggestion, state: None
-        """Called with what `suggest` gave and the state before the study is told it."""
+        """Called with what `suggest` gave and the state, before the study records it."""
 
     def remaining(self, num_trials: int) -> int:
         """How many trials Tune must still run so that `num_trials` have ended; duplicates cost nothing and do not count."""

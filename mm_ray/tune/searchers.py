@@ -1,4 +1,4 @@
-"""Who suggests a study's trials: Optuna's samplers by name, made anew for every suggestion (docs/decisions.md)."""
+"""Who suggests a study's trials: Optuna's samplers by name, made afresh for every suggestion (docs/decisions.md)."""
 
 import warnings
 

@@ -63,7 +63,7 @@ class Budget(tune.Stopper):
         self._computed: dict[str, int] = {}
         self._before = rounds_computed(search.study.get_trials(deepcopy=False))
         self.reason = ""
-        """Why the study ends; empty while it goes on."""
+        """Why the study ends; empty while it runs."""
         self.interrupted = False
         """Whether somebody asked for it."""
 

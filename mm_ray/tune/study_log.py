@@ -56,7 +56,7 @@ class StudyLog(Callback):
         self._table.update(number, result)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Tune lets go of a trial; one that has not ended (the study is interrupted) goes on when the study does."""
+        """Tune lets go of a trial; one that has not ended (the study is interrupted) resumes when the study does."""
         number = trial.config["number"]
         if number in self._writers:
             self._writers.pop(number).finish("RUNNING")
@@ -89,7 +89,7 @@ def read_trials(folder: Path) -> list[dict[str, Any]]:
     rows: dict[int, dict[str, Any]] = {}
     for number, row in enumerate(_lines(folder), start=1):
         if row is None:
-            raise UserError(f"{folder / 'trials.jsonl'}: line {number} is no trial; the study's --resume writes it anew")
+            raise UserError(f"{folder / 'trials.jsonl'}: line {number} is not a trial; the study's --resume writes it again")
         rows[row["number"]] = row
     return [rows[number] for number in sorted(rows)]
 

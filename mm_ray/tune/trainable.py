@@ -28,7 +28,7 @@ from mm_ray.runtime.executor import RayExecutor
 from mm_ray.runtime.placement import DRIVER_CPUS, Placement, most_trials, place_trial
 
 TRIAL_RETRIES = 3
-"""A trial whose process died goes on from its last stored round, so often; then it is told as failed."""
+"""How often a trial whose process died resumes from its last stored round; then it counts as failed."""
 
 
 class Steps(Protocol):

@@ -88,7 +88,7 @@ class TrialRun:
         return result
 
     def close(self) -> None:
-        """End the trial where it stands; its last round is kept, and the next trial that needs it goes on from there."""
+        """End the trial where it stands; its last round is kept, and the next trial that needs it continues from there."""
         self._rounds.close()
 
     def _begin(self) -> None:

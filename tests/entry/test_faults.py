@@ -154,7 +154,7 @@ def test_a_run_that_is_told_to_end_says_how_to_go_on_and_does(tmp_path, monkeypa
     os.kill(process.pid, number)
     stopped = finish(process, tmp_path / "hunted")
     assert stopped.code == 130
-    assert stopped.err == "stopped; the same command goes on from the last stored round\n"
+    assert stopped.err == "stopped; the same command resumes from the last stored round\n"
     done = run(TRAIN, dict.fromkeys(["--serial", *flags, *how]), tmp_path / "hunted")
     assert (done.code, done.err) == (0, "")
     result = json.loads(Path(tmp_path, "hunted/runs/run/result.json").read_text())

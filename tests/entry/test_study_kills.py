@@ -166,7 +166,7 @@ def test_control_c_ends_in_good_order_and_says_how_to_go_on(tmp_path, local_ray)
     os.kill(driver.pid, signal.SIGINT)
     stopped = finish(driver, tmp_path, 200)
     assert (stopped.code, stopped.err) == (130, "")
-    assert "stopped; go on with: python -m mm_ray.tune --resume study\n" in stopped.out
+    assert "stopped; resume with: python -m mm_ray.tune --resume study\n" in stopped.out
     assert (folder / "report.html").exists()
     assert not (folder / "result.json").exists()
     assert {row[1] for row in rows(folder)} <= {"COMPLETE", "PRUNED"}

@@ -206,7 +206,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
     assert eventually(lambda: len(rounds(tmp_path, "run")) >= 3)
     os.kill(process.pid, signal.SIGINT)
     done = finish(process, tmp_path)
-    assert (done.code, done.err) == (130, "stopped; the same command goes on from the last stored round\n")
+    assert (done.code, done.err) == (130, "stopped; the same command resumes from the last stored round\n")
     seen = len(rounds(tmp_path, "run"))
     assert run(TRAIN, flags("run", LONG), tmp_path).code == 0
     assert result(tmp_path, "run")["rounds_reused"] >= seen

@@ -55,7 +55,7 @@ def test_flags_rejects_and_an_unfinished_store(tmp_path, capsys):
     store = run(build, tmp_path)
     assert "rejected: 1 not_media (FFmpeg does not know the format)" in inspected(store, capsys)
     (store / "rejected.parquet").unlink()
-    assert inspected(store, capsys)[0].endswith("NOT FINISHED: the same prepare command goes on")
+    assert inspected(store, capsys)[0].endswith("NOT FINISHED: the same prepare command resumes it")
 
 
 def test_the_page_shows_sound_and_frames(tmp_path, capsys):
