@@ -135,9 +135,9 @@ class DataConfig:
 class PartitionConfig:
     """Which client holds which clips, and which clients have no video."""
 
-    kind: Literal["dirichlet", "natural", "fedmultimodal"] = "dirichlet"
+    kind: str = "dirichlet"
     """`dirichlet` distributes each class over the clients by Dirichlet(alpha); `natural` makes each group (speaker, site) a
-    client; `fedmultimodal` is that benchmark's own draw for UCF101.
+    client; `fedmultimodal` is that benchmark's own draw for UCF101; or your own: `clients.csv`, `mine.py:thing` (docs/data.md).
     """
     num_clients: Count = 20
     """Number of clients of the Dirichlet partition."""

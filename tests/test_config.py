@@ -26,8 +26,8 @@ WRONG = [
         "--phase2.server.optimizer adamw: must be fedavg, sgd, adam or yogi; did you mean adam?",
     ),
     (
-        {"partition.kind": "Natural"},
-        "--partition.kind Natural: must be dirichlet, natural or fedmultimodal; did you mean natural?",
+        {"phase1.kind": "Joint"},
+        "--phase1.kind Joint: must be modality_wise or joint; did you mean joint?",
     ),
     ({"partition.video_missing": 1.5}, "--partition.video_missing 1.5: must be between 0 and 1 (default: 0.5)"),
     ({"phase2.student_init": "Phase1"}, "--phase2.student_init Phase1: must be phase1 or random; did you mean phase1?"),

@@ -8,6 +8,7 @@ import numpy as np
 from mm_ray.config import MODALITIES, PartitionConfig
 from mm_ray.data import fedmultimodal
 from mm_ray.data.feature_table import FeatureTable
+from mm_ray.data.own_partition import KINDS, own_shares
 from mm_ray.errors import UserError, bad_value
 from mm_ray.seeding import numpy_stream
 from mm_ray.types import ClientData
@@ -30,9 +31,8 @@ def make_clients(table: FeatureTable, config: PartitionConfig, seed: int) -> tup
         raise UserError("--data: this data has no video, so there is no teacher; use data with video")
     if not with_video_R.any():
         raise UserError(f"--data: none of its {len(rows_R):,} training clips has video, so there is no teacher; add some")
-    if config.kind != "dirichlet":
-        natural = config.kind == "natural"
-        shares = _by_group(rows_R, table.groups_N, with_video_R) if natural else fedmultimodal.partition(table, config)
+    if config.kind != KINDS[0]:
+        shares = _shares(table, config, seed)
         audio_only = {k for k, rows in enumerate(shares) if not table.has_video(rows).all()}
         lacks_video = _with_more(audio_only, len(shares), config.video_missing, seed)
     elif with_video_R.all():
@@ -48,6 +48,17 @@ def make_clients(table: FeatureTable, config: PartitionConfig, seed: int) -> tup
     if len(lacks_video) == len(clients):
         raise _no_teacher(config, len(clients))
     return clients
+
+
+def _shares(table: FeatureTable, config: PartitionConfig, seed: int) -> tuple[np.ndarray, ...]:
+    """The rows of each client, of every kind but `dirichlet`."""
+    match config.kind:
+        case "natural":
+            rows_R = table.rows("train")
+            return _by_group(rows_R, table.groups_N, table.has_video(rows_R))
+        case "fedmultimodal":
+            return fedmultimodal.partition(table, config)
+    return own_shares(table, config, seed)
 
 
 def partition(

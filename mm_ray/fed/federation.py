@@ -6,6 +6,7 @@ from typing import Any
 from mm_ray.config import ExperimentConfig, PartitionConfig
 from mm_ray.data.feature_table import FeatureTable
 from mm_ray.data.labels import read_confusion, with_client_labels
+from mm_ray.data.own_partition import KINDS, shares_digest
 from mm_ray.data.partition import make_clients
 from mm_ray.types import ClientData, Shapes
 
@@ -42,6 +43,8 @@ def build_federation(config: ExperimentConfig, table: FeatureTable) -> Federatio
         "partition": _partition_identity(partition, table),
         "seed": config.seed,
     }
+    if partition.kind not in KINDS:
+        identity["shares"] = shares_digest([client.indices for client in clients])
     if not table.has_video(table.rows("train")).all():
         identity["audio_only_clips"] = "apart"  # shared out otherwise before, under the same settings
     return Federation(clients, table, table.shapes, config.seed, identity)
