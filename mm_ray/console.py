@@ -1,5 +1,7 @@
 """What is shown on the terminal: names of the user's and of files go through here, and are text and nothing else."""
 
+import io
+import sys
 from importlib.util import find_spec
 from typing import Any, NoReturn
 
@@ -14,6 +16,8 @@ class PlainConsole(Console):
     """rich's console, for which `[bold]`, `[/x]` and `:dog:` are letters: a label, a name or a path may hold any."""
 
     def __init__(self, **options: Any) -> None:
+        if isinstance(sys.stdout, io.StringIO):  # somebody keeps what is printed; in a notebook rich would show it all the same
+            options.setdefault("force_jupyter", False)
         super().__init__(markup=False, emoji=False, highlight=False, **options)
 
     @property

@@ -4,6 +4,7 @@ import ast
 import io
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,14 @@ def shown(what):
     out = io.StringIO()
     PlainConsole(file=out, width=120).print(what)
     return out.getvalue()
+
+
+def test_in_a_notebook_what_is_kept_is_not_shown(monkeypatch):
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    assert PlainConsole().is_jupyter
+    with redirect_stdout(io.StringIO()) as kept:
+        PlainConsole().print("a line")
+    assert kept.getvalue() == "a line\n"
 
 
 def test_markup_emoji_and_escapes_are_letters():

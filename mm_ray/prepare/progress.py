@@ -2,9 +2,10 @@
 
 from types import TracebackType
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
 from rich.text import Text
+
+from mm_ray.console import PlainConsole
 
 
 class ClipProgress:
@@ -16,9 +17,9 @@ class ClipProgress:
 
     """
 
-    def __init__(self, total: int, console: Console) -> None:
+    def __init__(self, total: int, console: PlainConsole) -> None:
         columns = (BarColumn(), MofNCompleteColumn(), _Speed(), TimeRemainingColumn())
-        self._bars = Progress(*columns, console=console, transient=True)
+        self._bars = Progress(*columns, console=console, transient=True, disable=not console.is_live)
         self._task = self._bars.add_task("", total=total)
 
     def tick(self, clips: int) -> None:
