@@ -46,9 +46,9 @@ def load_data(data: DataConfig, cache: str | Path, progress: Progress | None = N
     if (prepared := prepared_store(data)) is not None:
         if data.folds:
             raise bad_value("data.folds", data.folds, f"{prepared} has the folds that it was prepared with; leave it out")
+        table = read_store(prepared, data.fold)
         refuse_unused(replace(data, name="store"), ("root",))
         refuse_unused_weights(data)
-        table = read_store(prepared, data.fold)
         refuse_other_features(prepared, table.features, as_stored(data.features))
         return _as_asked(table, data)
     asked, module = data, find_manifest(data.name)

@@ -43,7 +43,7 @@ def test_the_first_screen_has_the_commands_own_flags(capsys):
     text = shown(capsys, "--help")
     assert "--trials N" in text
     assert "--phase2.rounds" not in text
-    assert "  phase2      Federated distillation. (37)\n" in text
+    assert "  phase2      Federated distillation into the student. (37)\n" in text
     assert len(text.splitlines()) < 50
 
 

@@ -151,7 +151,7 @@ def test_a_config_imports_what_it_names_and_nothing_else(tmp_path, monkeypatch):
     (tmp_path / "lab" / "other.py").write_text("raise SystemExit('other ran')\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(
-        UserError, match=r"--method lab.mine: cannot be imported \(.*mine.py:1: ZeroDivisionError: division by zero\); mend"
+        UserError, match=r"--method lab.mine: cannot be imported \(.*mine.py:1: ZeroDivisionError: division by zero\); correct"
     ):
         find_method(tiny_config({"method": "lab.mine"}))
     for name in ("lab/other", "../lab/other", "./lab.other", "lab", "os"):
