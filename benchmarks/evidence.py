@@ -23,7 +23,11 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results" / "evidence"
 METHODS = ("modality_mirror", "control_all", "self_distil", "control", "harmony", "fedcmi", "mfcpl", "multifl", "unifl")
-TUNED: dict[str, dict[str, Any]] = {"fedcmi": {"phase2.loss_weight": 0.1}}
+TUNED: dict[str, dict[str, Any]] = {
+    "fedcmi": {"phase2.loss_weight": 0.1},
+    "mfcpl": {"phase2.loss_weight": 0.3},
+    "unifl": {"phase1.local.lr": 0.1},
+}
 """What a method has besides the defaults, chosen on dev."""
 
 GRIDS: dict[str, tuple[dict[str, Any], ...]] = {

@@ -34,7 +34,7 @@ def cluster(tmp_path_factory):
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
     with subprocess.Popen([sys.executable, HELD], env=environment, **pipes) as process:
         try:
-            yield json.loads(process.stdout.readline()) | {"pid": process.pid, "home": home}
+            yield json.loads(next(line for line in process.stdout if line[0] == "{")) | {"pid": process.pid, "home": home}
         finally:
             process.stdin.close()
             process.wait(60)
