@@ -137,6 +137,7 @@ def test_dashes_are_underscores_and_a_run_without_a_name_gets_one(folder, done):
     assert result(folder, name)["rounds_reused"] == 8  # beside the run above
 
 
+@pytest.mark.thorough
 def test_killed_in_the_middle_of_a_phase_and_started_again_it_ends_the_same(tmp_path):
     command = [sys.executable, "-m", TRAIN, *flags("run", LONG)]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
@@ -155,6 +156,7 @@ def test_killed_in_the_middle_of_a_phase_and_started_again_it_ends_the_same(tmp_
     assert resumed["rounds_computed"] + resumed["rounds_reused"] == LONG_ROUNDS
 
 
+@pytest.mark.thorough
 def test_of_two_processes_on_one_store_one_computes_each_round(tmp_path):
     folders = [tmp_path / name for name in ("one", "two")]
     processes = []
@@ -184,6 +186,7 @@ def test_two_processes_that_begin_together_end_the_same(tmp_path):
     assert sum(result(folder, "run")["rounds_computed"] for folder in folders) >= 8
 
 
+@pytest.mark.thorough
 def test_who_waits_for_a_process_that_is_killed_goes_on_in_its_place(tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
     for folder in (first, second):
@@ -201,6 +204,7 @@ def test_who_waits_for_a_process_that_is_killed_goes_on_in_its_place(tmp_path):
     assert taken_over["params_digest"] == Run(tmp_path / "alone", LONG).digest
 
 
+@pytest.mark.thorough
 def test_ctrl_c_says_how_to_go_on(tmp_path):
     process = start(TRAIN, flags("run", LONG), tmp_path)
     assert eventually(lambda: len(rounds(tmp_path, "run")) >= 3)

@@ -16,6 +16,8 @@ from mm_ray.fed.robust_aggregation import robust_aggregate, tag_by_client
 from mm_ray.plugins import modules_in
 from mm_ray.types import ClientUpdate
 
+pytestmark = pytest.mark.thorough
+
 RULES = modules_in("mm_ray.fed.aggregators")
 
 

@@ -13,6 +13,8 @@ from mm_ray.fed.experiment import run_experiment
 from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.fed.rounds import role_params
 
+pytestmark = pytest.mark.thorough
+
 # Six modality-wise, two fusion, one teacher, six distillation rounds; with this seed the best rounds lie in the middle, and
 # the third round is not kept.
 LONG = {"phase1.rounds": 8, "phase1.fusion_frac": 0.25, "phase2.rounds": 6, "seed": 7}

@@ -16,6 +16,8 @@ import torch
 import torchaudio
 from fed.tiny import TINY, Run
 
+pytestmark = pytest.mark.thorough
+
 DIGITS = 10
 STORED = Path(__file__).with_name("digests.json")
 # Every default that a result depends on, so that another default is no other result.

@@ -17,6 +17,8 @@ from mm_ray.fed.executor import SerialExecutor
 from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.storage import Storage
 
+pytestmark = pytest.mark.thorough
+
 ROUNDS = {"phase1.rounds": 8, "phase2.rounds": 4}
 FOR_EVER = 10**9
 
