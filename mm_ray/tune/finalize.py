@@ -51,7 +51,7 @@ TOP1 = "dev/audio_top1"
 
 
 @dataclass(frozen=True)
-class Conclusion:
+class StudyConclusion:
     """What a study found."""
 
     row: dict[str, Any]
@@ -69,7 +69,7 @@ class Conclusion:
     """What may be claimed, a line each."""
 
 
-def conclude(runner: Runner, search: StudySearch, finals: Finals | None) -> Conclusion:
+def finalize(runner: Runner, search: StudySearch, finals: Finals | None) -> StudyConclusion:
     """Test the chosen configuration once, beside its controls; write `best.yaml`, the student, the result and the report.
 
     Client actors compute what is missing of it; the driver trains nothing.
@@ -124,13 +124,13 @@ def _conclusion(
     rows: Sequence[dict[str, Any]],
     tested: Sequence[Evaluation],
     clips: Mapping[str, OverClips],
-) -> Conclusion:
+) -> StudyConclusion:
     table = tested[0].finished.plan.federation.table
     counts_C = np.bincount(table.labels_N[table.rows("test")], minlength=len(table.class_names)).tolist()
     test = {role: [one.result["test"][role]["top1"] for one in tested] for role in tested[0].result["test"]}
     at_chance = [role for role, values in test.items() if not beats_guessing(float(np.mean(values)), counts_C)]
     claims = verdict(test, guessing(counts_C), sum(counts_C), at_chance, clips)
-    return Conclusion(row, len(rows), tested[0], test, guessing(counts_C), at_chance, claims)
+    return StudyConclusion(row, len(rows), tested[0], test, guessing(counts_C), at_chance, claims)
 
 
 def _levels(tested: Sequence[Evaluation], table: FeatureTable) -> dict[str, float]:

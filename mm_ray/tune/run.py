@@ -23,7 +23,7 @@ from mm_ray.startup import load_with_progress, say_changed_code, say_idle_gpus
 from mm_ray.storage import check_place, names_full_disk, write_text
 from mm_ray.tune.choices import HOSTS
 from mm_ray.tune.export import export
-from mm_ray.tune.finalize import Conclusion, conclude, report_so_far
+from mm_ray.tune.finalize import StudyConclusion, finalize, report_so_far
 from mm_ray.tune.flags import KEPT
 from mm_ray.tune.reevaluation import Finals, run_finals
 from mm_ray.tune.searcher import SearchSettings
@@ -62,7 +62,7 @@ class FinishedStudy:
     """A study that came to its end."""
 
     study: Study
-    found: Conclusion
+    found: StudyConclusion
     finals: Finals | None
     optuna_study: optuna.Study
     exported: Path | None
@@ -146,7 +146,7 @@ def _run(runner: Runner, wants_export: bool) -> FinishedStudy:
         if budget.reason:
             print(f"the study ends early: {budget.reason}; the same command with a larger limit resumes it")
         finals = run_finals(runner, search) if study.num_seeds > 1 and ranking(search.study) else None
-        found = conclude(runner, search, finals)
+        found = finalize(runner, search, finals)
     except Interrupted:
         report_so_far(runner)
         print(f"report so far: {study.folder / 'report.html'}", flush=True)

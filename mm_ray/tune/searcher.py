@@ -73,7 +73,7 @@ class StudySearch(Searcher):
         self._live: dict[str, Trial] = {}
         self._folders: dict[str, str] = {}
         self._interrupted = False
-        self.given_back: list[int] = []
+        self.requeued: list[int] = []
         """Trials that Tune gave up with tries left, once for each time: each has cost one of the trials that Tune runs."""
         self.has_tries_left: dict[str, bool] = {}
         self.refusal = ""
@@ -197,9 +197,9 @@ class StudySearch(Searcher):
         _, is_storage, said = reason.partition(STORAGE_ERROR)
         if is_storage:
             self.refusal = said
-        elif self.has_tries_left.get(trial_id) and self.given_back.count(trial.number) < MAX_GIVEN_BACK:
+        elif self.has_tries_left.get(trial_id) and self.requeued.count(trial.number) < MAX_GIVEN_BACK:
             # Tune gives a trial up at once if its process is lost before it began: it is handed out once more.
-            self.given_back.append(trial.number)
+            self.requeued.append(trial.number)
             self.orphans.append(trial.number)
         else:
             self._fail(trial_id, trial, reason)

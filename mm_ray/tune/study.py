@@ -127,9 +127,9 @@ class Runner:
                 log = StudyLog(study.folder, live)
                 search.before_end = log.end
                 while remaining and not budget.stop_all():
-                    before = len(search.given_back)
+                    before = len(search.requeued)
                     self.fit(search, remaining, budget, [TrialDirCallback(search), log], StudyScheduler(search))
-                    remaining = search.remaining(study.trials) if len(search.given_back) > before else 0
+                    remaining = search.remaining(study.trials) if len(search.requeued) > before else 0
         if search.refusal:
             raise StorageError(search.refusal)
         if budget.interrupted:

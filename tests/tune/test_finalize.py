@@ -14,8 +14,8 @@ from mm_ray.errors import StorageError, UserError
 from mm_ray.evaluate.metrics import recall
 from mm_ray.fed.executor import SerialExecutor
 from mm_ray.fed.phase_store import PhaseStore
-from mm_ray.tune import finalize as conclude_module
-from mm_ray.tune.finalize import conclude, report_so_far
+from mm_ray.tune import finalize as finalize_module
+from mm_ray.tune.finalize import finalize, report_so_far
 from mm_ray.tune.live_table import LiveTable
 from mm_ray.tune.searcher import SearchSettings
 from mm_ray.tune.study import Runner, Study
@@ -66,7 +66,7 @@ def played(folder, num_seeds, overrides=()):
 
 def test_all_cards_are_of_the_same_seeds(tmp_path):
     runner, search = played(tmp_path, 2)
-    found = conclude(runner, search, None)
+    found = finalize(runner, search, None)
     # The trial's own rounds are stored; client actors train the controls.
     assert runner.asked == [("control", 1), ("control", 2), ("control_all", 1), ("control_all", 2)]
     result = json.loads((runner.study.folder / "result.json").read_text())
@@ -82,7 +82,7 @@ def test_all_cards_are_of_the_same_seeds(tmp_path):
 
 def test_single_predictions_are_kept_and_give_the_scores(tmp_path):
     runner, search = played(tmp_path, 2)
-    found = conclude(runner, search, None)
+    found = finalize(runner, search, None)
     rows = pq.read_table(runner.study.folder / "test_predictions.parquet").to_pandas()
     assert list(rows.columns) == ["seed", "role", "clip_id", "label", "predicted"]
     assert set(rows["role"]) == set(found.test)
@@ -94,7 +94,7 @@ def test_single_predictions_are_kept_and_give_the_scores(tmp_path):
 
 def test_clients_have_their_classes_and_what_they_may_expect(tmp_path):
     runner, search = played(tmp_path, 1)
-    found = conclude(runner, search, None)
+    found = finalize(runner, search, None)
     run = stored_runs(found.tested.finished.plan, PhaseStore(runner.study.phases), "cpu")["chosen"]
     rows, table = client_rows(run, [found.tested]), runner.table
     assert sum(row["clips"] for row in rows) == len(table.rows("train"))
@@ -110,7 +110,7 @@ def test_clips_without_a_label_are_of_no_class(tmp_path):
     table = runner.table
     first = table.rows("train")[0]
     object.__setattr__(table, "labels_N", np.where(np.arange(table.num_clips) == first, UNLABELLED, table.labels_N))
-    found = conclude(runner, search, None)
+    found = finalize(runner, search, None)
     run = stored_runs(found.tested.finished.plan, PhaseStore(runner.study.phases), "cpu")["chosen"]
     rows = client_rows(run, [found.tested])
     assert sum(sum(row["classes"]) for row in rows) == len(table.rows("train")) - 1
@@ -118,7 +118,7 @@ def test_clips_without_a_label_are_of_no_class(tmp_path):
 
 def test_the_result_says_what_the_study_cost_and_what_was_reused(tmp_path):
     runner, search = played(tmp_path, 1)
-    conclude(runner, search, None)
+    finalize(runner, search, None)
     result = json.loads((runner.study.folder / "result.json").read_text())
     (row,) = runner.rows(search)
     assert result["study"] == {
@@ -133,18 +133,18 @@ def test_the_driver_trains_nothing_when_rounds_are_gone(tmp_path, monkeypatch):
     runner, search = played(tmp_path, 1)
     for path in (tmp_path / "phases").glob("*/round-*"):
         path.unlink()
-    conclude(runner, search, None)
+    finalize(runner, search, None)
     assert runner.asked == [("own", 1), ("control", 1), ("control_all", 1)]
     for path in (tmp_path / "phases").glob("*/round-*"):
         path.unlink()
-    monkeypatch.setattr(conclude_module, "_compute_missing", lambda *given: None)
+    monkeypatch.setattr(finalize_module, "_compute_missing", lambda *given: None)
     with pytest.raises(StorageError, match="rounds of phase1/unimodal were removed while they were needed"):
-        conclude(runner, search, None)
+        finalize(runner, search, None)
 
 
 def test_a_study_at_chance_says_so(tmp_path):
     runner, search = played(tmp_path, 1, {"phase1.local.lr": 1e-9, "phase2.local.lr": 1e-9})
-    found = conclude(runner, search, None)
+    found = finalize(runner, search, None)
     assert {"student", "control"} <= set(found.at_chance)
     assert found.guessing == pytest.approx(8 / 30), "30 test clips, 8 of them of the most common class"
     assert "not better than guessing, 0.27" in (runner.study.folder / "report.html").read_text()
@@ -156,4 +156,4 @@ def test_the_report_of_a_study_without_a_complete_trial(tmp_path):
     assert "best trial (0)" in (runner.study.folder / "report.html").read_text()
     (runner.study.folder / "optuna.journal").unlink()
     with pytest.raises(UserError, match=r"no trial of .* reached its end"):
-        conclude(runner, runner.study.open_search(), None)
+        finalize(runner, runner.study.open_search(), None)
