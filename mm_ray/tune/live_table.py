@@ -87,7 +87,7 @@ class LiveTable:
 
     def begin(self, number: int, params: Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> None:
         """A trial begins."""
-        self._rows[number] = _new_row(params) | {"rounds": self._rounds_of(overrides or {})}
+        self._rows[number] = _new_row(params) | {"planned": self._rounds_of(overrides or {})}
         self._show(f"trial {number} begins: {describe(params)}")
 
     def update(self, number: int, result: Mapping[str, Any]) -> None:
@@ -184,13 +184,13 @@ BAR_WIDTH = 8
 
 def _position(row: Mapping[str, Any]) -> str:
     """Where a trial is: `distill 16/20`."""
-    total = row["rounds"].get(row["phase"])
+    total = row["planned"].get(row["phase"])
     return f"{row['phase'].rpartition('/')[2]} {row['phase_round']}{f'/{total}' if total else ''}" if row["phase"] else "starts"
 
 
 def _bar(row: Mapping[str, Any], num_seeds: int) -> RenderableType:
     """How far a trial is, over the rounds of all its phases and seeds."""
-    total = sum(row["rounds"].values()) * num_seeds
+    total = sum(row["planned"].values()) * num_seeds
     done = row.get("rounds_computed", 0) + row.get("rounds_reused", 0)
     return ProgressBar(total, min(done, total), width=BAR_WIDTH) if total and row["state"] == "RUNNING" else ""
 
@@ -209,4 +209,4 @@ def _digits(value: Any) -> str:
 
 
 def _new_row(params: Mapping[str, Any]) -> dict[str, Any]:
-    return {"params": params, "state": "RUNNING", "score": None, "phase": "", "phase_round": 0, "rounds": {}}
+    return {"params": params, "state": "RUNNING", "score": None, "phase": "", "phase_round": 0, "planned": {}}
