@@ -25,7 +25,7 @@ def live(num_seeds=1):
                 "rounds_reused": 64,
                 "seed_scores": [0.8],
                 "rounds": 80.0,  # a metric of every result
-            },  # fmt: skip
+            },
         )
         if state != "RUNNING":
             table.end(number, state)
