@@ -10,7 +10,7 @@ from mm_ray.config import FeatureConfig
 from mm_ray.errors import UserError
 from mm_ray.evaluate.windows import predict_blocks, windows_in_frames
 from mm_ray.models.student import Student, load_student
-from mm_ray.predict import predict
+from mm_ray.prediction import predict
 
 FILE = "student.safetensors"
 

@@ -17,7 +17,7 @@ from mm_ray.errors import UserError
 from mm_ray.models.network import PARTS, init_part
 from mm_ray.models.onnx_export import write_onnx
 from mm_ray.models.student import load_student, save_student
-from mm_ray.predict import predict
+from mm_ray.prediction import predict
 from mm_ray.prepare.__main__ import main
 from mm_ray.types import Shapes
 

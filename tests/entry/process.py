@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["mm_ray.training", "mm_ray.results", "mm_ray.predict", "mm_ray.tune.run"])
+_CONTEXT.set_forkserver_preload(["mm_ray.training", "mm_ray.results", "mm_ray.prediction", "mm_ray.tune.run"])
 
 
 class Done(NamedTuple):

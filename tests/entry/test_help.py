@@ -11,7 +11,7 @@ from mm_ray.config import FIELDS
 from mm_ray.errors import UserError
 from mm_ray.tune.flags import add_study_flags
 
-COMMANDS = ["mm_ray.train", "mm_ray.tune", "mm_ray.compare", "mm_ray.prepare"]
+COMMANDS = ["mm_ray.train", "mm_ray.tune", "mm_ray.compare", "mm_ray.prepare", "mm_ray.predict"]
 HEAVY = "('torch', 'ray', 'optuna', 'pandas', 'plotly')"
 QUICK_S = 1.0
 """Of processor time; it takes 0.3 s, and took 4.4 s when torch and Ray were imported before the flags were read."""
@@ -34,7 +34,7 @@ def test_help_is_quick_and_loads_nothing_heavy(module):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith(f"usage: python -m {module} [FLAGS]\n")
+    assert done.stdout.startswith(f"usage: python -m {module} [")
     assert done.stdout.endswith("\n[]\n")
     assert after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime < QUICK_S
 

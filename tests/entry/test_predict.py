@@ -18,7 +18,8 @@ from mm_ray.data.manifest import find_manifest
 from mm_ray.errors import UserError
 from mm_ray.evaluate.predictions import logits_of
 from mm_ray.models.student import load_student
-from mm_ray.predict import main, predict
+from mm_ray.predict import main
+from mm_ray.prediction import predict
 from mm_ray.runtime.run_folder import write_results
 
 PREDICT = "mm_ray.predict"

@@ -20,7 +20,7 @@ from mm_ray.evaluate.statistics import proportion_interval
 from mm_ray.export import subject as subjects
 from mm_ray.export.__main__ import main
 from mm_ray.models.student import load_student
-from mm_ray.predict import predict
+from mm_ray.prediction import predict
 from mm_ray.runtime.run_folder import config_yaml, write_results
 from mm_ray.tune.export import export
 

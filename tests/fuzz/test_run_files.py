@@ -14,7 +14,7 @@ from mm_ray.errors import UserError
 from mm_ray.fed.lease import Lease
 from mm_ray.fed.phase_store import HEADER, PhaseStore, _checksum, _tensors_checksum
 from mm_ray.models.student import load_student
-from mm_ray.predict import predict
+from mm_ray.prediction import predict
 from mm_ray.tune.flags import resumed
 from mm_ray.tune.space import load_space
 from mm_ray.tune.study_log import read_trials
