@@ -21,7 +21,9 @@ LAYERS = (
     ("tune",),
 )
 RANKS = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
-ENTRY_POINTS = ("__init__", "api", "classifier", "results", "testing", "train", "predict", "prediction", "prepare", "compare", "cli")
+ENTRY_POINTS = (
+    "__init__", "api", "classifier", "results", "testing", "train", "predict", "prediction", "prepare", "compare", "cli",
+)  # fmt: skip
 ENTRY_RANK = len(LAYERS)
 REGISTRIES = (
     "mm_ray/methods",
