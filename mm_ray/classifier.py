@@ -10,7 +10,7 @@ from mm_ray.config import FeatureConfig
 from mm_ray.errors import UserError
 from mm_ray.evaluate.windows import predict_blocks, windows_in_frames
 from mm_ray.models.student import Student, load_student
-from mm_ray.prediction import predict
+from mm_ray.prediction import HeardWindows, predict
 
 FILE = "student.safetensors"
 
@@ -69,15 +69,13 @@ class AudioClassifier:
         """
         if isinstance(recording, str | Path):
             answer = predict(self.student, str(recording))
-            return Prediction(answer["label"], answer["probability"], answer["probabilities"])
-        if not sample_rate:
+        elif not sample_rate:
             raise UserError("sample_rate: samples do not say how many of them make a second; give it, such as 16000")
-        windows = windows_in_frames(self.features)
-        _, probabilities_WC = predict_blocks(self.student, [_mono(recording)], sample_rate, windows, "these samples")
-        probabilities_C = probabilities_WC.mean(0)
-        best = int(probabilities_C.argmax())
-        by_label = dict(zip(self.class_names, probabilities_C.tolist(), strict=True))
-        return Prediction(self.class_names[best], by_label[self.class_names[best]], by_label)
+        else:
+            windows, name = windows_in_frames(self.features), "these samples"
+            heard = predict_blocks(self.student, [_mono(recording)], sample_rate, windows, name)
+            answer = HeardWindows(name, self.class_names, *heard).to_json()
+        return Prediction(answer["label"], answer["probability"], answer["probabilities"])
 
 
 def _mono(samples: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from mm_ray.cli import Parser, run_main
 from mm_ray.errors import UserError, bad_value, printable
 
 if TYPE_CHECKING:
-    from mm_ray.prediction import Prediction
+    from mm_ray.prediction import HeardWindows
 
 DESCRIPTION = """Print the label and its probability for each recording, one line per file. Any format that FFmpeg reads, any
 sample rate, mono or stereo, any length: a recording is cut into windows, whose probabilities are averaged. A file that cannot
@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> None:
         sys.exit(2)
 
 
-def _printed(answer: "Prediction | UserError", flags: argparse.Namespace) -> bool:
+def _printed(answer: "HeardWindows | UserError", flags: argparse.Namespace) -> bool:
     """Print what was heard in a recording, or why nothing was; whether there is an answer."""
     if isinstance(answer, UserError):
         print(f"error: {answer}", file=sys.stderr)

@@ -28,7 +28,7 @@ STDIN = "-"
 
 
 @dataclass(frozen=True)
-class Prediction:
+class HeardWindows:
     """What a student hears in one recording. Shape suffixes: W windows, C classes."""
 
     file: str
@@ -53,7 +53,7 @@ class Prediction:
         return {"label": self.class_names[best], "probability": by_label[self.class_names[best]], "probabilities": by_label}
 
 
-def predict_all(student: Student, names: Sequence[str], windows: Windows, jobs: int) -> Iterator[Prediction | UserError]:
+def predict_all(student: Student, names: Sequence[str], windows: Windows, jobs: int) -> Iterator[HeardWindows | UserError]:
     """What a student hears in the recordings that some names stand for, several at once, in the order of the names.
 
     A file that cannot be read gives its error and does not end the rest.
@@ -90,7 +90,7 @@ def recordings_of(name: str) -> list[str]:
     return sorted(file for file in glob.glob(name, recursive=True) if os.path.isfile(file)) or [name]
 
 
-def _answer(student: Student, file: str, windows: Windows) -> Prediction | UserError:
+def _answer(student: Student, file: str, windows: Windows) -> HeardWindows | UserError:
     try:
         return predict_file(student, file, windows)
     except UserError as error:
@@ -107,7 +107,7 @@ def predict(student: Student, file: str) -> dict[str, Any]:
     return predict_file(student, file, windows_of(student, None, None)).to_json()
 
 
-def predict_file(student: Student, file: str, windows: Windows) -> Prediction:
+def predict_file(student: Student, file: str, windows: Windows) -> HeardWindows:
     """What a student hears in each window of a recording; memory does not grow with its length.
 
     Raises:
@@ -124,10 +124,10 @@ def predict_file(student: Student, file: str, windows: Windows) -> Prediction:
     blocks = iter(audio)
     first_N = next(blocks)
     times_W2, probabilities_WC = predict_blocks(student, itertools.chain([first_N], blocks), audio.sample_rate, windows, file)
-    return Prediction(file, student.class_names, times_W2, probabilities_WC, audio.is_silent)
+    return HeardWindows(file, student.class_names, times_W2, probabilities_WC, audio.is_silent)
 
 
-def _predict_stdin(student: Student, windows: Windows) -> Prediction:
+def _predict_stdin(student: Student, windows: Windows) -> HeardWindows:
     """A recording on stdin is put into a file first: most formats have to be sought in."""
     with NamedTemporaryFile() as spooled:
         shutil.copyfileobj(sys.stdin.buffer, spooled)
@@ -136,10 +136,10 @@ def _predict_stdin(student: Student, windows: Windows) -> Prediction:
             heard = predict_file(student, spooled.name, windows)
         except UserError as error:
             raise UserError(str(error).replace(spooled.name, "stdin")) from error
-    return Prediction(STDIN, heard.class_names, heard.times_W2, heard.probabilities_WC, heard.is_silent)
+    return HeardWindows(STDIN, heard.class_names, heard.times_W2, heard.probabilities_WC, heard.is_silent)
 
 
-def _predict_array(student: Student, file: str, windows: Windows) -> Prediction:
+def _predict_array(student: Student, file: str, windows: Windows) -> HeardWindows:
     if not is_array(file):
         raise UserError(f"{file}: this student was trained on precomputed features; give their array, FILE.npy or FILE.npz#KEY")
     audio_TF = read_frames(file)
@@ -148,4 +148,4 @@ def _predict_array(student: Student, file: str, windows: Windows) -> Prediction:
     found = list(cut_windows([audio_TF], windows))
     times_W2 = np.array([(start, start + len(window_TF)) for start, window_TF in found])
     rows = [window_probabilities(student, window_TF[None], file)[0] for _, window_TF in found]
-    return Prediction(file, student.class_names, times_W2, np.stack(rows))
+    return HeardWindows(file, student.class_names, times_W2, np.stack(rows))

@@ -298,21 +298,16 @@ class CompareResult:
 
     def to_markdown(self) -> str:
         """Top-1 on the test set, mean ± standard deviation: a row for each method, a column for each regime."""
-        head, rows = self._table()
-        lines = [head, ["---"] * len(head), *rows]
-        return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+        from mm_ray.report.tables import markdown_table
+
+        return markdown_table(*self._table())
 
     def to_latex(self) -> str:
         r"""The same as a `tabular` (with `\usepackage{booktabs}`)."""
+        from mm_ray.report.tables import latex, latex_table
+
         head, rows = self._table()
-        body = [" & ".join(map(_latex, line)) + r" \\" for line in rows]
-        top = [
-            rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}",
-            r"\toprule",
-            " & ".join(map(_latex, head)) + r" \\",
-            r"\midrule",
-        ]
-        return "\n".join([*top, *body, r"\bottomrule", r"\end{tabular}"]) + "\n"
+        return latex_table(head, [[latex(cell) for cell in row] for row in rows], "l" + "r" * (len(head) - 1))
 
     def report(self) -> Path:
         """The page with the comparison's tables and figures."""
@@ -331,12 +326,6 @@ class CompareResult:
     def _repr_html_(self) -> str:
         head, rows = self._table()
         return html_table(head, rows, f"top-1 on the test set; {self.folder}")
-
-
-def _latex(text: str) -> str:
-    for char in "&%$#_{}":
-        text = text.replace(char, f"\\{char}")
-    return text.replace("±", r"$\pm$").replace("–", "--")
 
 
 def html_table(head: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:

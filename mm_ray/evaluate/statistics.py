@@ -190,7 +190,7 @@ def holm(p_M: Sequence[float]) -> list[float]:
     return corrected
 
 
-class Comparison(NamedTuple):
+class MethodDifference(NamedTuple):
     """One test of a page."""
 
     regime: tuple[float, float] | None
@@ -203,7 +203,7 @@ class Comparison(NamedTuple):
     """`result.p`, corrected for all tests of the page."""
 
 
-def compare_all(rows: Sequence[Row], methods: Sequence[str], references: Iterable[str], metric: str) -> list[Comparison]:
+def compare_all(rows: Sequence[Row], methods: Sequence[str], references: Iterable[str], metric: str) -> list[MethodDifference]:
     """Each method against each reference, by regime and over all regimes; each pair once. Holm's family is all of them."""
     regimes: list[tuple[float, float] | None] = [*sorted({(row["video_missing"], row["alpha"]) for row in rows})]
     references = [reference for reference in references if reference in methods]
@@ -217,7 +217,7 @@ def compare_all(rows: Sequence[Row], methods: Sequence[str], references: Iterabl
             units = units_of(mine, method, other, metric)
             if len(units.differences_K):
                 found.append(
-                    Comparison(regime, method, other, units, paired_test(units.differences_K, units.test_per_train), NAN)
+                    MethodDifference(regime, method, other, units, paired_test(units.differences_K, units.test_per_train), NAN)
                 )
     corrected = holm([one.result.p for one in found])
     return [one._replace(holm_p=p) for one, p in zip(found, corrected, strict=True)]

@@ -16,7 +16,7 @@ NUM_TRIED = 12
 
 
 @dataclass(frozen=True)
-class Estimate:
+class StoreEstimate:
     """Estimated time and size of the missing clips, from a few of them."""
 
     num_tried: int
@@ -29,7 +29,7 @@ class Estimate:
     """Features, before compression."""
 
 
-def estimate(plan: PreparePlan, num_workers: int) -> Estimate:
+def estimate(plan: PreparePlan, num_workers: int) -> StoreEstimate:
     """Decode a few of the missing clips in this process and multiply; nothing is written."""
     count = min(NUM_TRIED, len(plan.missing))
     some = tuple(plan.missing[i * len(plan.missing) // count] for i in range(count))
@@ -40,10 +40,10 @@ def estimate(plan: PreparePlan, num_workers: int) -> Estimate:
     rows = [result for result in results if isinstance(result, Row)]
     scale = len(plan.missing) / max(count, 1)
     num_bytes = int(scale * sum(map(_num_bytes, rows)))
-    return Estimate(count, count - len(rows), seconds * scale / num_workers, num_workers, num_bytes)
+    return StoreEstimate(count, count - len(rows), seconds * scale / num_workers, num_workers, num_bytes)
 
 
-def print_estimate(plan: PreparePlan, found: Estimate, console: Console) -> None:
+def print_estimate(plan: PreparePlan, found: StoreEstimate, console: Console) -> None:
     """Counts and estimate as a table."""
     table = Table("", "", box=None, pad_edge=False, show_header=False)
     table.columns[0].justify = "right"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from mm_ray.evaluate.statistics import Comparison, Row, compare_all, mean_interval, spread_text
+from mm_ray.evaluate.statistics import MethodDifference, Row, compare_all, mean_interval, spread_text
 from mm_ray.report.figures import GREEN, GREY, ORANGE, errors, style_of, styled
 from mm_ray.report.pages import NONE, render
 from mm_ray.report.tables import HEAD, Record, cells, is_sure, or_none, regime_text, to_latex, to_markdown
@@ -31,7 +31,7 @@ def paired_records(rows: Sequence[Row], references: Sequence[str] = REFERENCES) 
     return [_record(one) for one in compare_all(rows, list(dict.fromkeys(row["method"] for row in rows)), references, "top1")]
 
 
-def _record(one: Comparison) -> dict[str, Any]:
+def _record(one: MethodDifference) -> dict[str, Any]:
     missing, alpha = one.regime or (None, None)
     found = one.result
     numbers = {"mean": found.mean, "low": found.low, "high": found.high, "p": found.p, "p_holm": one.holm_p}

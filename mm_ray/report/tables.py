@@ -35,27 +35,52 @@ def regime_text(video_missing: float | None, alpha: float | None) -> str:
 
 def to_markdown(records: Sequence[Record]) -> str:
     """A table in Markdown; a difference that is there after Holm's correction is bold."""
-    lines = [HEAD, ["---"] * len(HEAD)]
-    lines += [[f"**{text}**" if i == 3 and is_sure(one) else text for i, text in enumerate(cells(one))] for one in records]
-    return "".join(f"| {' | '.join(text.replace('|', chr(92) + '|') for text in line)} |\n" for line in lines)
+    rows = [[f"**{text}**" if i == 3 and is_sure(one) else text for i, text in enumerate(cells(one))] for one in records]
+    return markdown_table(HEAD, rows)
 
 
 def to_latex(records: Sequence[Record]) -> str:
     """A `tabular` for booktabs; a difference that is there after Holm's correction is bold."""
     lines = [
-        [rf"\textbf{{{text}}}" if i == 3 and is_sure(one) else text for i, text in enumerate(map(_escaped, cells(one)))]
+        [rf"\textbf{{{text}}}" if i == 3 and is_sure(one) else text for i, text in enumerate(map(latex, cells(one)))]
         for one in records
     ]
-    body = "".join(f"{' & '.join(line)} \\\\\n" for line in lines)
-    head = " & ".join(map(_escaped, HEAD))
-    return f"\\begin{{tabular}}{{llrrrrrr}}\n\\toprule\n{head} \\\\\n\\midrule\n{body}\\bottomrule\n\\end{{tabular}}\n"
+    return latex_table(HEAD, lines, "llrrrrrr")
 
 
-LATEX = {"\\": r"\textbackslash{}", "−": "$-$", NONE: "--", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(text.replace('|', chr(92) + '|') for text in line)} |\n" for line in lines)
+
+
+def latex_table(head: Sequence[str], rows: Sequence[Sequence[str]], columns: str) -> str:
+    """A `tabular` for booktabs.
+
+    Args:
+        head: Plain text.
+        rows: LaTeX (`latex`).
+        columns: How columns are set, such as `lrr`.
+
+    """
+    body = "".join(f"{' & '.join(line)} \\\\\n" for line in rows)
+    names = " & ".join(map(latex, head))
+    return f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{names} \\\\\n\\midrule\n{body}\\bottomrule\n\\end{{tabular}}\n"
+
+
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "−": "$-$",
+    "±": r"$\pm$",
+    NONE: "--",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+}
 LATEX |= {sign: f"\\{sign}" for sign in "&%$#_{}"}
 
 
-def _escaped(text: str) -> str:
+def latex(text: str) -> str:
+    """Plain text as LaTeX."""
     return "".join(LATEX.get(sign, sign) for sign in text)
 
 

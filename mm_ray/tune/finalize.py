@@ -46,6 +46,7 @@ from mm_ray.tune.study_ending import (
     what_was_run,
     write_predictions,
 )  # fmt: skip
+from mm_ray.tune.trainable import failures
 
 TOP1 = "dev/audio_top1"
 
@@ -179,10 +180,8 @@ def _compute_missing(runner: Runner, search: StudySearch, row: dict[str, Any], p
     if jobs:
         what = "the chosen configuration and both controls" if study.num_test_seeds else "both controls"
         seeds = f"{len(plans)} {'fresh ' * bool(study.num_test_seeds)}seed{'s' * (len(plans) > 1)}"
-        grid = runner.compute(search, f"{what}, {seeds}", jobs)
-        errors = [grid[index].error for index in range(len(grid)) if grid[index].error]
-        if errors:
-            reason = str(errors[0]).strip().splitlines()[-1]
+        if failed := failures(runner.compute(search, f"{what}, {seeds}", jobs)):
+            reason = failed[0][1]
             raise UserError(f"the test of the chosen configuration failed: {reason}; the same command tries it again")
 
 
