@@ -80,7 +80,7 @@ def main() -> None:
 
 
 def _move_in() -> None:
-    """Begin anew with a folder, a token and Ray's files of our own, and where that is allowed with our own mounts."""
+    """Start over with a folder, a token and Ray's files of our own, and where that is allowed with our own mounts."""
     folder = tempfile.mkdtemp(prefix="chaos-")
     may_mount = os.geteuid() == 0 and bool(shutil.which("unshare")) and not subprocess.run(["unshare", "-m", "true"]).returncode
     own = {

@@ -26,7 +26,7 @@ class Scene:
         stage: Cluster and disks.
         command: The command's process.
         chance: Chooses whom.
-        watch: Lets so many seconds pass.
+        watch: Lets this many seconds pass.
         part: Who drives the rounds: `trial` or `train`.
 
     """

@@ -58,7 +58,7 @@ Samples = list[tuple[float, dict[str, float]]]
 
 
 def soak(minutes: float, folder: Path) -> dict[str, Any]:
-    """A run that never ends by itself, told to end after so many minutes; memory and seconds a round from first to last."""
+    """A run that never ends by itself, ended after this many minutes; memory and seconds per round from first to last."""
     flags = SMALL | {"phase2.rounds": 1_000_000, "clients.num_actors": 2}
     process, samples = started("mm_ray.train", flags, folder), Samples()
     rounds = folder / "runs/endurance/rounds.jsonl"

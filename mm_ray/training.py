@@ -123,7 +123,7 @@ class _Follower:
     def _show(self) -> None:
         lines = self._path.read_text().splitlines(keepends=True) if self._path.exists() else []
         whole = [line for line in lines if line.endswith("\n")]
-        self._shown = min(self._shown, len(whole))  # a worker that was started again begins the file anew
+        self._shown = min(self._shown, len(whole))  # a worker that was started again starts the file again
         for line in whole[self._shown :]:
             self._progress.add(RoundReport(**json.loads(line)))
         self._shown = len(whole)

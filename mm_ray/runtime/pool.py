@@ -50,7 +50,7 @@ class ActorPool:
         Args:
             submit: Starts call `number` on an actor.
             count: Number of calls.
-            deadline_s: So many seconds after the first was handed out the calls that are still out are late. They are given up
+            deadline_s: This many seconds after the first was handed out, calls that are still out are late. They are given up
                 as soon as `at_least` results are there, and until then handed to other actors too, the first answer counting;
                 again after twice as long, and so on. Who owes a late answer gets nothing more. 0 waits for all.
             at_least: Number of results that are needed.

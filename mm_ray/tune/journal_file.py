@@ -11,7 +11,7 @@ from optuna.storages.journal._storage import JournalOperation
 from mm_ray.storage import append_lines
 
 STALE_LOCK_S = 5
-"""A driver that was killed while it wrote leaves its lock; the next one waits so long before it takes it away."""
+"""A driver that was killed while it wrote leaves its lock; the next one waits this long before it removes it."""
 
 
 class StudyJournal(JournalFileBackend):

@@ -15,7 +15,7 @@ from mm_ray.tune.trial_metrics import TrialMetrics
 from mm_ray.types import RoundReport
 
 REPORT_EVERY_S = 2.0
-"""Before phase 2 a step is so long, so that the table shows life; stored rounds pass in one step."""
+"""How long a step is before phase 2, so that the table shows progress; stored rounds pass in one step."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ def make(name, pooling="mean", seed=0):
 
 
 def clips(lengths, seed=0):
-    """Clips of so many audio and video frames, each a pair of arrays."""
+    """Clips with these numbers of audio and video frames, each a pair of arrays."""
     rng = np.random.default_rng(seed)
     return [tuple(rng.normal(size=(n, z)).astype(np.float32) for n, z in zip(pair, (4, 3), strict=True)) for pair in lengths]
 
