@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -42,14 +43,14 @@ class Here(Runner):
         return [SimpleNamespace(error=None) for _ in jobs]
 
 
-def played(folder, num_seeds, overrides=()):
-    """A study of one trial, and its runner."""
+def played(folder, num_seeds, overrides=(), change=lambda table: table):
+    """A study of one trial, and its runner; `change` gives the table to use instead of the one that all tests share."""
     config = tiny_config(dict(overrides))
     search = SearchSettings("random")
     study = Study(
         config, space_of(folder, SPACE), folder / "study", str(folder / "phases"), 1, "actor", search, num_seeds=num_seeds
     )
-    runner = Here(study, table_of(config.data), None)
+    runner = Here(study, change(table_of(config.data)), None)
     object.__setattr__(runner, "asked", [])
     opened = study.open_search()
     log = StudyLog(study.folder, LiveTable(1))
@@ -106,14 +107,15 @@ def test_clients_have_their_classes_and_what_they_may_expect(tmp_path):
 
 
 def test_clips_without_a_label_are_of_no_class(tmp_path):
-    runner, search = played(tmp_path, 1, {"partition.num_clients": 2})
-    table = runner.table
-    first = table.rows("train")[0]
-    object.__setattr__(table, "labels_N", np.where(np.arange(table.num_clips) == first, UNLABELLED, table.labels_N))
+    def unlabelled(table):
+        first = np.arange(table.num_clips) == table.rows("train")[0]
+        return replace(table, labels_N=np.where(first, UNLABELLED, table.labels_N))
+
+    runner, search = played(tmp_path, 1, {"partition.num_clients": 2}, unlabelled)
     found = finalize(runner, search, None)
     run = stored_runs(found.tested.finished.plan, PhaseStore(runner.study.phases), "cpu")["chosen"]
     rows = client_rows(run, [found.tested])
-    assert sum(sum(row["classes"]) for row in rows) == len(table.rows("train")) - 1
+    assert sum(sum(row["classes"]) for row in rows) == len(runner.table.rows("train")) - 1
 
 
 def test_the_result_says_what_the_study_cost_and_what_was_reused(tmp_path):
