@@ -22,6 +22,7 @@ from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.fed.privacy import privacy_of
 from mm_ray.fed.rounds import PhaseResults, role_params, run
 from mm_ray.fed.update_screening import refusals
+from mm_ray.models.encoder import check_encoders
 from mm_ray.models.flat_params import named_tensors
 from mm_ray.types import RoundReport
 
@@ -74,6 +75,8 @@ def plan_experiment(config: ExperimentConfig, table: FeatureTable) -> Experiment
 
     """
     federation, method = build_federation(config, table), find_method(config)
+    for model in {phase.model for phase in method.phases}:
+        check_encoders(model, federation.shapes)
     for phase in method.phases:
         phase.cohort(federation, 1)  # refuses a federation in which the phase cannot work
     return Experiment(config, federation, method)
