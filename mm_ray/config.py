@@ -192,6 +192,14 @@ class MlpConfig:
 
 
 @section(frozen=True, kw_only=True)
+class FrameCnnConfig:
+    """Settings of the `frame_cnn` encoder."""
+
+    channels: Annotated[tuple[Count, Count], Strict(False)] = (16, 32)
+    """Channels of the two convolutions."""
+
+
+@section(frozen=True, kw_only=True)
 class ModelConfig:
     """The encoders, and sizes of encoders, fusion and classifiers. The defaults are FedMultimodal's."""
 
@@ -200,7 +208,7 @@ class ModelConfig:
     (`mine.py:thing`).
     """
     video_encoder: str = "gru"
-    """Encoder of the video features: `conv_gru`, `gru`, `mlp`, `transformer`, or your own."""
+    """Encoder of the video features: `conv_gru`, `frame_cnn` (for pixels), `gru`, `mlp`, `transformer`, or your own."""
     conv_channels: Annotated[tuple[Count, Count, Count], Strict(False)] = (32, 64, 128)
     """With `conv_gru`: channels of the three convolutions."""
     hidden: Count = 128
@@ -211,6 +219,8 @@ class ModelConfig:
     """Settings of the `resnet` encoder."""
     mlp: MlpConfig = field(default_factory=MlpConfig)
     """Settings of the `mlp` encoder."""
+    frame_cnn: FrameCnnConfig = field(default_factory=FrameCnnConfig)
+    """Settings of the `frame_cnn` encoder."""
     audio_pooling: Literal["mean", "attention"] = "mean"
     """How the audio network pools over time."""
     attention_size: Count = 512

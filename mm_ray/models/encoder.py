@@ -117,7 +117,7 @@ def model_settings(model: ModelConfig) -> dict[str, Any]:
     """
     names = {modality: model.encoder(modality) for modality in MODALITIES}
     used = {shipped_name(name) for name in names.values()}
-    unused = set() if "" in used else {"transformer", "resnet", "mlp"} - used
+    unused = set() if "" in used else {"transformer", "resnet", "mlp", "frame_cnn"} - used
     unused |= {f"{modality}_encoder" for modality, name in names.items() if name == DEFAULTS[modality]}
     content = {name: value for name, value in asdict(model).items() if name not in unused}
     codes = {m: code_digest(find_encoder(m, model)) for m in MODALITIES}
