@@ -38,7 +38,9 @@ def test_the_description_is_plain_json(path):
     assert json.loads(path.with_suffix(".json").read_text()) == {
         "class_names": ["no", "yes"],
         "features": vars(FEATURES),
-        "model": to_dict(MODEL) | {"conv_channels": [3, 4, 5], "resnet": {"channels": [16, 32, 64]}},
+        "model": to_dict(MODEL)
+        | {"conv_channels": [3, 4, 5], "resnet": {"channels": [16, 32, 64]}}
+        | {"frame_cnn": {"channels": [16, 32]}},
         "shapes": vars(SHAPES),
     }
 
