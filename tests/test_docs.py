@@ -94,6 +94,7 @@ RUNNABLE = [
 ]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("block", RUNNABLE)
 def test_a_block_runs(block, tmp_path):
     done = run(block, tmp_path)

@@ -95,6 +95,7 @@ def study(logdir):
     write_trial(logdir, "trial_2", [], PARAMS | {"phase2.loss_weight": 0.0}).finish("FAILURE")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("flag", ["--load_fast=true", "--load_fast=false"])
 def test_tensorboard_shows_a_study(tmp_path, flag):
     study(tmp_path)
@@ -130,6 +131,7 @@ def check_columns(experiment):
     assert experiment["metricInfos"][0]["displayName"] == METRIC
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("flag", ["--load_fast=true", "--load_fast=false"])
 def test_a_resumed_trial_is_not_doubled_even_before_a_running_tensorboard(tmp_path, flag):
     write_trial(tmp_path, "trial_0", [0.1, 0.2, 0.9])
