@@ -291,11 +291,12 @@ def load_result(folder: str | Path) -> TrainResult:
     return read_result(Path(folder).expanduser())
 
 
-def load_student(place: str | Path) -> AudioClassifier:
+def load_student(place: str | Path, encoder: str = "") -> AudioClassifier:
     """A trained student: its `predict` takes a file, or samples with their rate.
 
     Args:
         place: A run's folder, or its `student.safetensors`.
+        encoder: The student's encoder, if it is your own (`mine.py:thing`): its code runs.
 
     Raises:
         UserError: There is no student, or it is damaged.
@@ -303,7 +304,7 @@ def load_student(place: str | Path) -> AudioClassifier:
     """
     from mm_ray.classifier import AudioClassifier
 
-    return AudioClassifier.load(place)
+    return AudioClassifier.load(place, encoder)
 
 
 def _config(

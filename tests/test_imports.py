@@ -28,6 +28,8 @@ ENTRY_RANK = len(LAYERS)
 REGISTRIES = (
     "mm_ray/methods",
     "mm_ray/losses",
+    "mm_ray/models/encoders",
+    "mm_ray/models/batched/encoders",
     "mm_ray/data/datasets",
     "mm_ray/data/features",
     "mm_ray/fed/aggregators",

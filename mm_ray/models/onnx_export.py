@@ -43,9 +43,7 @@ def write_onnx(student: Student, path: Path) -> None:
         UserError: The student's encoder cannot be written as ONNX.
 
     """
-    if not hasattr(part_of(student.network, "audio.encoder"), "write_onnx"):
-        why = f"cannot be written as ONNX; of the encoders here {', '.join(exporting())} can, your own with write_onnx(graph)"
-        raise bad_value("model.audio_encoder", student.model.audio_encoder, why)
+    check_exportable(student)
     import onnx  # two seconds, which only an export waits for
 
     windows = windows_in_frames(student.features)
@@ -65,6 +63,13 @@ def write_onnx(student: Student, path: Path) -> None:
     onnx.helper.set_model_props(model, {name: json.dumps(note) for name, note in notes.items()})
     onnx.checker.check_model(model, full_check=True)
     write_bytes(path, model.SerializeToString())
+
+
+def check_exportable(student: Student) -> None:
+    """Refuse a student whose encoder cannot be written as ONNX (UserError)."""
+    if not hasattr(part_of(student.network, "audio.encoder"), "write_onnx"):
+        why = f"cannot be written as ONNX; of the encoders here {', '.join(exporting())} can, your own with write_onnx(graph)"
+        raise bad_value("model.audio_encoder", student.model.audio_encoder, why)
 
 
 def _text(student: Student, lines: list[str]) -> str:

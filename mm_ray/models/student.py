@@ -75,7 +75,7 @@ def load_student(path: Path, encoder: str = "") -> Student:
         _fill(network, load_file(path))
         return Student(network, model, names, features, shapes.audio_bins)
     except _OwnEncoder as error:
-        remedy = f"its encoder {error} is code of its own; give it with --encoder {error}, if you trust it"
+        remedy = f"its encoder {error} is code of its own; give it with --encoder {error} (encoder= in Python), if you trust it"
         raise bad_value("STUDENT", path, remedy) from None
     except FileNotFoundError as error:
         raise bad_value("STUDENT", path, f"no such file ({error.filename}); give a run's student.safetensors") from error
