@@ -65,13 +65,10 @@ def run_training(request: TrainingRequest) -> Path:
 
 def _check_fits(clients: ClientsConfig, address: str) -> None:
     """Refuse client actors that do not fit before the data is read, anything is written, or a Ray is started here."""
-    from mm_ray.runtime.cluster import (  # ray takes a second to import, which a serial run need not wait for
-        connect,
-        known_cluster,
-    )
+    from mm_ray.runtime.cluster import cluster_at  # ray takes a second to import, which a serial run need not wait for
     from mm_ray.runtime.placement import place_run
 
-    place_run(clients, known_cluster(address) or connect(address))
+    place_run(clients, cluster_at(address))
 
 
 def _run_here(plan: Experiment, table: FeatureTable, phases: str, control: bool, folder: Path, progress: RunProgress) -> None:

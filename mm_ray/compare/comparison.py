@@ -99,10 +99,10 @@ KEPT = ("methods", "video_missing", "alphas", "seeds", "folds", "tune")
 
 
 def _check_fits(config: ExperimentConfig, address: str) -> None:
-    from mm_ray.runtime.cluster import connect, known_cluster  # a serial comparison need not wait for ray
+    from mm_ray.runtime.cluster import cluster_at  # a serial comparison need not wait for ray
     from mm_ray.runtime.placement import place_trial
 
-    place_trial(config.clients, known_cluster(address) or connect(address), "actor")
+    place_trial(config.clients, cluster_at(address), "actor")
 
 
 def _connect(address: str) -> Any:

@@ -16,7 +16,7 @@ from mm_ray.data.feature_row import one_torch_thread
 from mm_ray.errors import bad_value
 from mm_ray.fed.experiment import plan_experiment
 from mm_ray.plugins import find_file
-from mm_ray.runtime.cluster import connect, known_cluster
+from mm_ray.runtime.cluster import cluster_at, connect
 from mm_ray.runtime.placement import place_trial
 from mm_ray.runtime.run_folder import default_name, open_folder, phases_place
 from mm_ray.startup import load_with_progress, say_changed_code, say_idle_gpus
@@ -92,7 +92,7 @@ def _prepared(request: StudyRequest) -> Runner:
     search = SearchSettings(request.searcher, request.scheduler, request.storage, experiment=digest.rpartition("-")[2])
     limits = StopConditions(seconds_of(request.time), request.rounds, request.patience)
     check_study(space, search, request.seeds)
-    place_trial(config.clients, known_cluster(request.address) or connect(request.address), request.host)
+    place_trial(config.clients, cluster_at(request.address), request.host)
     table = load_with_progress(config.data, request.runs)
     plan_experiment(config, table)
     phases = phases_place(request.phases, request.runs, name)

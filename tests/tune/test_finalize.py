@@ -19,6 +19,7 @@ from mm_ray.tune import finalize as finalize_module
 from mm_ray.tune.finalize import finalize, report_so_far
 from mm_ray.tune.live_table import LiveTable
 from mm_ray.tune.searcher import SearchSettings
+from mm_ray.tune.stored import stored_run
 from mm_ray.tune.study import Runner, Study
 from mm_ray.tune.study_ending import client_rows
 from mm_ray.tune.study_log import StudyLog
@@ -163,7 +164,7 @@ def test_rounds_are_replayed_once_and_each_network_is_tested_once(tmp_path, monk
     runner, search = played(tmp_path, 2)
     finalize(runner, search, None)
     replayed, tested = [], []
-    replay, predict = finalize_module.stored_run, experiment._predict_test
+    replay, predict = stored_run, experiment._predict_test
     monkeypatch.setattr(
         finalize_module, "stored_run", lambda plan, *given: replayed.append(plan.config) or replay(plan, *given)
     )
