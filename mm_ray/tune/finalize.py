@@ -29,6 +29,8 @@ from mm_ray.report.study import StudyEnding
 from mm_ray.report.tensorboard_images import write_images
 from mm_ray.report.verdict import verdict
 from mm_ray.runtime.run_folder import RoundLog, config_yaml, write_results
+from mm_ray.runtime.tracking import DEFAULT as TENSORBOARD
+from mm_ray.runtime.tracking import RunInfo, TrackedRun, flat_config, metrics_of
 from mm_ray.storage import write_text
 from mm_ray.tune.reevaluation import Finals
 from mm_ray.tune.report import write_report
@@ -90,7 +92,7 @@ def finalize(runner: Runner, search: StudySearch, finals: Finals | None) -> Stud
     predictions = test_predictions(tested)
     write_predictions(study.folder, predictions, study.test_seeds, table)
     found = _conclusion(study, row, rows, tested, over_clips(predictions, table, study.base.seed))
-    if "student" in tested[0].confusions:
+    if "student" in tested[0].confusions and TENSORBOARD in study.trackers:
         write_images(study.folder / "tensorboard" / "chosen", tested[0].confusions["student"], table)
     metric, best = next(iter(study.space.objectives)), quote(str(study.folder / "best.yaml"))
     ending = StudyEnding(
@@ -113,6 +115,11 @@ def finalize(runner: Runner, search: StudySearch, finals: Finals | None) -> Stud
         command=f"python -m mm_ray.train --config {best} --seed {study.base.seed + 7} --control",
     )
     write_report(study.folder / "report.html", search.study, rows, _shown(row), metric, ending)
+    chosen = RunInfo(study.folder, "best", flat_config(plans[0].config), board="best")
+    with TrackedRun(study.trackers, chosen) as tracked:
+        for report in tested[0].reports:
+            tracked.add(report)
+        tracked.finish("SUCCESS", metrics_of(tested[0].result), artifacts=True)
     return found
 
 
@@ -185,7 +192,7 @@ def _test_all(runner: Runner, search: StudySearch, row: dict[str, Any], plans: S
         evaluate(complete[OWN, seed], {name: complete[name, seed] for name in CONTROL_PHASES}, store, started)
         for seed in study.test_seeds
     ]
-    with RoundLog(study.folder, "best") as log:
+    with RoundLog(study.folder) as log:
         for report in tested[0].reports:
             log.add(report)
     return tested
