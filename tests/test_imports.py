@@ -16,7 +16,7 @@ LAYERS = (
     ("data", "models", "distill", "losses", "evaluate"),
     ("fed",),
     ("methods",),
-    ("report", "runtime", "startup", "training"),
+    ("report", "runtime", "startup", "trackers", "training"),
     ("export",),
     ("tune",),
 )
@@ -33,6 +33,7 @@ REGISTRIES = (
     "mm_ray/data/datasets",
     "mm_ray/data/features",
     "mm_ray/fed/aggregators",
+    "mm_ray/trackers",
     "tune_spaces",
 )
 
