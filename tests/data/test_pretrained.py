@@ -1,6 +1,7 @@
 """Features of frozen pretrained encoders: the real loading code, on tiny models with random weights that a test writes."""
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from fed.tiny import TINY
 
 from mm_ray.config import DataConfig, ExperimentConfig, FeatureConfig, with_overrides
+from mm_ray.data.features import pretrained_audio
 from mm_ray.data.features.pretrained_audio import audio_identity, load_encoder, pretrained_features
 from mm_ray.data.features.pretrained_video import PretrainedVideo
 from mm_ray.data.load import load_data
@@ -63,7 +65,7 @@ def write(folder, kind, seed=0):
         model, extractor = models()[kind]()
     model.save_pretrained(folder)
     extractor.save_pretrained(folder)
-    load_encoder.cache_clear()
+    pretrained_audio._loaded.cache_clear()
     return FeatureConfig(audio=f"transformers:{folder}")
 
 
@@ -98,6 +100,13 @@ def test_other_weights_are_another_identity(tmp_path):
     one, same, other = (audio_identity(write(tmp_path / n, "hubert", seed)) for n, seed in (("a", 0), ("b", 0), ("c", 1)))
     assert one == same != other
     assert audio_identity(FeatureConfig()) == ""
+
+
+def test_threads_load_it_once(tmp_path):
+    features = write(tmp_path, "hubert")
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(load_encoder, [features.audio] * 8))
+    assert all(encoder is found[0] for encoder in found)
 
 
 def test_what_is_missing_is_one_line(tmp_path, monkeypatch):
@@ -138,7 +147,7 @@ def pipeline(tmp_path, monkeypatch):
     bundle = torchaudio.pipelines.Wav2Vec2Bundle("tiny.pth", params, RATE, False, "Wav2Vec2")
     monkeypatch.setattr(torchaudio.pipelines, "TINY", bundle, raising=False)
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
-    load_encoder.cache_clear()
+    pretrained_audio._loaded.cache_clear()
     return params, tmp_path / "checkpoints" / "tiny.pth"
 
 
@@ -154,7 +163,7 @@ def test_a_pipeline_of_torchaudio(pipeline):
     assert (hidden_TD.shape, hidden_TD.dtype) == ((50, 8), np.float16)
     with pytest.raises(UserError, match=r"torchaudio:NONE: torchaudio has no such pipeline of speech encoders; it has HUB"):
         load_encoder("torchaudio:NONE")
-    load_encoder.cache_clear()
+    pretrained_audio._loaded.cache_clear()
     place.write_bytes(b"no weights")
     with pytest.raises(UserError, match=r"tiny.pth cannot be loaded"):
         load_encoder("torchaudio:TINY")

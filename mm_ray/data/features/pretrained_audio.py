@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pickle import UnpicklingError
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,8 @@ from mm_ray.errors import UserError, bad_value, in_one_line
 FIELD = "data.features.audio"
 SHORTEST_N = 1_000
 """Samples to which a shorter clip is padded: convolutions need some hundreds."""
+_LOADING = Lock()
+"""Predictions run in threads, and transformers is not to be imported in two of them at once."""
 FAULTS = (OSError, ValueError, RuntimeError, TypeError, LookupError, AttributeError, ImportError, UnpicklingError)
 """What loading a damaged or foreign model raises."""
 
@@ -68,14 +71,19 @@ def audio_identity(features: FeatureConfig) -> str:
     return load_encoder(features.audio).digest if features.is_pretrained_audio else ""
 
 
-@lru_cache(maxsize=1)
 def load_encoder(name: str) -> PretrainedAudio:
-    """The encoder of a name such as `transformers:./wavlm` or `torchaudio:HUBERT_BASE`.
+    """The encoder of a name such as `transformers:./wavlm` or `torchaudio:HUBERT_BASE`; a process loads it once.
 
     Raises:
         UserError: It or its weights are not there.
 
     """
+    with _LOADING:
+        return _loaded(name)
+
+
+@lru_cache(maxsize=1)
+def _loaded(name: str) -> PretrainedAudio:
     library, _, place = name.partition(":")
     return _of_torchaudio(name, place) if library == "torchaudio" else _of_transformers(name, place)
 
