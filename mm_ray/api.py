@@ -101,6 +101,7 @@ def tune(
     storage: str = "",
     host: str = "actor",
     export: bool = False,
+    from_study: str = "",
     address: str = "",
     name: str = "",
     runs: str | Path = "runs",
@@ -129,6 +130,8 @@ def tune(
         storage: A database's URL for Optuna; empty: a journal in the study's folder.
         host: What runs a trial: an `actor`, or a `train` job.
         export: Write the student as safetensors and ONNX with a model card into `export/`.
+        from_study: Name of an older study below `runs`: its complete trials are known results, where their configuration is
+            one of the space.
         address: Ray cluster to join; empty starts a Ray on this machine.
         name: Of the study, and of its folder below `runs`; the same name and settings go on with it.
         runs: As for `train`.
@@ -149,7 +152,7 @@ def tune(
 
         request = StudyRequest(
             asked, space, trials, seeds, test_seeds, time, rounds, patience, searcher, scheduler, storage, host, export,
-            name, str(runs), str(phases), address, tracker,
+            name, str(runs), str(phases), address, tracker, from_study,
         )  # fmt: skip
         return study_result(run_study(request))
 

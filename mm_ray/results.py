@@ -12,12 +12,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from mm_ray.classifier import AudioClassifier
-from mm_ray.config import ExperimentConfig, flatten, with_overrides
+from mm_ray.config import ExperimentConfig
 from mm_ray.errors import UserError, bad_value
 from mm_ray.evaluate.statistics import compare_all, spread_text
+from mm_ray.runtime.run_folder import stored_config
 from mm_ray.storage import read_object
 from mm_ray.types import RoundReport
 
@@ -157,17 +156,13 @@ def read_result(folder: Path) -> TrainResult:
     rounds = [RoundReport(**json.loads(line)) for line in (folder / "rounds.jsonl").read_text().splitlines()]
     return TrainResult(
         folder,
-        _stored_config(best if best.exists() else folder / "config.yaml"),
+        stored_config(best if best.exists() else folder / "config.yaml"),
         {role: Scores(**scores) for role, scores in values["test"].items()},
         {role: scores["top1"] for role, scores in values["dev"].items()},
         tuple(rounds),
         tuple(read_object(folder / "confusions.json", REMEDY)["class_names"]),
         values,
     )
-
-
-def _stored_config(path: Path) -> ExperimentConfig:
-    return with_overrides(ExperimentConfig(), flatten(yaml.safe_load(path.read_text())))
 
 
 @dataclass(frozen=True)
@@ -232,7 +227,7 @@ class TuneResult:
 def study_result(finished: FinishedStudy) -> TuneResult:
     """What a study's folder and its conclusion hold, as a record."""
     folder, found, run = finished.study.folder, finished.found, read_result(finished.study.folder)
-    config = _stored_config(folder / "best.yaml")
+    config = stored_config(folder / "best.yaml")
     best = ChosenTrial(found.row["number"], found.row["score"], found.row["params"], found.row["overrides"], config)
     return TuneResult(folder, best, found.test, found.verdict, run, finished)
 

@@ -75,7 +75,7 @@ def _run(comparison: Comparison, cells: list[ComparisonRun], tune_trials: int) -
     return list(rows)
 
 
-def _means(rows: Rows) -> dict[str, float]:
+def _means(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Mean top-1 of each method over all its cells, as a tracker's metrics."""
     scores: dict[str, list[float]] = {}
     for row in rows:

@@ -24,7 +24,7 @@ def main(argv: Sequence[str]) -> None:
     add_study_flags(parser)
     add_run_flags(parser)
     config, flags = parse(parser, [*resumed(value_of("--resume", argv), value_of("--runs", argv)), *argv])
-    settings = {name: getattr(flags, name) for name in (*KEPT, "time", "export", "runs", "phases", "address")}
+    settings = {name: getattr(flags, name) for name in (*KEPT, "time", "export", "runs", "phases", "address", "from_study")}
     try:
         print_best(api.tune(config=config, name=flags.resume or flags.name, **settings))
     except KeyboardInterrupt as stop:

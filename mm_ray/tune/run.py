@@ -23,6 +23,7 @@ from mm_ray.runtime.tracking import DEFAULT, check_trackers
 from mm_ray.startup import load_with_progress, say_changed_code, say_idle_gpus
 from mm_ray.storage import check_place, names_full_disk, write_text
 from mm_ray.tune.choices import HOSTS
+from mm_ray.tune.earlier_study import check_earlier, take_trials
 from mm_ray.tune.export import export
 from mm_ray.tune.finalize import StudyConclusion, finalize, report_so_far
 from mm_ray.tune.flags import KEPT
@@ -57,6 +58,7 @@ class StudyRequest:
     phases: str = ""
     address: str = ""
     tracker: str = DEFAULT
+    from_study: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,9 @@ def run_study(request: StudyRequest) -> FinishedStudy:
     with one_torch_thread():
         runner = _prepared(request)
         with names_full_disk(runner.study.folder):
+            if request.from_study:
+                earlier = check_earlier(request.from_study, request.runs, runner.study.folder.name)
+                print(take_trials(runner.study.open_search(), request.config, request.seeds, earlier), flush=True)
             return _run(runner, request.export)
 
 
@@ -96,6 +101,8 @@ def _prepared(request: StudyRequest) -> Runner:
     check_study(space, search, request.seeds)
     trackers = check_trackers(request.tracker)
     place_trial(config.clients, cluster_at(request.address), request.host)
+    if request.from_study:
+        check_earlier(request.from_study, request.runs, name)
     table = load_with_progress(config.data, request.runs)
     plan_experiment(config, table)
     phases = phases_place(request.phases, request.runs, name)
