@@ -280,10 +280,31 @@ class CompareResult:
             UserError: The comparison has no such method.
 
         """
-        if reference not in self.methods:
-            raise bad_value("reference", reference, f"is no method of this comparison; it has: {', '.join(self.methods)}")
+        self._check_method(reference)
         tests = compare_all(self.cells, self.methods, [reference], metric)
         return [PairedDifference(t.method, t.other, t.regime, **asdict(t.result), p_holm=t.holm_p) for t in tests]
+
+    def figure(self, reference: str = "", alpha: float | None = None) -> go.Figure:
+        """Top-1 on the test set against the fraction of clients without video; or, of a reference, paired differences to it.
+
+        Args:
+            reference: One of the methods; empty shows the scores themselves.
+            alpha: Of which regimes; None takes the first one's for the scores, and all regimes together for differences.
+
+        Raises:
+            UserError: The comparison has no such method, or nothing of this alpha.
+
+        """
+        from mm_ray.report.comparison import against_missing_video, forest, paired_records
+
+        alphas = sorted({row["alpha"] for row in self.cells})
+        if alpha is not None and alpha not in alphas:
+            raise bad_value("alpha", alpha, f"is none of this comparison; it has: {', '.join(map(str, alphas))}")
+        if not reference:
+            return against_missing_video(self.cells, self.methods, alphas[0] if alpha is None else alpha)
+        self._check_method(reference)
+        records = paired_records([row for row in self.cells if alpha in (None, row["alpha"])], (reference,))
+        return forest([one for one in records if one["video_missing"] is None] or records)
 
     def to_pandas(self) -> pd.DataFrame:
         """`cells` as a table."""
@@ -307,6 +328,10 @@ class CompareResult:
     def report(self) -> Path:
         """The page with the comparison's tables and figures."""
         return self.folder / "compare.html"
+
+    def _check_method(self, reference: str) -> None:
+        if reference not in self.methods:
+            raise bad_value("reference", reference, f"is no method of this comparison; it has: {', '.join(self.methods)}")
 
     def _table(self) -> tuple[list[str], list[list[str]]]:
         regimes = sorted({(row["video_missing"], row["alpha"]) for row in self.cells})

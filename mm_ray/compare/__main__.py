@@ -33,6 +33,7 @@ def main(argv: Sequence[str]) -> None:
         runs=flags.runs,
         phases=flags.phases,
         tracker=flags.tracker,
+        figures=flags.figures,
     )
     print(f"table:  {result.folder / 'compare.csv'}\nreport: {result.report()}")
 
@@ -47,6 +48,7 @@ def make_parser() -> Parser:
     add("--seeds", default="3", metavar="N", help="How many, or a list such as 0,3,7")
     add("--folds", default="", metavar="LIST", help="A list such as 0,1,2, or all; data.fold")
     add("--tune", type=int, default=0, metavar="N", help="Trials on dev of each method before its test")
+    add("--figures", action="store_true", help="Write figures/: the page's as SVG and PDF")
     add("--serial", action="store_true", help="Without Ray, in this process: same bits")
     add_run_flags(parser, tracker="none")
     return parser

@@ -21,7 +21,9 @@ command, or --resume NAME, goes on with a study that was stopped."""
 def main(argv: Sequence[str]) -> None:
     """Parse the flags, run the study, print what it found."""
     config, flags = parse(make_parser(), [*resumed(value_of("--resume", argv), value_of("--runs", argv)), *argv])
-    settings = {name: getattr(flags, name) for name in (*KEPT, "time", "export", "runs", "phases", "address", "from_study")}
+    settings = {
+        name: getattr(flags, name) for name in (*KEPT, "time", "export", "runs", "phases", "address", "from_study", "figures")
+    }
     try:
         print_best(api.tune(config=config, name=flags.resume or flags.name, **settings))
     except KeyboardInterrupt as stop:

@@ -16,6 +16,7 @@ from mm_ray.data.feature_row import one_torch_thread
 from mm_ray.errors import bad_value
 from mm_ray.fed.experiment import plan_experiment
 from mm_ray.plugins import find_file
+from mm_ray.report.vector import check_figures
 from mm_ray.runtime.cluster import cluster_at, connect
 from mm_ray.runtime.placement import place_trial
 from mm_ray.runtime.run_folder import default_name, open_folder, phases_place
@@ -59,6 +60,7 @@ class StudyRequest:
     address: str = ""
     tracker: str = DEFAULT
     from_study: str = ""
+    figures: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ def _prepared(request: StudyRequest) -> Runner:
     limits = StopConditions(seconds_of(request.time), request.rounds, request.patience)
     check_study(space, search, request.seeds)
     trackers = check_trackers(request.tracker)
+    check_figures(request.figures)
     place_trial(config.clients, cluster_at(request.address), request.host)
     if request.from_study:
         check_earlier(request.from_study, request.runs, name)
@@ -113,8 +116,9 @@ def _prepared(request: StudyRequest) -> Runner:
     _keep(folder, request)
     cluster = connect(request.address)
     study = Study(
-        config, space, folder, phases, request.trials, request.host, search, limits, request.seeds, request.test_seeds, trackers
-    )
+        config, space, folder, phases, request.trials, request.host, search, limits, request.seeds, request.test_seeds,
+        trackers, request.figures,
+    )  # fmt: skip
     print(f"study {folder}: {study.trials} trials of the space {space.name} on {cluster.name} ({cluster.num_cpus:g} CPUs)")
     say_idle_gpus(config.clients, cluster.num_gpus)
     if DEFAULT in trackers:
