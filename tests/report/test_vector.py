@@ -9,7 +9,8 @@ import pytest
 from mm_ray.errors import UserError
 from mm_ray.report import study_figures as figures
 from mm_ray.report import vector
-from mm_ray.report.comparison import against_missing_video, forest, paired_records
+from mm_ray.report.comparison import against_missing_video, forest, paired_records, write_comparison
+from mm_ray.report.study import StudyRecord, write_study
 from mm_ray.report.vector import check_figures, draw, figures_in, write_figures
 from mm_ray.results import CompareResult
 
@@ -59,6 +60,16 @@ def test_every_figure_of_a_page_is_written_twice(tmp_path):
     assert (tmp_path / "figures" / "curves.pdf").read_bytes().startswith(b"%PDF")
     again = write_figures(tmp_path / "again", CONTENT)
     assert all(path.read_bytes() == (tmp_path / "figures" / path.name).read_bytes() for path in again), "the same bytes"
+
+
+def test_a_study_and_a_comparison_leave_their_figures_beside_the_page(tmp_path):
+    for vector_figures in (False, True):
+        write_study(tmp_path / "report.html", StudyRecord("s", TRIALS, metric="m", best=TRIALS[4]), vector_figures)
+        assert (tmp_path / "figures" / "history.svg").exists() is vector_figures
+    costs = dict.fromkeys(("rounds", "bytes_up", "bytes_down", "rounds_computed", "rounds_reused"), 1)
+    rows = [row | costs | {"teacher_top1": None, "per_class": {}} for row in CELLS]
+    write_comparison(tmp_path / "compare.html", rows, ["x"], "", vector_figures=True)
+    assert {"against_video-1.0.pdf", "sections-0-forest.svg"} <= {path.name for path in (tmp_path / "figures").iterdir()}
 
 
 def test_points_errors_and_levels_are_where_they_belong():
