@@ -115,6 +115,15 @@ class ClientData:
         return replace(self, indices=self.indices[known], labels=self.labels[known], epoch_clips=self.num_clips)
 
 
+class Cost(NamedTuple):
+    """What a round costs a client (`mm_ray.fed.cost`)."""
+
+    bytes_down: int
+    bytes_up: int
+    flops: float = 0.0
+    """Floating point operations of all that it computes."""
+
+
 @dataclass(frozen=True)
 class RoundContext:
     """All that a client may know in a round."""
@@ -235,6 +244,8 @@ class RoundReport:
     """Bytes of arrays between the processes of the simulation; a serial run moves none."""
     refused: Mapping[str, str] = field(default_factory=dict)
     """The clients whose update was set aside or late, by id (text, as in JSON), and why."""
+    flops: float = 0.0
+    """What the clients computed, by formula (`mm_ray.fed.cost`)."""
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able dictionary with the same keys."""

@@ -22,6 +22,7 @@ from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.fed.privacy import privacy_of
 from mm_ray.fed.rounds import PhaseResults, role_params, run
 from mm_ray.fed.update_screening import refusals
+from mm_ray.fed.virtual_time import SIM_SECONDS
 from mm_ray.models.flat_params import named_tensors
 from mm_ray.types import RoundReport
 
@@ -169,6 +170,8 @@ def _result(
         "compute_s": sum(report.seconds for report in reports),
         "bytes_up": sum(report.bytes_up for report in reports),
         "bytes_down": sum(report.bytes_down for report in reports),
+        "flops": sum(report.flops for report in reports),
+        **({SIM_SECONDS: sum(report.metrics[SIM_SECONDS] for report in reports)} if plan.federation.profile else {}),
         "params_digest": params_digest(finished, main, store),
         **privacy_of(plan.method.phases, plan.federation),
         **({"refused": lines} if (lines := refusals(reports)) else {}),

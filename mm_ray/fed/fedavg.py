@@ -13,9 +13,10 @@ from mm_ray.errors import UserError, bad_value
 from mm_ray.fed.batched_training import train_batched
 from mm_ray.fed.client_optimizers import control_variates, moved_controls
 from mm_ray.fed.cohort import poisson_cohort, sample_cohort
+from mm_ray.fed.cost import training_flops
 from mm_ray.fed.federation import Federation
 from mm_ray.fed.local_training import local_settings, train_local
-from mm_ray.fed.phase import KEY, OUTSIDE_KEY, Cost, NetworkRef, Phase, if_set
+from mm_ray.fed.phase import KEY, OUTSIDE_KEY, NetworkRef, Phase, if_set
 from mm_ray.fed.privacy import DpEvent, add_gaussian_noise, epsilon_of
 from mm_ray.fed.robust_aggregation import MEAN, RULES, robust_aggregate
 from mm_ray.fed.server_optimizers import averaged, server_memory, server_step
@@ -24,7 +25,7 @@ from mm_ray.models.layers import Output
 from mm_ray.models.network import PARTS, init_part, part_size
 from mm_ray.plugins import resolve
 from mm_ray.seeding import torch_stream
-from mm_ray.types import Arrays, Batch, ClientData, ClientUpdate, RoundContext, ServerState, merged
+from mm_ray.types import Arrays, Batch, ClientData, ClientUpdate, Cost, RoundContext, ServerState, merged
 
 FLOAT_BYTES = 4
 
@@ -50,9 +51,10 @@ class TrainingPhase(Phase):
 
     def __post_init__(self) -> None:
         """Refuse what the server cannot do in this phase (UserError)."""
-        if self.server.noise and self.deadline_s:
-            why = f"with --{self.section}.server.noise who is late could depend on another client's clips, which epsilon"
-            raise bad_value("clients.deadline_s", self.deadline_s, f"{why} does not cover; use 0")
+        for name, deadline_s in (("deadline_s", self.deadline_s), ("sim_deadline_s", self.sim_deadline_s)):
+            if self.server.noise and deadline_s:
+                why = f"with --{self.section}.server.noise who is late could depend on another client's clips, which epsilon"
+                raise bad_value(f"clients.{name}", deadline_s, f"{why} does not cover; use 0")
         plain = self.sends_parts_only and not self.local.scaffold
         for name, asked in (("rule", self.server.rule != MEAN), ("noise", self.server.noise > 0)):
             if asked and not plain:
@@ -174,10 +176,12 @@ class TrainingPhase(Phase):
         return replace(state, params=params, server={**state.server, **memory}, clients=clients, meta=meta)
 
     def cost(self, federation: Federation, client: ClientData) -> Cost:
-        """The parts that the client trains, once down and once up; with SCAFFOLD their control variates too."""
+        """The parts that the client trains, once down and once up, with SCAFFOLD their control variates too; its training."""
         size = FLOAT_BYTES * sum(part_size(part, self.model, federation.shapes) for part in self.parts_of(client))
         size *= 2 if self.local.scaffold else 1
-        return Cost(size, size)
+        usable = self.usable(client)
+        flops = sum(training_flops(name, self.model, federation, self.local, usable) for name in self.trains(client))
+        return Cost(size, size, flops)
 
     # What more than one of these needs.
 

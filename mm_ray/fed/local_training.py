@@ -1,6 +1,5 @@
 """A client's local training: SGD or Adam on flat buffers, with FedProx's and SCAFFOLD's corrections as options."""
 
-import math
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -13,6 +12,7 @@ from mm_ray.config import LocalConfig
 from mm_ray.data.batching import gather
 from mm_ray.fed.client_optimizers import ControlVariate, LocalOptimizer
 from mm_ray.fed.cohort import epoch_batches
+from mm_ray.fed.cost import num_steps
 from mm_ray.models.flat_params import FlatNetwork
 from mm_ray.models.layers import Output
 from mm_ray.models.network import READS
@@ -86,8 +86,7 @@ def batch_plan(
     all were used.
     """
     rng = numpy_stream(context.seed, "batches", stream, context.round, client.id)
-    epoch_clips = client.epoch_clips or client.num_clips
-    steps = local.steps or local.epochs * math.ceil(epoch_clips / local.batch_size)
+    steps = num_steps(local, client)
     batches: list[np.ndarray] = []
     while len(batches) < steps:
         batches += epoch_batches(client.num_clips, local.batch_size, rng)

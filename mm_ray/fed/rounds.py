@@ -15,9 +15,10 @@ from mm_ray.fed.phase import NetworkRef, Phase, key_settings, shared_inputs
 from mm_ray.fed.phase_store import PhaseStore, phase_key
 from mm_ray.fed.privacy import epsilon_metric
 from mm_ray.fed.server_optimizers import evaluated
+from mm_ray.fed.virtual_time import SIM_SECONDS, RoundTime, round_time
 from mm_ray.models.network import PARTS
 from mm_ray.plugins import digests_of
-from mm_ray.types import Arrays, ClientData, ClientUpdate, RoundReport, ServerState
+from mm_ray.types import Arrays, ClientData, ClientUpdate, Cost, RoundReport, ServerState
 
 KEEP_EVERY = 5
 """A killed run recomputes at most this many rounds."""
@@ -110,7 +111,7 @@ class _PhaseRun:
         if stored:
             fresh = self.store.reports(self.key, stored[-1])[len(self.reports) :]
             for report in fresh:
-                self.reports.append(replace(report, reused=True))
+                self.reports.append(self._with_formulas(replace(report, reused=True)))
                 yield self.reports[-1]
 
     def _computed(self) -> Generator[RoundReport, None, None]:
@@ -122,12 +123,12 @@ class _PhaseRun:
             while len(self.reports) < self.phase.rounds:
                 state, report = self._round(state, len(self.reports) + 1)
                 keep = self._worth_keeping(report)
-                self.reports.append(report)
+                self.reports.append(self._with_formulas(report))
                 unsaved.append(report)
                 if keep:
                     kept, unsaved = unsaved, []  # what the store refuses is not offered again
                     self.store.save(self.key, report.round, state, kept)
-                yield report
+                yield self.reports[-1]
         finally:
             if unsaved:
                 self.store.save(self.key, unsaved[-1].round, state, unsaved)
@@ -143,9 +144,13 @@ class _PhaseRun:
         started, _ = time.perf_counter(), self.executor.spent()
         phase, federation = self.phase, self.federation
         cohort = phase.cohort(federation, number)
-        chunks = chunks_of([client for client in cohort if reports_back(phase, federation, number, client)], self.chunk_size)
+        costs = {client.id: phase.cost(federation, client) for client in cohort}
+        present = [client for client in cohort if reports_back(phase, federation, number, client)]
+        late = self._round_time(present, costs).late
+        chunks = chunks_of([client for client in present if client.id not in late], self.chunk_size)
         arrived = self.executor.run_round(state.params, number, chunks, state.clients)
-        total, reported = ClientUpdate(), list[ClientData]()
+        total = timed_out([client for client in present if client.id in late], phase.sim_deadline_s, "simulated ")
+        reported = list[ClientData]()
         for chunk, update in zip(chunks, arrived, strict=True):
             total += timed_out(chunk, phase.deadline_s) if update is None else update
             reported += () if update is None else chunk
@@ -158,13 +163,33 @@ class _PhaseRun:
             metrics,
             len(reported),
             seconds,
-            bytes_up=sum(phase.cost(federation, client).bytes_up for client in reported),
-            bytes_down=sum(phase.cost(federation, client).bytes_down for client in cohort),
+            bytes_up=sum(costs[client.id].bytes_up for client in reported),
+            bytes_down=sum(costs[client.id].bytes_down for client in cohort),
             key=self.key,
             refused={str(client): reason for client, reason in sorted(total.refused.items())},
             busy_frac=spent.busy_s / seconds,
             moved_bytes=spent.moved_bytes,
+            flops=sum(costs[client.id].flops for client in present),
         )
+
+    def _with_formulas(self, report: RoundReport) -> RoundReport:
+        """The report with FLOPs, which an older store lacks, and simulated time, which is not stored: no state needs it."""
+        if report.flops and self.federation.profile is None:
+            return report
+        phase, federation = self.phase, self.federation
+        cohort = phase.cohort(federation, report.round)
+        present = [client for client in cohort if reports_back(phase, federation, report.round, client)]
+        costs = {client.id: phase.cost(federation, client) for client in present}
+        seconds = {SIM_SECONDS: self._round_time(present, costs).seconds} if self.federation.profile else {}
+        return replace(report, metrics={**report.metrics, **seconds}, flops=sum(cost.flops for cost in costs.values()))
+
+    def _round_time(self, present: Sequence[ClientData], costs: Mapping[int, Cost]) -> RoundTime:
+        """Who is late on its device, and how long the round takes; nobody and no time without devices."""
+        profile = self.federation.profile
+        if profile is None:
+            return RoundTime(0.0, frozenset())
+        deadline_s = 0.0 if self.phase.full_participation else self.phase.sim_deadline_s
+        return round_time({client.id: profile.seconds(client.id, costs[client.id]) for client in present}, deadline_s)
 
     def _metrics(self, state: ServerState, total: ClientUpdate, number: int) -> dict[str, float]:
         """Training losses, what the phase itself measured, refused clients, epsilon, and the networks on the dev set."""
@@ -190,13 +215,15 @@ def _key_content(phase: Phase, federation: Federation, outcomes: PhaseResults, d
         for source in phase.sources
     ]
     content = {"federation": federation.identity, "sources": sources, "phase": key_settings(phase)}
+    if phase.sim_deadline_s and not phase.full_participation and federation.profile:
+        content["profile"] = federation.profile.digest
     code = digests_of(phase)  # of an own phase; the settings hold that of a loss or a rule, which they name
     return content | ({"code": code} if code else {}) | ({"device": device} if device != "cpu" else {})
 
 
-def timed_out(chunk: Sequence[ClientData], deadline_s: float) -> ClientUpdate:
-    """What goes into the round's sum for a chunk that did not arrive: nothing but its clients' names."""
-    return ClientUpdate(refused={client.id: f"no answer within {deadline_s:g} s" for client in chunk})
+def timed_out(chunk: Sequence[ClientData], deadline_s: float, kind: str = "") -> ClientUpdate:
+    """What goes into the round's sum for clients that were late: nothing but their names."""
+    return ClientUpdate(refused={client.id: f"no answer within {deadline_s:g} {kind}s" for client in chunk})
 
 
 def train_metrics(sums: Mapping[str, float]) -> dict[str, float]:
