@@ -16,6 +16,7 @@ from mm_ray.fed.diagnosis import diagnosis_of
 from mm_ray.fed.evaluation import confusion_on
 from mm_ray.fed.executor import Executor
 from mm_ray.fed.federation import Federation, build_federation
+from mm_ray.fed.measured_cost import EnergyMeter, peak_memory_bytes, read_each_round
 from mm_ray.fed.method import Method, find_method
 from mm_ray.fed.phase import NetworkRef
 from mm_ray.fed.phase_store import PhaseStore
@@ -90,6 +91,13 @@ def run_experiment(
     plan: Experiment, store: PhaseStore, executor: Executor, control: bool
 ) -> Generator[RoundReport, None, Evaluation]:
     """The rounds of a plan and, if asked for, of both controls; then the test."""
+    meter = EnergyMeter()
+    tested = yield from read_each_round(meter, _tested(plan, store, executor, control))
+    tested.result["energy_j"] = meter.read()
+    return tested
+
+
+def _tested(plan: Experiment, store: PhaseStore, executor: Executor, control: bool) -> Generator[RoundReport, None, Evaluation]:
     started = time.perf_counter()
     finished = yield from run_rounds(plan, store, executor)
     reports = [report for outcome in finished.outcomes.values() for report in outcome.reports]
@@ -171,6 +179,10 @@ def _result(
         "bytes_up": sum(report.bytes_up for report in reports),
         "bytes_down": sum(report.bytes_down for report in reports),
         "flops": sum(report.flops for report in reports),
+        "peak_memory_bytes": {
+            "driver": peak_memory_bytes(),
+            "actor": max(report.peak_memory_bytes for report in reports) or None,
+        },
         **({SIM_SECONDS: sum(report.metrics[SIM_SECONDS] for report in reports)} if plan.federation.profile else {}),
         "params_digest": params_digest(finished, main, store),
         **privacy_of(plan.method.phases, plan.federation),

@@ -170,6 +170,8 @@ class _PhaseRun:
             busy_frac=spent.busy_s / seconds,
             moved_bytes=spent.moved_bytes,
             flops=sum(costs[client.id].flops for client in present),
+            peak_memory_bytes=spent.peak_memory_bytes,
+            clients={str(client): [four_digits(value) for value in seen] for client, seen in sorted(total.seen.items())},
         )
 
     def _with_formulas(self, report: RoundReport) -> RoundReport:
@@ -224,6 +226,11 @@ def _key_content(phase: Phase, federation: Federation, outcomes: PhaseResults, d
 def timed_out(chunk: Sequence[ClientData], deadline_s: float, kind: str = "") -> ClientUpdate:
     """What goes into the round's sum for clients that were late: nothing but their names."""
     return ClientUpdate(refused={client.id: f"no answer within {deadline_s:g} {kind}s" for client in chunk})
+
+
+def four_digits(value: float) -> float:
+    """Enough for a table; a line of `rounds.jsonl` has two for each client."""
+    return float(f"{value:.4g}")
 
 
 def train_metrics(sums: Mapping[str, float]) -> dict[str, float]:

@@ -40,6 +40,7 @@ from mm_ray.tune.study_ending import (
     client_rows,
     cost,
     curves,
+    curves_over_time,
     over_clips,
     predict_test,
     stored_runs,
@@ -111,6 +112,7 @@ def finalize(runner: Runner, search: StudySearch, finals: Finals | None) -> Stud
         warnings=tested[0].result.get("refused", []),
         finals=finals.words() if finals else [],
         cost=cost(rows, tested[0].result),
+        curves_over_time=curves_over_time(runs[0], metric),
         what_was_run=what_was_run(config, runs[0], study.test_seeds, store)
         | {"duration": _duration(search), "student's digest": tested[0].result["params_digest"]},
         command=f"python -m mm_ray.train --config {best} --seed {study.base.seed + 7} --control",
