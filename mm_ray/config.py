@@ -378,6 +378,10 @@ class ClientsConfig:
     """Train the clients of a chunk together as one stacked network (`on`) or one by one (`off`); results differ in their last
     bits. `auto` is the faster one by our measurements (docs/speed.md).
     """
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Precision of the products in the clients' training. `bfloat16` is faster on processors with AMX and on GPUs, and less
+    exact; parameters, updates and evaluation stay float32. `auto` is float32.
+    """
     num_actors: CountOrNone = 0
     """Client actors of a run or of each trial. 0: all free CPUs for a single run, 1 for a trial."""
     num_cpus: Annotated[float, Field(ge=0.01)] = 1.0

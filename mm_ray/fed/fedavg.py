@@ -15,14 +15,15 @@ from mm_ray.fed.client_optimizers import control_variates, moved_controls
 from mm_ray.fed.cohort import poisson_cohort, sample_cohort
 from mm_ray.fed.cost import training_flops
 from mm_ray.fed.federation import Federation
-from mm_ray.fed.local_training import local_settings, train_local
+from mm_ray.fed.local_training import BatchLoss, local_settings, train_local
 from mm_ray.fed.phase import KEY, OUTSIDE_KEY, NetworkRef, Phase, if_set
 from mm_ray.fed.privacy import DpEvent, add_gaussian_noise, epsilon_of
 from mm_ray.fed.robust_aggregation import MEAN, RULES, robust_aggregate
 from mm_ray.fed.server_optimizers import averaged, server_memory, server_step
-from mm_ray.models.flat_params import flat_network
+from mm_ray.models.flat_params import FlatNetwork, flat_network
 from mm_ray.models.layers import Output
 from mm_ray.models.network import PARTS, init_part, part_size
+from mm_ray.models.precision import Precision
 from mm_ray.plugins import resolve
 from mm_ray.seeding import torch_stream
 from mm_ray.types import Arrays, Batch, ClientData, ClientUpdate, Cost, RoundContext, ServerState, merged
@@ -43,6 +44,12 @@ class TrainingPhase(Phase):
         metadata={KEY: lambda phase: {"vectorize": True} if phase.vectorize and phase.can_batch_clients else {}},
     )
     """Whether the clients of a chunk are trained together, where the phase can."""
+    precision: Precision = field(
+        default="float32",
+        kw_only=True,
+        metadata={KEY: lambda phase: {"precision": phase.precision} if phase.precision != "float32" else {}},
+    )
+    """Of the products of the clients' training."""
     section: str = field(default="phase1", kw_only=True, metadata=OUTSIDE_KEY)
     """The section of the config that the settings come from, for errors."""
 
@@ -132,8 +139,12 @@ class TrainingPhase(Phase):
         total = ClientUpdate()
         for name in self.trains(client):
             net = flat_network(name, self.model, context.shapes, context.device)
-            total += train_local(net, context, client, self.local, lambda o, b: self.loss(o, b, context, client), self.stream)
+            total += self.train(net, context, client, lambda o, b: self.loss(o, b, context, client))
         return total
+
+    def train(self, net: FlatNetwork, context: RoundContext, client: ClientData, loss: BatchLoss) -> ClientUpdate:
+        """Train one network on one client's clips (`mm_ray.fed.local_training`)."""
+        return train_local(net, context, client, self.local, loss, self.stream, self.precision)
 
     def client_updates(self, context: RoundContext, clients: Sequence[ClientData]) -> list[ClientUpdate]:
         """The updates of several clients, each from its usable clips, trained together or one after the other."""
@@ -152,6 +163,7 @@ class TrainingPhase(Phase):
                 lambda output, batch, client: self.loss(output, batch, context, client),
                 self.loss_is_separable,
                 self.stream,
+                self.precision,
             )
             for i, update in zip(members, trained, strict=True):
                 updates[i] += update

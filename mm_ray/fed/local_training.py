@@ -16,6 +16,7 @@ from mm_ray.fed.cost import num_steps
 from mm_ray.models.flat_params import FlatNetwork
 from mm_ray.models.layers import Output
 from mm_ray.models.network import READS
+from mm_ray.models.precision import Precision, forward_precision, full_precision
 from mm_ray.seeding import numpy_stream, torch_stream
 from mm_ray.types import Batch, ClientData, ClientUpdate, RoundContext
 
@@ -24,7 +25,13 @@ BatchLoss = Callable[[Output, Batch], Tensor]
 
 
 def train_local(
-    net: FlatNetwork, context: RoundContext, client: ClientData, local: LocalConfig, loss: BatchLoss, stream: str
+    net: FlatNetwork,
+    context: RoundContext,
+    client: ClientData,
+    local: LocalConfig,
+    loss: BatchLoss,
+    stream: str,
+    precision: Precision = "float32",
 ) -> ClientUpdate:
     """Train one network on one client's clips; the update is what it changed, weighted by the number of clips.
 
@@ -35,6 +42,7 @@ def train_local(
         local: How to train.
         loss: The loss of a batch.
         stream: Name of the random streams of batches and dropout.
+        precision: Of the products.
 
     Returns:
         `sums[part]` = clips * (trained - received) and the metrics `NETWORK_loss` (sum over the clips seen) and
@@ -50,7 +58,9 @@ def train_local(
     for positions in batches:
         rows, labels = client.indices[positions], client.labels[positions]
         batch = gather(context.table, rows, READS[net.network.name], net.params.device, labels)
-        mean_loss = loss(net.network(batch, dropout), batch)
+        with forward_precision(precision, net.params.device.type):
+            output = net.network(batch, dropout)
+        mean_loss = loss(full_precision(output), batch)
         mean_loss.backward()
         loss_sum += mean_loss.detach() * batch.size
         with torch.no_grad():

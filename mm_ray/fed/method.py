@@ -87,6 +87,7 @@ def training(config: ExperimentConfig, settings: Phase1Config | Phase2Config) ->
         "sim_deadline_s": clients.sim_deadline_s,
         "chunk_size": clients.chunk_size,
         "vectorize": clients.vectorize != "off",
+        "precision": "float32" if clients.precision == "auto" else clients.precision,
     }
 
 

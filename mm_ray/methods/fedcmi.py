@@ -28,7 +28,6 @@ from mm_ray.fed.cost import forward_flops
 from mm_ray.fed.evaluation import outputs_on
 from mm_ray.fed.fedavg import TrainingPhase
 from mm_ray.fed.federation import Federation
-from mm_ray.fed.local_training import train_local
 from mm_ray.fed.method import Method, Trial, loss_weight, phase1_rate, total_rounds, training
 from mm_ray.fed.phase import NetworkRef
 from mm_ray.losses import kd
@@ -76,7 +75,7 @@ class CrossModalInfiltration(TrainingPhase):
         def loss(output: Output, batch: Batch) -> Tensor:
             return self.infiltration_loss(output, batch, target, [position[row] for row in batch.indices_B.tolist()])
 
-        return train_local(net, context, client, self.local, loss, self.stream)
+        return self.train(net, context, client, loss)
 
     def cost(self, federation: Federation, client: ClientData) -> Cost:
         """Besides the training, the received model's output of both modalities on each clip of an audiovisual client."""

@@ -28,7 +28,6 @@ from scipy.cluster.vq import kmeans2
 from mm_ray.config import MODALITIES, ExperimentConfig
 from mm_ray.fed.fedavg import FLOAT_BYTES, TrainingPhase
 from mm_ray.fed.federation import Federation
-from mm_ray.fed.local_training import train_local
 from mm_ray.fed.method import Method, learning_rates, training
 from mm_ray.fed.phase import NetworkRef
 from mm_ray.fed.server_optimizers import server_memory, server_step
@@ -77,7 +76,7 @@ class HarmonyFusion(TrainingPhase):
         first = context.shared_inputs
         begun = replace(context, params={**first, **context.own(client)})
         net = flat_network("av", self.model, context.shapes, context.device)
-        update = train_local(net, begun, client, self.local, lambda o, b: self.loss(o, b, begun, client), self.stream)
+        update = self.train(net, begun, client, lambda o, b: self.loss(o, b, begun, client))
         trained = net.parts(net.params)
         distances = np.array([cosine_distance(trained[part], first[part]) for part in ENCODERS], np.float32)
         sent = {HEAD: update.sums[HEAD], DISTANCES: distances}

@@ -156,7 +156,7 @@ def _curve(run: StoredRun, metric: str) -> list[tuple[int, float]]:
 
 
 def curves_over_time(runs: Mapping[str, StoredRun], metric: str) -> dict[str, list[tuple[float, float]]]:
-    """Simulated seconds since the start of phase 1 and dev scores, of the student and the first control; empty without devices."""
+    """Simulated seconds since the start and dev scores, of the student and the first control; empty without devices."""
     names = {role: name for role, name in (("student", "chosen"), (CONTROLS[0], CONTROLS[0])) if name in runs}
     return {role: points for role, name in names.items() if (points := _over_time(runs[name].reports, metric))}
 
