@@ -23,13 +23,12 @@ TRAINING_PASSES = 3
 
 def forward_flops(network: str, model: ModelConfig, federation: Federation) -> int:
     """FLOPs of a forward pass over one clip of the mean length of the training clips."""
-    audio_frames, video_frames = federation.mean_frames
-    return _counted(network, model, federation.shapes, audio_frames, video_frames)
+    return _counted(network, model, federation.shapes, *federation.mean_frames)
 
 
-def training_flops(network: str, model: ModelConfig, federation: Federation, local: LocalConfig, client: ClientData) -> int:
-    """FLOPs of a client's local training of a network in a round."""
-    return TRAINING_PASSES * forward_flops(network, model, federation) * clips_seen(local, client)
+def training_flops(network: str, model: ModelConfig, federation: Federation) -> int:
+    """FLOPs of a training step for each of its clips."""
+    return TRAINING_PASSES * forward_flops(network, model, federation)
 
 
 def clips_seen(local: LocalConfig, client: ClientData) -> int:

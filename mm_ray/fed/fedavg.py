@@ -1,5 +1,6 @@
 """Federated averaging: the base of every phase that trains. Each part of a network is averaged over its holders."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
@@ -9,11 +10,12 @@ import torch
 from torch.nn import functional
 
 from mm_ray.config import LocalConfig
+from mm_ray.data.clients import ClientSelection
 from mm_ray.errors import UserError, bad_value
 from mm_ray.fed.batched_training import train_batched
 from mm_ray.fed.client_optimizers import control_variates, moved_controls
 from mm_ray.fed.cohort import poisson_cohort, sample_cohort
-from mm_ray.fed.cost import training_flops
+from mm_ray.fed.cost import clips_seen, training_flops
 from mm_ray.fed.federation import Federation
 from mm_ray.fed.local_training import BatchLoss, local_settings, train_local
 from mm_ray.fed.phase import KEY, OUTSIDE_KEY, NetworkRef, Phase, if_set
@@ -22,7 +24,7 @@ from mm_ray.fed.robust_aggregation import MEAN, RULES, robust_aggregate
 from mm_ray.fed.server_optimizers import averaged, server_memory, server_step
 from mm_ray.models.flat_params import FlatNetwork, flat_network
 from mm_ray.models.layers import Output
-from mm_ray.models.network import PARTS, init_part, part_size
+from mm_ray.models.network import PARTS, init_part, networks_size
 from mm_ray.models.precision import Precision
 from mm_ray.plugins import resolve
 from mm_ray.seeding import torch_stream
@@ -76,11 +78,14 @@ class TrainingPhase(Phase):
     # What a subclass says.
 
     def trains(self, client: ClientData) -> tuple[str, ...]:
-        """The networks that a client trains; none means it takes no part."""
+        """The networks that a client trains; none means it takes no part. It depends on the client's modalities alone."""
         raise NotImplementedError
 
     def usable(self, client: ClientData) -> ClientData:
-        """The client with the clips that the phase learns from: those with a label, unless a subclass says otherwise."""
+        """The client with the clips that the phase learns from: those with a label, unless a subclass says otherwise.
+
+        Whether any are left depends on the client's modalities, and on whether it has a labelled clip.
+        """
         return client.labelled()
 
     def loss(self, output: Output, batch: Batch, context: RoundContext, client: ClientData) -> torch.Tensor:
@@ -102,15 +107,16 @@ class TrainingPhase(Phase):
     def init(self, federation: Federation, sources: Mapping[NetworkRef, Arrays]) -> ServerState:
         """Every part that is evaluated or trained, from its source or drawn afresh, and the memory of the server's options."""
         given = {part: array for source, arrays in sources.items() if not source.frozen for part, array in arrays.items()}
-        able = self._able(federation)
-        held = [part for client in able for part in self.parts_of(client)]
+        able, held = self._able(federation), Counter[str]()
+        for example, positions in zip(able.examples(), able.by_modalities.values(), strict=True):
+            held += Counter(dict.fromkeys(self.parts_of(example), len(positions)))
         named = [part for network in self.networks for part in PARTS[network]]
-        parts = dict.fromkeys([*named, *sorted(set(held))])
+        parts = dict.fromkeys([*named, *sorted(held)])
         params = {part: given[part] if part in given else self.fresh(part, federation) for part in parts}
         controls = control_variates(params) if self.local.scaffold else {}
         meta: dict[str, Any] = {"rounds": 0} if self.server.average else {}
         if self.local.scaffold or self.server.noise:
-            meta["holders"] = {part: held.count(part) for part in parts}
+            meta["holders"] = {part: held[part] for part in parts}
         if self.server.noise:
             meta |= {"noise_seed": federation.seed, "stream": self.name, "noised_rounds": 0}
         return ServerState({**params, **controls}, server_memory(self.server, params), meta=meta)
@@ -124,10 +130,8 @@ class TrainingPhase(Phase):
         """
         able = self._able(federation)
         untrained = {part for network in self.networks for part in PARTS[network]}
-        for client in able:
-            if not untrained:
-                break  # after a few clients; there may be very many
-            untrained -= self.parts_of(client)
+        for example in able.examples():
+            untrained -= self.parts_of(example)
         for network in self.networks:
             if untrained.intersection(PARTS[network]):
                 raise _nobody_trains(network, self.name, federation.identity["partition"])
@@ -189,11 +193,10 @@ class TrainingPhase(Phase):
 
     def cost(self, federation: Federation, client: ClientData) -> Cost:
         """The parts that the client trains, once down and once up, with SCAFFOLD their control variates too; its training."""
-        size = FLOAT_BYTES * sum(part_size(part, self.model, federation.shapes) for part in self.parts_of(client))
-        size *= 2 if self.local.scaffold else 1
-        usable = self.usable(client)
-        flops = sum(training_flops(name, self.model, federation, self.local, usable) for name in self.trains(client))
-        return Cost(size, size, flops)
+        networks, usable = self.trains(client), self.usable(client)
+        size = FLOAT_BYTES * networks_size(networks, self.model, federation.shapes) * (2 if self.local.scaffold else 1)
+        per_clip = sum(training_flops(name, self.model, federation) for name in networks)
+        return Cost(size, size, per_clip * clips_seen(self.local, usable))
 
     # What more than one of these needs.
 
@@ -205,9 +208,9 @@ class TrainingPhase(Phase):
         """A part's first parameters, the same in every phase that draws from this stream."""
         return init_part(part, self.model, federation.shapes, torch_stream(federation.seed, "init", self.stream, part))
 
-    def _able(self, federation: Federation) -> list[ClientData]:
+    def _able(self, federation: Federation) -> ClientSelection:
         """The clients that train something and have clips for it."""
-        return [client for client in federation.clients if self.trains(client) and self.usable(client).num_clips]
+        return federation.select(lambda client: bool(self.trains(client) and self.usable(client).num_clips))
 
 
 def _nobody_trains(network: str, phase: str, partition: Mapping[str, Any]) -> UserError:

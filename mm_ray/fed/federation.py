@@ -1,10 +1,12 @@
 """The federation: the clients, the data they hold and the seed; what every phase is given."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
 from mm_ray.config import ExperimentConfig, PartitionConfig
+from mm_ray.data.clients import ClientGroup, ClientSelection, groups_of
 from mm_ray.data.feature_table import FeatureTable
 from mm_ray.data.labels import read_confusion, with_client_labels
 from mm_ray.data.own_partition import KINDS, shares_digest
@@ -17,7 +19,7 @@ from mm_ray.types import ClientData, Shapes
 class Federation:
     """Clients, feature table and seed."""
 
-    clients: tuple[ClientData, ...]
+    clients: Sequence[ClientData]
     table: FeatureTable
     shapes: Shapes
     seed: int
@@ -25,6 +27,22 @@ class Federation:
     """What a result depends on outside its phases: data fingerprint, partition, seed (JSON-able)."""
     profile: DeviceProfile | None = None
     """The clients' devices, if time is simulated."""
+
+    @cached_property
+    def groups(self) -> tuple[ClientGroup, ...]:
+        """The kinds of clients: what holds for one client of a group holds for all of it."""
+        return groups_of(self.clients)
+
+    @cached_property
+    def _selections(self) -> dict[tuple[int, ...], ClientSelection]:
+        return {}
+
+    def select(self, wanted: Callable[[ClientData], bool]) -> ClientSelection:
+        """The clients of the groups of whose example `wanted` is true."""
+        chosen = tuple(i for i, group in enumerate(self.groups) if wanted(group.example))
+        if chosen not in self._selections:
+            self._selections[chosen] = ClientSelection.of_groups(self.clients, (self.groups[i] for i in chosen))
+        return self._selections[chosen]
 
     @cached_property
     def mean_frames(self) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from mm_ray.fed.cohort import chunks_of, reports_back
 from mm_ray.fed.evaluation import dev_metrics
@@ -15,7 +15,7 @@ from mm_ray.fed.phase import NetworkRef, Phase, key_settings, shared_inputs
 from mm_ray.fed.phase_store import PhaseStore, phase_key
 from mm_ray.fed.privacy import epsilon_metric
 from mm_ray.fed.server_optimizers import evaluated
-from mm_ray.fed.virtual_time import SIM_SECONDS, RoundTime, round_time
+from mm_ray.fed.virtual_time import SIM_SECONDS, round_time
 from mm_ray.models.network import PARTS
 from mm_ray.plugins import digests_of
 from mm_ray.types import Arrays, ClientData, ClientUpdate, Cost, RoundReport, ServerState
@@ -144,12 +144,10 @@ class _PhaseRun:
         started, _ = time.perf_counter(), self.executor.spent()
         phase, federation = self.phase, self.federation
         cohort = phase.cohort(federation, number)
-        costs = {client.id: phase.cost(federation, client) for client in cohort}
-        present = [client for client in cohort if reports_back(phase, federation, number, client)]
-        late = self._round_time(present, costs).late
-        chunks = chunks_of([client for client in present if client.id not in late], self.chunk_size)
+        plan = plan_round(phase, federation, number, cohort)
+        chunks = chunks_of(plan.in_time, self.chunk_size)
         arrived = self.executor.run_round(state.params, number, chunks, state.clients)
-        total = timed_out([client for client in present if client.id in late], phase.sim_deadline_s, "simulated ")
+        total = timed_out(plan.late, phase.sim_deadline_s, "simulated ")
         reported = list[ClientData]()
         for chunk, update in zip(chunks, arrived, strict=True):
             total += timed_out(chunk, phase.deadline_s) if update is None else update
@@ -163,13 +161,13 @@ class _PhaseRun:
             metrics,
             len(reported),
             seconds,
-            bytes_up=sum(costs[client.id].bytes_up for client in reported),
-            bytes_down=sum(costs[client.id].bytes_down for client in cohort),
+            bytes_up=sum(plan.costs[client.id].bytes_up for client in reported),
+            bytes_down=sum(cost.bytes_down for cost in plan.costs.values()),
             key=self.key,
             refused={str(client): reason for client, reason in sorted(total.refused.items())},
             busy_frac=spent.busy_s / seconds,
             moved_bytes=spent.moved_bytes,
-            flops=sum(costs[client.id].flops for client in present),
+            flops=plan.flops,
             peak_memory_bytes=spent.peak_memory_bytes,
             clients={str(client): [four_digits(value) for value in seen] for client, seen in sorted(total.seen.items())},
         )
@@ -178,20 +176,9 @@ class _PhaseRun:
         """The report with FLOPs, which an older store lacks, and simulated time, which is not stored: no state needs it."""
         if report.flops and self.federation.profile is None:
             return report
-        phase, federation = self.phase, self.federation
-        cohort = phase.cohort(federation, report.round)
-        present = [client for client in cohort if reports_back(phase, federation, report.round, client)]
-        costs = {client.id: phase.cost(federation, client) for client in present}
-        seconds = {SIM_SECONDS: self._round_time(present, costs).seconds} if self.federation.profile else {}
-        return replace(report, metrics={**report.metrics, **seconds}, flops=sum(cost.flops for cost in costs.values()))
-
-    def _round_time(self, present: Sequence[ClientData], costs: Mapping[int, Cost]) -> RoundTime:
-        """Who is late on its device, and how long the round takes; nobody and no time without devices."""
-        profile = self.federation.profile
-        if profile is None:
-            return RoundTime(0.0, frozenset())
-        deadline_s = 0.0 if self.phase.full_participation else self.phase.sim_deadline_s
-        return round_time({client.id: profile.seconds(client.id, costs[client.id]) for client in present}, deadline_s)
+        plan = plan_round(self.phase, self.federation, report.round, self.phase.cohort(self.federation, report.round))
+        seconds = {SIM_SECONDS: plan.sim_seconds} if self.federation.profile else {}
+        return replace(report, metrics={**report.metrics, **seconds}, flops=plan.flops)
 
     def _metrics(self, state: ServerState, total: ClientUpdate, number: int) -> dict[str, float]:
         """Training losses, what the phase itself measured, refused clients, epsilon, and the networks on the dev set."""
@@ -209,6 +196,33 @@ class _PhaseRun:
             all(report.metrics[dev_top1(network)] > earlier.metrics[dev_top1(network)] for earlier in self.reports)
             for network in self.phase.networks
         )
+
+
+class RoundPlan(NamedTuple):
+    """What is known of a round before it is computed."""
+
+    costs: Mapping[int, Cost]
+    """Of each client of the cohort, by id."""
+    in_time: Sequence[ClientData]
+    """The clients whose updates are computed."""
+    late: Sequence[ClientData]
+    """Those that would send one too late for the simulated deadline."""
+    flops: float
+    sim_seconds: float
+    """0 without devices."""
+
+
+def plan_round(phase: Phase, federation: Federation, number: int, cohort: Sequence[ClientData]) -> RoundPlan:
+    """Who of a cohort reports back, who of them in time, and what the round costs."""
+    costs = {client.id: phase.cost(federation, client) for client in cohort}
+    present = [client for client in cohort if reports_back(phase, federation, number, client)]
+    flops, profile = sum(costs[client.id].flops for client in present), federation.profile
+    if profile is None:
+        return RoundPlan(costs, present, (), flops, 0.0)
+    seconds = {client.id: profile.seconds(client.id, costs[client.id]) for client in present}
+    time_s, late = round_time(seconds, 0.0 if phase.full_participation else phase.sim_deadline_s)
+    in_time = [client for client in present if client.id not in late]
+    return RoundPlan(costs, in_time, [client for client in present if client.id in late], flops, time_s)
 
 
 def _key_content(phase: Phase, federation: Federation, outcomes: PhaseResults, device: str = "cpu") -> dict[str, Any]:

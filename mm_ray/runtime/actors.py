@@ -11,6 +11,7 @@ import numpy as np
 import ray
 
 from mm_ray.config import ModelConfig
+from mm_ray.data.clients import ClientList
 from mm_ray.fed.evaluation import confusion_of
 from mm_ray.fed.executor import run_chunk
 from mm_ray.fed.measured_cost import peak_memory_bytes
@@ -27,7 +28,8 @@ class PhaseBroadcast:
     shapes: Shapes
     seed: int
     shared_inputs: Arrays
-    clients: Mapping[int, ClientData]
+    clients: ClientList | Mapping[int, ClientData]
+    """By id."""
 
 
 @ray.remote

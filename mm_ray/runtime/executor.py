@@ -10,6 +10,7 @@ from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from mm_ray.config import ModelConfig
+from mm_ray.data.clients import ClientList
 from mm_ray.fed.evaluation import batches_of, confusion_on
 from mm_ray.fed.executor import Chunk, ExecutorStats, lists_clients, moved_bytes, num_bytes, own_of
 from mm_ray.fed.federation import Federation
@@ -61,7 +62,8 @@ class RayExecutor:
     def open(self, phase: Phase, shared_inputs: Arrays, federation: Federation) -> None:
         """Put once what every chunk of the phase needs."""
         self._phase, self._federation = phase, federation
-        self._clients = {client.id: client for client in federation.clients}
+        clients = federation.clients
+        self._clients = clients if isinstance(clients, ClientList) else {client.id: client for client in clients}
         opened = PhaseBroadcast(phase, federation.shapes, federation.seed, dict(shared_inputs), self._clients)
         self._refs = [*self._table, ray.put(opened)]
 
@@ -119,7 +121,13 @@ class RayExecutor:
 
     def _named(self, chunk: Chunk) -> list[int | ClientData]:
         """Clients by their id: whoever is not of the federation goes as it is."""
-        return [client.id if self._clients.get(client.id) is client else client for client in chunk]
+        return [client.id if self._is_known(client) else client for client in chunk]
+
+    def _is_known(self, client: ClientData) -> bool:
+        try:
+            return self._clients[client.id] is client
+        except LookupError:
+            return False
 
     def spent(self) -> ExecutorStats:
         """Since the last time."""
