@@ -45,8 +45,10 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(ARGS)
 
+# The names of `mm_ray` are imported when they are first used; pdoc lists those that are there.
+PDOC := import mm_ray; [getattr(mm_ray, name) for name in mm_ray.__all__]; from pdoc.__main__ import cli; cli()
 docs: $(INSTALLED)
-	$(BIN)/python -m pdoc --output-directory build/docs mm_ray mm_ray.api mm_ray.results mm_ray.classifier mm_ray.config mm_ray.testing $(ARGS)
+	$(BIN)/python -W ignore::UserWarning:pdoc.doc_types -c '$(PDOC)' --output-directory build/docs mm_ray mm_ray.api mm_ray.results mm_ray.classifier mm_ray.config mm_ray.testing $(ARGS)
 	@echo 'build/docs/mm_ray.html'
 
 bench: $(INSTALLED) .venv-bench/.installed

@@ -18,10 +18,9 @@ import ray
 from rich.console import Console
 
 from mm_ray.config import DataConfig
+from mm_ray.data.prepare import ClipResult, Task, Tick, make_plan, run_task, tasks_of
 from mm_ray.prepare.__main__ import Run, prepare
 from mm_ray.prepare.on_ray import run_on_ray
-from mm_ray.prepare.plan import make_plan
-from mm_ray.prepare.work import ClipResult, Task, Tick, run_task, tasks_of
 from mm_ray.runtime.cluster import connect
 
 REPEATS = 5

@@ -20,10 +20,9 @@ from rich.console import Console
 from benchmarks.prepare_bare import bare_features
 from benchmarks.prepare_machine import busy_s, cpu_s, wait_until_idle
 from mm_ray.config import DataConfig
+from mm_ray.data.prepare import ClipResult, Tick, make_plan, tasks_of
 from mm_ray.prepare.__main__ import prepare
 from mm_ray.prepare.on_ray import run_on_ray
-from mm_ray.prepare.plan import make_plan
-from mm_ray.prepare.work import ClipResult, Tick, tasks_of
 from mm_ray.runtime.cluster import connect
 
 

@@ -44,7 +44,8 @@ def __getattr__(name: str) -> Any:
     if name in _CALLABLE or name == "testing":
         return importlib.import_module(f"mm_ray.{name}")
     if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
+        globals()[name] = value = getattr(importlib.import_module(_HOMES[name]), name)
+        return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

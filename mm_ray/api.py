@@ -46,6 +46,7 @@ def train(
     name: str = "",
     runs: str | Path = "runs",
     phases: str | Path = "",
+    tracker: str = "tensorboard",
     progress: bool = True,
     **fields: Any,
 ) -> TrainResult:
@@ -62,6 +63,8 @@ def train(
         name: Of the run, and of its folder below `runs`; empty names it after its config.
         runs: Folder of all runs.
         phases: The phase store: a path, s3:// or gs://; empty: `runs`/phases.
+        tracker: What shows the rounds: `tensorboard`, `wandb`, `mlflow`, `trackio`, your own (`mine.py`), several of them with
+            commas, or `none`.
         progress: Show bars on a terminal and in a notebook, lines elsewhere; False shows nothing.
         fields: Config fields by dotted name.
 
@@ -76,7 +79,7 @@ def train(
         from mm_ray.training import TrainingRequest, run_training
 
         serial = executor == "serial"
-        request = TrainingRequest(asked, control, name, str(runs), str(phases), serial, address)
+        request = TrainingRequest(asked, control, name, str(runs), str(phases), serial, address, tracker)
         return read_result(run_training(request))
 
 
@@ -102,6 +105,7 @@ def tune(
     name: str = "",
     runs: str | Path = "runs",
     phases: str | Path = "",
+    tracker: str = "tensorboard",
     progress: bool = True,
     **fields: Any,
 ) -> TuneResult:
@@ -129,6 +133,7 @@ def tune(
         name: Of the study, and of its folder below `runs`; the same name and settings go on with it.
         runs: As for `train`.
         phases: As for `train`.
+        tracker: As for `train`; a run for each seed of a trial, and one for the best.
         progress: As for `train`.
         fields: Config fields by dotted name.
 
@@ -144,7 +149,7 @@ def tune(
 
         request = StudyRequest(
             asked, space, trials, seeds, test_seeds, time, rounds, patience, searcher, scheduler, storage, host, export,
-            name, str(runs), str(phases), address,
+            name, str(runs), str(phases), address, tracker,
         )  # fmt: skip
         return study_result(run_study(request))
 
@@ -164,6 +169,7 @@ def compare(
     name: str = "",
     runs: str | Path = "runs",
     phases: str | Path = "",
+    tracker: str = "none",
     progress: bool = True,
     **fields: Any,
 ) -> CompareResult:
@@ -183,6 +189,7 @@ def compare(
         name: Of the comparison, and of its folder below `runs`.
         runs: As for `train`.
         phases: As for `train`.
+        tracker: As for `train`; a run for each cell.
         progress: As for `train`.
         fields: Config fields by dotted name.
 
@@ -198,7 +205,7 @@ def compare(
 
         request = ComparisonRequest(
             asked, tuple(methods), seeds, tuple(video_missing), tuple(alphas), folds, tune, executor == "serial", address, name,
-            str(runs), str(phases),
+            str(runs), str(phases), tracker,
         )  # fmt: skip
         return CompareResult(*run_comparison(request))
 
@@ -291,11 +298,12 @@ def load_result(folder: str | Path) -> TrainResult:
     return read_result(Path(folder).expanduser())
 
 
-def load_student(place: str | Path) -> AudioClassifier:
+def load_student(place: str | Path, encoder: str = "") -> AudioClassifier:
     """A trained student: its `predict` takes a file, or samples with their rate.
 
     Args:
         place: A run's folder, or its `student.safetensors`.
+        encoder: The student's encoder, if it is your own (`mine.py:thing`): its code runs.
 
     Raises:
         UserError: There is no student, or it is damaged.
@@ -303,7 +311,7 @@ def load_student(place: str | Path) -> AudioClassifier:
     """
     from mm_ray.classifier import AudioClassifier
 
-    return AudioClassifier.load(place)
+    return AudioClassifier.load(place, encoder)
 
 
 def _config(

@@ -33,18 +33,19 @@ class AudioClassifier:
     student: Student
 
     @classmethod
-    def load(cls, place: str | Path) -> "AudioClassifier":
+    def load(cls, place: str | Path, encoder: str = "") -> "AudioClassifier":
         """Read a student.
 
         Args:
             place: A run's folder, or its `student.safetensors`.
+            encoder: The student's encoder, if it is your own (`mine.py:thing`): its code runs.
 
         Raises:
             UserError: There is none, or it is damaged.
 
         """
         path = Path(place).expanduser()
-        return cls(load_student(path / FILE if path.is_dir() else path))
+        return cls(load_student(path / FILE if path.is_dir() else path, encoder))
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -252,13 +252,14 @@ def _shown(default: Any) -> str:
     return str(default).lower() if isinstance(default, bool) else str(default)
 
 
-def add_run_flags(parser: Parser) -> None:
-    """Where a run leaves its files, and which Ray it uses."""
+def add_run_flags(parser: Parser, tracker: str = "tensorboard") -> None:
+    """Where a run leaves its files, which Ray it uses, and what shows its rounds."""
     add = parser.add_argument
     add("--name", default="", metavar="NAME", help="Folder below --runs (default: from the config)")
     add("--runs", default="runs", metavar="DIR", help="Folder of all runs")
     add("--phases", default="", metavar="PLACE", help="Path, s3:// or gs:// of the phase store")
     add("--address", default="", metavar="CLUSTER", help="HOST:PORT of a Ray, or auto (default: start one)")
+    add("--tracker", default=tracker, metavar="A,B", help="tensorboard, wandb, mlflow, trackio; mine.py; none")
 
 
 def parse(parser: Parser, argv: Sequence[str]) -> tuple[ExperimentConfig, argparse.Namespace]:

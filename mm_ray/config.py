@@ -162,13 +162,65 @@ class PartitionConfig:
 
 
 @section(frozen=True, kw_only=True)
-class ModelConfig:
-    """Sizes of the encoders, the fusion and the classifiers. The defaults are FedMultimodal's."""
+class TransformerConfig:
+    """Settings of the `transformer` encoder."""
 
+    patch_frames: Count = 4
+    """Consecutive frames that make one step."""
+    layers: Count = 2
+    """Number of blocks, each self-attention and a feed-forward network."""
+    heads: Count = 4
+    """Attention heads per block; they divide `model.hidden`."""
+    feedforward: Count = 256
+    """Hidden size of the feed-forward networks."""
+
+
+@section(frozen=True, kw_only=True)
+class ResnetConfig:
+    """Settings of the `resnet` encoder."""
+
+    channels: Annotated[tuple[Count, Count, Count], Strict(False)] = (16, 32, 64)
+    """Channels of the first convolution and of the two residual blocks; each halves time and bins."""
+
+
+@section(frozen=True, kw_only=True)
+class MlpConfig:
+    """Settings of the `mlp` encoder."""
+
+    layers: Count = 2
+    """Number of layers, each of `model.hidden` units."""
+
+
+@section(frozen=True, kw_only=True)
+class FrameCnnConfig:
+    """Settings of the `frame_cnn` encoder."""
+
+    channels: Annotated[tuple[Count, Count], Strict(False)] = (16, 32)
+    """Channels of the two convolutions."""
+
+
+@section(frozen=True, kw_only=True)
+class ModelConfig:
+    """The encoders, and sizes of encoders, fusion and classifiers. The defaults are FedMultimodal's."""
+
+    audio_encoder: str = "conv_gru"
+    """Encoder of the audio features: `conv_gru`, `gru`, `mlp` (for one vector per clip), `resnet`, `transformer`, or your own
+    (`mine.py:thing`).
+    """
+    video_encoder: str = "gru"
+    """Encoder of the video features: `conv_gru`, `frame_cnn` (for pixels), `gru`, `mlp`, `transformer`, or your own."""
     conv_channels: Annotated[tuple[Count, Count, Count], Strict(False)] = (32, 64, 128)
-    """Channels of the audio encoder's three convolutions."""
+    """With `conv_gru`: channels of the three convolutions."""
     hidden: Count = 128
-    """Width of the GRUs (H)."""
+    """Size of an encoder's output per step (H)."""
+    transformer: TransformerConfig = field(default_factory=TransformerConfig)
+    """Settings of the `transformer` encoder."""
+    resnet: ResnetConfig = field(default_factory=ResnetConfig)
+    """Settings of the `resnet` encoder."""
+    mlp: MlpConfig = field(default_factory=MlpConfig)
+    """Settings of the `mlp` encoder."""
+    frame_cnn: FrameCnnConfig = field(default_factory=FrameCnnConfig)
+    """Settings of the `frame_cnn` encoder."""
     audio_pooling: Literal["mean", "attention"] = "mean"
     """How the audio network pools over time."""
     attention_size: Count = 512
@@ -179,6 +231,10 @@ class ModelConfig:
     """Hidden size of the classifier."""
     dropout: BelowOne = 0.1
     """Dropout probability in encoders and classifier."""
+
+    def encoder(self, modality: str) -> str:
+        """The name of a modality's encoder."""
+        return str(getattr(self, f"{modality}_encoder"))
 
 
 @section(frozen=True, kw_only=True)
@@ -376,7 +432,8 @@ class ClientsConfig:
     """
     vectorize: Literal["auto", "on", "off"] = "auto"
     """Train the clients of a chunk together as one stacked network (`on`) or one by one (`off`); results differ in their last
-    bits. `auto` is the faster one by our measurements (docs/speed.md).
+    bits. `auto` is the faster one by our measurements (docs/speed.md). Networks with a `transformer`, a `resnet` or an encoder
+    of your own are trained one by one in any case.
     """
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of the products in the clients' training. `bfloat16` is faster on processors with AMX and on GPUs, and less

@@ -29,13 +29,14 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--window", type=float, help="Length of a window, seconds (default: that of the training clips)")
     parser.add_argument("--hop", type=float, help="Shift between windows, seconds (default: half a window)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="Files at a time (default: one per CPU)")
+    parser.add_argument("--encoder", default="", help="The student's encoder, if it is your own: mine.py:thing")
     flags = parser.parse_args(argv)
     if flags.jobs < 1:
         raise bad_value("jobs", flags.jobs, "must be at least 1")
     from mm_ray.models.student import load_student  # torch, which --help need not wait for
     from mm_ray.prediction import predict_all, windows_of
 
-    student = load_student(Path(flags.student))
+    student = load_student(Path(flags.student), flags.encoder)
     windows = windows_of(student, flags.window, flags.hop)
     answers = predict_all(student, flags.files, windows, flags.jobs)
     if not all([_printed(answer, flags) for answer in answers]):

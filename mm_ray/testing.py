@@ -1,6 +1,7 @@
-"""Checks of your own parts: what the package's tests ask of every loss, method and data set, as functions.
+"""Checks of your own parts: what the package's tests ask of every loss, encoder, method and data set, as functions.
 
     mm_ray.testing.check_loss("mine.py:my_loss")
+    mm_ray.testing.check_encoder("mine.py:MyEncoder")
     mm_ray.testing.check_method("mine.py")
     mm_ray.testing.check_dataset("mine.py", root="recordings")
 
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mm_ray.config import ExperimentConfig, Phase2Config, flatten, to_dict, with_overrides
+from mm_ray.config import ExperimentConfig, ModelConfig, Phase2Config, flatten, to_dict, with_overrides
 from mm_ray.data.feature_row import extract
 from mm_ray.data.feature_store import fingerprint
 from mm_ray.data.load import load_data
@@ -27,10 +28,12 @@ from mm_ray.fed.executor import SerialExecutor
 from mm_ray.fed.experiment import plan_experiment, run_experiment
 from mm_ray.fed.method import find_method
 from mm_ray.fed.phase_store import PhaseStore
+from mm_ray.models.encoder_checks import ENCODER_CHECKS, EncoderCase
 from mm_ray.models.layers import Output
 from mm_ray.plugins import resolve
 from mm_ray.runtime.drive import drive
 from mm_ray.seeding import torch_stream
+from mm_ray.types import Shapes
 
 Loss = Callable[..., torch.Tensor]
 ARGUMENTS = ["student", "target", "labels_B", "settings"]
@@ -160,6 +163,29 @@ def _finite(loss: Loss, student: Output, target: TeacherOutput, labels_B: torch.
     assert torch.isfinite(value), f"the loss is {value.item()} {where}"
     assert all(torch.isfinite(g).all() for g in gradients), f"the loss has a gradient that is not finite {where}"
     return gradients
+
+
+def check_encoder(encoder: str, modality: str = "audio", features: int = 20, **fields: Any) -> None:
+    """Check an encoder: masks, dropout, first parameters, the flat vector, and where there are any its form for several clients
+    and its ONNX.
+
+    Args:
+        encoder: Its name, such as `mine.py:MyEncoder`.
+        modality: What it is to read, `audio` or `video`.
+        features: Numbers per frame (F).
+        fields: Fields of `model`, such as `hidden`.
+
+    """
+    case = encoder_case(encoder, modality, features, **fields)
+    for check in ENCODER_CHECKS:
+        check(case)
+
+
+def encoder_case(encoder: str, modality: str, features: int = 20, **fields: Any) -> EncoderCase:
+    """What the checks of an encoder get: it in a small network."""
+    small = {name.removeprefix("model."): value for name, value in SMALL.items() if name.startswith("model.")}
+    model = with_overrides(ModelConfig(), {**small, "dropout": 0.2, f"{modality}_encoder": encoder, **fields})
+    return EncoderCase(modality, model, Shapes(features, features, num_classes=4))
 
 
 def check_method(method: str, **fields: Any) -> None:

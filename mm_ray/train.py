@@ -23,7 +23,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--serial", action="store_true", help="Without Ray, in this process: same bits")
     parser.add_argument("--control", action="store_true", help="Also run both cross-entropy controls")
     config, flags = parse(parser, argv)
-    where = {"name": flags.name, "runs": flags.runs, "phases": flags.phases, "address": flags.address}
+    where = {"name": flags.name, "runs": flags.runs, "phases": flags.phases, "address": flags.address, "tracker": flags.tracker}
     print_result(api.train(config, control=flags.control, executor="serial" if flags.serial else "ray", **where))
 
 
@@ -40,7 +40,8 @@ def print_result(result: "TrainResult") -> None:
         print(f"warning: {line}")
     if "student" in result.test:
         print(f"student:     {result.folder / 'student.safetensors'}")
-    print(f"tensorboard --logdir {quote(str(result.folder / 'tensorboard'))}")
+    if (result.folder / "tensorboard").exists():
+        print(f"tensorboard --logdir {quote(str(result.folder / 'tensorboard'))}")
 
 
 make_callable(__name__)

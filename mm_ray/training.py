@@ -2,8 +2,10 @@
 
 import json
 import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 
 from mm_ray.config import ClientsConfig, ExperimentConfig
 from mm_ray.data.feature_row import one_torch_thread
@@ -15,6 +17,7 @@ from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.runtime.drive import drive
 from mm_ray.runtime.progress import RunProgress
 from mm_ray.runtime.run_folder import RoundLog, default_name, open_folder, phases_place, write_results
+from mm_ray.runtime.tracking import DEFAULT, RunInfo, TrackedRun, check_trackers, flat_config, metrics_of
 from mm_ray.startup import load_with_progress, local_gpus, say_changed_code, say_idle_gpus
 from mm_ray.storage import check_place
 from mm_ray.types import RoundReport
@@ -32,6 +35,7 @@ class TrainingRequest:
     serial: bool = True
     """In this process; else as a Ray Train job."""
     address: str = ""
+    tracker: str = DEFAULT
 
 
 def run_training(request: TrainingRequest) -> Path:
@@ -42,7 +46,7 @@ def run_training(request: TrainingRequest) -> Path:
         EnvironmentFailure: Ray does not start.
 
     """
-    config = request.config
+    config, trackers = request.config, check_trackers(request.tracker)
     if request.serial and config.clients.deadline_s:
         raise bad_value("clients.deadline_s", config.clients.deadline_s, "a serial run waits for all; leave out one of the two")
     if not request.serial:
@@ -55,36 +59,39 @@ def run_training(request: TrainingRequest) -> Path:
         check_place(phases)
         folder = open_folder(request.runs, name, config)
         say_changed_code(phases)
-        with RunProgress(plan, request.control) as progress:
+        tracked = TrackedRun(trackers, RunInfo(folder, "", flat_config(config)))
+        with tracked, RunProgress(plan, request.control) as progress:
+            listeners = (progress.add, tracked.add)
             if request.serial:
-                _run_here(plan, table, phases, request.control, folder, progress)
+                _run_here(plan, table, phases, request.control, folder, listeners)
             else:
-                _run_on_ray(plan, table, phases, request, folder, progress)
+                _run_on_ray(plan, table, phases, request, folder, listeners)
+            tracked.finish("SUCCESS", metrics_of(json.loads((folder / "result.json").read_text())), artifacts=True)
     return folder
 
 
 def _check_fits(clients: ClientsConfig, address: str) -> None:
     """Refuse client actors that do not fit before the data is read, anything is written, or a Ray is started here."""
-    from mm_ray.runtime.cluster import (  # ray takes a second to import, which a serial run need not wait for
-        connect,
-        known_cluster,
-    )
+    from mm_ray.runtime.cluster import cluster_at  # ray takes a second to import, which a serial run need not wait for
     from mm_ray.runtime.placement import place_run
 
-    place_run(clients, known_cluster(address) or connect(address))
+    place_run(clients, cluster_at(address))
 
 
-def _run_here(plan: Experiment, table: FeatureTable, phases: str, control: bool, folder: Path, progress: RunProgress) -> None:
+Listeners = Sequence[Callable[[RoundReport], None]]
+
+
+def _run_here(plan: Experiment, table: FeatureTable, phases: str, control: bool, folder: Path, listeners: Listeners) -> None:
     say_idle_gpus(plan.config.clients, local_gpus())
     store = PhaseStore(phases)
     rounds = run_experiment(plan, store, SerialExecutor(), control)
     with RoundLog(folder) as log:
-        tested = drive(rounds, log.add, progress.add)
+        tested = drive(rounds, log.add, *listeners)
     write_results(folder, tested, store, table)
 
 
 def _run_on_ray(
-    plan: Experiment, table: FeatureTable, phases: str, request: TrainingRequest, folder: Path, progress: RunProgress
+    plan: Experiment, table: FeatureTable, phases: str, request: TrainingRequest, folder: Path, listeners: Listeners
 ) -> None:
     from mm_ray.runtime.cluster import connect
     from mm_ray.runtime.placement import place_run
@@ -94,36 +101,43 @@ def _run_on_ray(
     placement = place_run(plan.config.clients, cluster)
     print(f"Ray: {cluster.name}, {cluster.num_cpus:g} CPUs, {cluster.num_gpus:g} GPUs; {placement.num_actors} client actors")
     say_idle_gpus(plan.config.clients, cluster.num_gpus)
-    with _Follower(folder / "rounds.jsonl", progress):
+    with _Follower(folder / "rounds.jsonl", listeners):
         run_job(TrainJob(plan.config, request.control, str(folder.absolute()), phases, placement), table)
 
 
 class _Follower:
-    """Shows the rounds that the job's worker writes to `rounds.jsonl`."""
+    """Passes on the rounds that the job's worker writes to `rounds.jsonl`; what a listener raises comes at the job's end."""
 
-    def __init__(self, path: Path, progress: RunProgress) -> None:
+    def __init__(self, path: Path, listeners: Listeners) -> None:
         path.unlink(missing_ok=True)
-        self._path, self._progress = path, progress
+        self._path, self._listeners = path, listeners
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._shown = 0
+        self._raised: Exception | None = None
 
     def __enter__(self) -> None:
         self._thread.start()
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._done.set()
         self._thread.join()
+        if self._raised and error is None:
+            raise self._raised
 
     def _follow(self) -> None:
-        while not self._done.wait(0.3):
+        try:
+            while not self._done.wait(0.3):
+                self._show()
             self._show()
-        self._show()
+        except Exception as error:
+            self._raised = error
 
     def _show(self) -> None:
         lines = self._path.read_text().splitlines(keepends=True) if self._path.exists() else []
         whole = [line for line in lines if line.endswith("\n")]
         self._shown = min(self._shown, len(whole))  # a worker that was started again starts the file again
         for line in whole[self._shown :]:
-            self._progress.add(RoundReport(**json.loads(line)))
+            for listener in self._listeners:
+                listener(RoundReport(**json.loads(line)))
         self._shown = len(whole)

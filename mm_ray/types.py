@@ -45,6 +45,16 @@ class Batch(NamedTuple):
         """Number of clips."""
         return len(self.indices_B)
 
+    def of(self, modality: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """A modality's values (B, steps, features) and lengths (B,)."""
+        values, lengths_B = {
+            "audio": (self.audio_BTF, self.audio_lengths_B),
+            "video": (self.video_BSD, self.video_lengths_B),
+        }[modality]
+        assert values is not None
+        assert lengths_B is not None
+        return values, lengths_B
+
     def to(self, device: torch.device) -> "Batch":
         """The batch with its tensors on a device."""
         if device.type == "cpu":
@@ -69,6 +79,17 @@ class StackedBatch(NamedTuple):
     indices_KB: np.ndarray
     """Row of each clip in the feature table."""
 
+    def of(self, modality: str) -> tuple[torch.Tensor, np.ndarray]:
+        """A modality's values as a view (K, steps, B, features), and lengths (K, B)."""
+        audio_KTBF = None if self.audio_BTKF is None else self.audio_BTKF.permute(2, 1, 0, 3)
+        values, lengths_KB = {
+            "audio": (audio_KTBF, self.audio_lengths_KB),
+            "video": (self.video_KSBD, self.video_lengths_KB),
+        }[modality]
+        assert values is not None
+        assert lengths_KB is not None
+        return values, lengths_KB
+
 
 @dataclass(frozen=True)
 class Shapes:
@@ -77,6 +98,10 @@ class Shapes:
     audio_bins: int
     video_features: int
     num_classes: int
+
+    def features(self, modality: str) -> int:
+        """Numbers per step of a modality."""
+        return {"audio": self.audio_bins, "video": self.video_features}[modality]
 
 
 UNLABELLED = -1

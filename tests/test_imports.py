@@ -16,7 +16,7 @@ LAYERS = (
     ("data", "models", "distill", "losses", "evaluate"),
     ("fed",),
     ("methods",),
-    ("report", "runtime", "startup", "training"),
+    ("report", "runtime", "startup", "trackers", "training"),
     ("export",),
     ("tune",),
 )
@@ -28,9 +28,12 @@ ENTRY_RANK = len(LAYERS)
 REGISTRIES = (
     "mm_ray/methods",
     "mm_ray/losses",
+    "mm_ray/models/encoders",
+    "mm_ray/models/batched/encoders",
     "mm_ray/data/datasets",
     "mm_ray/data/features",
     "mm_ray/fed/aggregators",
+    "mm_ray/trackers",
     "tune_spaces",
 )
 

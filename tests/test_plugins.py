@@ -124,6 +124,7 @@ OWN = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["mine", "mine.py", "{}/mine.py"])
 def test_the_digest_is_of_all_that_lies_beside_and_is_imported(here, name):
     write(here, OWN)

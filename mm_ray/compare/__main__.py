@@ -24,7 +24,7 @@ def main(argv: Sequence[str]) -> None:
     add("--folds", default="", metavar="LIST", help="A list such as 0,1,2, or all; data.fold")
     add("--tune", type=int, default=0, metavar="N", help="Trials on dev of each method before its test")
     add("--serial", action="store_true", help="Without Ray, in this process: same bits")
-    add_run_flags(parser)
+    add_run_flags(parser, tracker="none")
     config, flags = parse(parser, argv)
     methods = each_once("methods", [name.strip() for name in flags.methods.split(",") if name.strip()], flags.methods)
     if not methods:
@@ -42,6 +42,7 @@ def main(argv: Sequence[str]) -> None:
         name=flags.name,
         runs=flags.runs,
         phases=flags.phases,
+        tracker=flags.tracker,
     )
     print(f"table:  {result.folder / 'compare.csv'}\nreport: {result.report()}")
 

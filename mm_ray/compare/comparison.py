@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from mm_ray.compare.cells import ComparisonRun, Setting, cells_of, each_once
@@ -16,6 +17,7 @@ from mm_ray.errors import bad_value
 from mm_ray.fed.experiment import plan_experiment
 from mm_ray.report.comparison import write_comparison
 from mm_ray.runtime.run_folder import default_name, open_folder, phases_place
+from mm_ray.runtime.tracking import RunInfo, TrackedRun, check_trackers, flat_config
 from mm_ray.startup import load_with_progress, local_gpus, say_changed_code, say_idle_gpus
 from mm_ray.storage import check_place, names_full_disk, write_text
 
@@ -38,6 +40,7 @@ class ComparisonRequest:
     name: str = ""
     runs: str = "runs"
     phases: str = ""
+    tracker: str = "none"
 
 
 Rows = list[Mapping[str, Any]]
@@ -67,7 +70,18 @@ def _run(comparison: Comparison, cells: list[ComparisonRun], tune_trials: int) -
     class_names = next(iter(comparison.tables.values())).class_names
     page = comparison.folder / "compare.html"
     print(write_comparison(page, rows, class_names, _settings(comparison.base, tune_trials)))
+    with TrackedRun(comparison.trackers, RunInfo(comparison.folder, "", flat_config(comparison.base), board=None)) as tracked:
+        tracked.finish("SUCCESS", _means(rows), artifacts=True)
     return list(rows)
+
+
+def _means(rows: Rows) -> dict[str, float]:
+    """Mean top-1 of each method over all its cells, as a tracker's metrics."""
+    scores: dict[str, list[float]] = {}
+    for row in rows:
+        if row["top1"] is not None:
+            scores.setdefault(f"test/{row['method']}_top1", []).append(row["top1"])
+    return {name: fmean(values) for name, values in scores.items()}
 
 
 def _prepare(request: ComparisonRequest) -> tuple[Comparison, list[ComparisonRun]]:
@@ -77,6 +91,7 @@ def _prepare(request: ComparisonRequest) -> tuple[Comparison, list[ComparisonRun
         raise bad_value("--methods", "", "names no method; write modality_mirror,control")
     missing = each_once("video_missing", request.video_missing) or [config.partition.video_missing]
     alphas = each_once("alphas", request.alphas) or [config.partition.alpha]
+    trackers = check_trackers(request.tracker)
     if not request.serial:
         _check_fits(config, request.address)
     tables = _tables(config.data, request)
@@ -92,17 +107,17 @@ def _prepare(request: ComparisonRequest) -> tuple[Comparison, list[ComparisonRun
     write_text(folder / "compare.json", json.dumps({key: getattr(request, key) for key in KEPT}, indent=2))
     cluster = None if request.serial else _connect(request.address)
     say_idle_gpus(config.clients, local_gpus() if cluster is None else cluster.num_gpus)
-    return Comparison(config, folder, phases, tables, cluster), cells
+    return Comparison(config, folder, phases, tables, cluster, trackers), cells
 
 
 KEPT = ("methods", "video_missing", "alphas", "seeds", "folds", "tune")
 
 
 def _check_fits(config: ExperimentConfig, address: str) -> None:
-    from mm_ray.runtime.cluster import connect, known_cluster  # a serial comparison need not wait for ray
+    from mm_ray.runtime.cluster import cluster_at  # a serial comparison need not wait for ray
     from mm_ray.runtime.placement import place_trial
 
-    place_trial(config.clients, known_cluster(address) or connect(address), "actor")
+    place_trial(config.clients, cluster_at(address), "actor")
 
 
 def _connect(address: str) -> Any:

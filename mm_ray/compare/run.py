@@ -20,6 +20,8 @@ from mm_ray.evaluate.metrics import recall
 from mm_ray.fed.executor import Executor, SerialExecutor
 from mm_ray.fed.experiment import plan_experiment, run_experiment, run_rounds
 from mm_ray.fed.phase_store import PhaseStore
+from mm_ray.plugins import plain
+from mm_ray.runtime.tracking import RunInfo, TrackedRun, flat_config, metrics_of
 from mm_ray.types import RoundReport
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ class Comparison:
     tables: Mapping[int, FeatureTable]
     cluster: "Cluster | None"
     """None: the cells run one by one in this process."""
+    trackers: Sequence[str] = ()
 
 
 def run_cells(comparison: Comparison, cells: Sequence[ComparisonRun], title: str) -> list[dict[str, Any]]:
@@ -66,10 +69,17 @@ def _run(comparison: Comparison, results: CellResults, missing: list[ComparisonR
     with Progress(*columns, text_column("{task.fields[now]}"), console=console, disable=not console.is_live) as bars:
         task = bars.add_task(title, total=total, completed=total - len(missing), now="")
 
+        tracked: dict[int, TrackedRun] = {}
+
         def moved(trial: dict[str, Any], step: dict[str, Any]) -> None:
             position = trial["position"]
+            if position not in tracked:
+                tracked[position] = _tracked(comparison, missing[position])
+            for report in step["reports"]:
+                tracked[position].add_round(report)
             bars.update(task, now=f"{_describe(missing[position])}: {step['rounds']} rounds")
             if "result" in step:
+                tracked[position].finish("SUCCESS", metrics_of(step["result"]))
                 results.write(missing[position], step["result"])
                 bars.advance(task)
                 if not console.is_live:
@@ -96,6 +106,16 @@ def _run(comparison: Comparison, results: CellResults, missing: list[ComparisonR
         return {trial["position"]: why for trial, why in failures(runner.run(begin, searcher, len(missing), [OnResult(moved)]))}
 
 
+def _tracked(comparison: Comparison, cell: ComparisonRun) -> TrackedRun:
+    """The cell's run in trackers; what is tuned on dev has none."""
+    setting, config = cell.setting, cell.config(comparison.base)
+    group = f"{plain(cell.method)}-q{setting.video_missing:g}-alpha{setting.alpha:g}"
+    name = f"{group}-seed{cell.seed}-fold{cell.fold}"
+    params = {key: value for key, value in cell.to_json().items() if key not in ("tuned", "on_test")}
+    info = RunInfo(comparison.folder, name, flat_config(config), group, params, name)
+    return TrackedRun(comparison.trackers if cell.on_test else (), info)
+
+
 def _steps_here(cell: "CellSteps") -> Iterator[dict[str, Any]]:
     """All steps of a cell, in this process."""
     step = {"finished": False}
@@ -105,7 +125,7 @@ def _steps_here(cell: "CellSteps") -> Iterator[dict[str, Any]]:
 
 
 class CellSteps:
-    """A cell's rounds and test, in the steps that Tune sees; each has `rounds`, the last one the `result`.
+    """A cell's rounds and test, in the steps that Tune sees; each has `rounds` and new `reports`, the last the `result`.
 
     Args:
         cells: Of all cells, the config, and whether the test set is looked at.
@@ -134,14 +154,14 @@ class CellSteps:
 
     def step(self) -> dict[str, Any]:
         """Go on for a while."""
-        started = time.monotonic()
+        started, reports = time.monotonic(), list[dict[str, Any]]()
         while time.monotonic() - started < REPORT_EVERY_S:
             try:
-                next(self._rounds)
+                reports.append(next(self._rounds).to_json())
                 self._num_rounds += 1
             except StopIteration as stop:
-                return {"rounds": self._num_rounds, "result": stop.value, "finished": True}
-        return {"rounds": self._num_rounds, "finished": False}
+                return {"rounds": self._num_rounds, "reports": reports, "result": stop.value, "finished": True}
+        return {"rounds": self._num_rounds, "reports": reports, "finished": False}
 
     def close(self) -> None:
         """Keep the last round."""

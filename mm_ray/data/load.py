@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -11,14 +11,14 @@ import numpy as np
 
 from mm_ray.config import DataConfig, FeatureConfig
 from mm_ray.data.dataset_helpers import hold_out
-from mm_ray.data.feature_row import Row, extract, one_torch_thread
-from mm_ray.data.feature_store import FORMAT_VERSION, digest, settings_of, write_rejected, write_shard
+from mm_ray.data.feature_store import FORMAT_VERSION, digest, write_rejected
 from mm_ray.data.feature_store_reader import is_finished, read_store, refuse_other_features
 from mm_ray.data.feature_table import SPLITS, FeatureTable
 from mm_ray.data.file_stamps import file_stamps, root_identity
 from mm_ray.data.manifest import PACKAGE, Manifest, ManifestModule, find_manifest, read_manifest, refuse_unused, warnings_of
 from mm_ray.data.normalize import by_group
 from mm_ray.data.precomputed import with_precomputed
+from mm_ray.data.prepare import SHARD_CLIPS, PreparePlan, plan_store, run_here, tasks_of
 from mm_ray.data.video_features import refuse_unused_weights, video_identity
 from mm_ray.errors import bad_value
 from mm_ray.plugins import find_file, modules_in, source_of
@@ -37,7 +37,7 @@ def load_data(data: DataConfig, cache: str | Path, progress: Progress | None = N
         data: Which data, fold and features.
         cache: Folder of the feature stores of data sets, `NAME-DIGEST/`. The digest covers the root, the clips, size, time
             and (of small ones) contents of their files, the feature settings and the manifest module's code; not the fold.
-        progress: Called for every clip while features are computed.
+        progress: Called for every clip while features are computed; a call that was stopped is gone on with.
 
     Raises:
         UserError: An unknown data set, missing or broken recordings, or a fold that the data set does not have.
@@ -60,8 +60,7 @@ def load_data(data: DataConfig, cache: str | Path, progress: Progress | None = N
     if not is_finished(store):
         for warning in warnings_of(manifest):
             log.warning("%s: %s", data.name, warning)
-        write_shard(store, settings_of(manifest, data), list(_rows(module, manifest, data, progress)))
-        write_rejected(store, manifest.rejected)
+        _compute(plan_store(manifest, data, store), progress)
     return _as_asked(read_store(store, data.fold), asked)
 
 
@@ -129,9 +128,16 @@ def store_path(module: ManifestModule, manifest: Manifest, data: DataConfig, cac
     return place
 
 
-def _rows(module: ManifestModule, manifest: Manifest, data: DataConfig, progress: Progress | None) -> Iterator[Row]:
-    with one_torch_thread():
-        for number, clip in enumerate(manifest.clips):
-            yield extract(module, number, clip, data)
-            if progress is not None:
-                progress(number + 1, len(manifest.clips))
+def _compute(plan: PreparePlan, progress: Progress | None) -> None:
+    """Compute the features that the store lacks; a recording that cannot be used is an error here."""
+    done = len(plan.stored)
+
+    def tick(clips: int) -> None:
+        nonlocal done
+        done += clips
+        if progress is not None:
+            progress(done, len(plan.manifest.clips))
+
+    for _ in run_here(tasks_of(plan, SHARD_CLIPS, 1, strict=True), tick):
+        pass
+    write_rejected(plan.store, plan.rejected)

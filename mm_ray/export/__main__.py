@@ -31,6 +31,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument(
         "--demo", nargs="?", const=FETCH, metavar="FOLDER", help=f"{text}; FOLDER: {RUNTIME} (default: npm fetches it)"
     )
+    parser.add_argument("--encoder", default="", help="The student's encoder, if it is your own: mine.py:thing")
     flags = parser.parse_args(argv)
     if not flags.out:
         raise UserError("--out: name the folder to write with --out")
@@ -48,7 +49,7 @@ def main(argv: Sequence[str]) -> None:
             subject = best_of_comparison(folder, flags.method, phases, Path(workspace))
         else:
             subject = subject_of(folder)
-        write_export(out, subject, flags.demo or "")
+        write_export(out, subject, flags.demo or "", flags.encoder)
     if not has_onnxruntime():
         print("onnxruntime is not installed, so there is no 8-bit variant and no latency; pip install 'mm-ray[export]'")
     for path in sorted(out.iterdir()):

@@ -8,7 +8,7 @@ from mm_ray.export.card import card_of
 from mm_ray.export.demo import write_demo
 from mm_ray.export.measure import Variant, confusions_on_test, has_onnxruntime, latency_ms, write_quantized
 from mm_ray.export.subject import STUDENT, Subject
-from mm_ray.models.onnx_export import write_onnx
+from mm_ray.models.onnx_export import check_exportable, write_onnx
 from mm_ray.models.student import load_student
 from mm_ray.storage import write_bytes, write_text
 
@@ -16,22 +16,24 @@ MODEL, QUANTIZED = "student.onnx", "student.int8.onnx"
 CHECKSUMS = "SHA256SUMS"
 
 
-def write_export(target: Path, subject: Subject, demo: str = "") -> Path:
+def write_export(target: Path, subject: Subject, demo: str = "", encoder: str = "") -> Path:
     """Write the export folder; returns it.
 
     Args:
         target: The folder; it is made, files of an earlier export are replaced.
         subject: The student.
         demo: Where `mm_ray.export.demo` finds the browser's runtime; empty: no `demo.html`.
+        encoder: The student's encoder, if it is the user's own.
 
     It holds `student.onnx`, its variant of 8-bit weights (with `mm-ray[export]`), `predict.py`, the student's own files, the
     card `README.md` and `SHA256SUMS`. The card is Hugging Face's kind: YAML between dashes, then Markdown.
 
     Raises:
-        UserError: The student cannot be read.
+        UserError: The student cannot be read, or its encoder cannot be written as ONNX.
 
     """
-    student = load_student(subject.student)
+    student = load_student(subject.student, encoder)
+    check_exportable(student)
     target.mkdir(parents=True, exist_ok=True)
     for name in (STUDENT, "student.json"):
         write_bytes(target / name, subject.student.with_name(name).read_bytes())

@@ -189,10 +189,11 @@ def _stacks(
 ) -> Iterator[Sequence[ClientData]]:
     """The clients in their order, cut into stacks whose batches fit the caches and whose copies fit the memory."""
     table, values = context.table, 1
-    lengths = table.audio_lengths if "audio" in READS[name] else table.video_lengths
+    modality = READS[name][0]
+    lengths = {"audio": table.audio_lengths, "video": table.video_lengths}[modality]
     for client in clients:
         values = max(values, int(lengths(client.indices).max()) * min(client.num_clips, local.batch_size))
-    width = context.shapes.audio_bins if "audio" in READS[name] else context.shapes.video_features
+    width = context.shapes.features(modality)
     parameters = sum(part_size(part, model, context.shapes) for part in PARTS[name])
     size = max(1, min(STACK_VALUES[context.device] // (values * width), STACK_PARAMETERS // parameters, MOST_CLIENTS))
     for start in range(0, len(clients), size):

@@ -8,12 +8,14 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from mm_ray.config import ExperimentConfig, ModelConfig, with_overrides
+from mm_ray.data.batching import gather
 from mm_ray.data.feature_table import FeatureTable
-from mm_ray.evaluate.metrics import summary
+from mm_ray.evaluate.metrics import confusion_matrix, summary
 from mm_ray.fed.diagnosis import diagnosis_of
-from mm_ray.fed.evaluation import confusion_on
+from mm_ray.fed.evaluation import batches_of, predicted
 from mm_ray.fed.executor import Executor
 from mm_ray.fed.federation import Federation, build_federation
 from mm_ray.fed.measured_cost import EnergyMeter, peak_memory_bytes, read_each_round
@@ -24,7 +26,9 @@ from mm_ray.fed.privacy import privacy_of
 from mm_ray.fed.rounds import PhaseResults, role_params, run
 from mm_ray.fed.update_screening import refusals
 from mm_ray.fed.virtual_time import SIM_SECONDS
-from mm_ray.models.flat_params import named_tensors
+from mm_ray.models.encoder import check_encoders
+from mm_ray.models.flat_params import flat_network, named_tensors
+from mm_ray.models.network import READS
 from mm_ray.types import RoundReport
 
 CONTROL_PHASES = {"control": "control/cross_entropy", "control_all": "control_all/cross_entropy"}
@@ -51,6 +55,11 @@ class RunResult:
     plan: Experiment
     outcomes: PhaseResults
 
+    @property
+    def reports(self) -> list[RoundReport]:
+        """Every round of every phase, in order."""
+        return [report for outcome in self.outcomes.values() for report in outcome.reports]
+
     def best_dev(self, role: NetworkRef) -> float:
         """A role's dev top-1 at its best round."""
         outcome = self.outcomes[role.phase]
@@ -62,10 +71,21 @@ class Evaluation:
     """A finished experiment and its one look at the test set."""
 
     finished: RunResult
-    confusions: dict[str, np.ndarray]
-    """Confusion matrix (C, C) on the test set by role, and of each control that ran."""
+    controls: Mapping[str, RunResult]
+    """The controls that ran, by name (`CONTROL_PHASES`)."""
+    predictions: Mapping[str, np.ndarray]
+    """Predicted class (N,) of each test clip by role, and of each control that ran; -1 where it cannot read the clip."""
+    confusions: Mapping[str, np.ndarray]
+    """Confusion matrix (C, C) of the predictions."""
     result: dict[str, Any]
     """What `result.json` holds."""
+
+    @property
+    def reports(self) -> list[RoundReport]:
+        """What `run_experiment` reports: every round of the plan, then each control's own under a name of their own."""
+        own = [(name, run.outcomes[run.plan.method.main.phase].reports) for name, run in self.controls.items()]
+        renamed = [replace(report, phase=CONTROL_PHASES[name]) for name, reports in own for report in reports]
+        return [*self.finished.reports, *renamed]
 
 
 def plan_experiment(config: ExperimentConfig, table: FeatureTable) -> Experiment:
@@ -76,6 +96,8 @@ def plan_experiment(config: ExperimentConfig, table: FeatureTable) -> Experiment
 
     """
     federation, method = build_federation(config, table), find_method(config)
+    for model in {phase.model for phase in method.phases}:
+        check_encoders(model, federation.shapes)
     for phase in method.phases:
         phase.cohort(federation, 1)  # refuses a federation in which the phase cannot work
     return Experiment(config, federation, method)
@@ -98,23 +120,41 @@ def run_experiment(
 
 
 def _tested(plan: Experiment, store: PhaseStore, executor: Executor, control: bool) -> Generator[RoundReport, None, Evaluation]:
-    started = time.perf_counter()
+    started, controls = time.perf_counter(), dict[str, RunResult]()
     finished = yield from run_rounds(plan, store, executor)
-    reports = [report for outcome in finished.outcomes.values() for report in outcome.reports]
-    confusions = {name: _confusion_on_test(finished, role, store) for name, role in plan.method.roles.items()}
-    dev = {name: finished.best_dev(role) for name, role in plan.method.roles.items()}
     for name, phase in CONTROL_PHASES.items() if control else ():
         control_plan = control_of(plan, name)
-        main = control_plan.method.main
-        control_run = yield from _renamed(run_rounds(control_plan, store, executor), main.phase, phase)
-        confusions[name] = _confusion_on_test(control_run, main, store)
-        dev[name] = control_run.best_dev(main)
-    diagnosis = diagnosis_of(reports)
+        rounds = run_rounds(control_plan, store, executor)
+        controls[name] = yield from _renamed(rounds, control_plan.method.main.phase, phase)
+    return evaluate(finished, controls, store, started)
+
+
+def evaluate(finished: RunResult, controls: Mapping[str, RunResult], store: PhaseStore, started: float) -> Evaluation:
+    """Test every role of a run, and its controls, once.
+
+    Args:
+        finished: The run.
+        controls: Its controls by name.
+        store: Has the networks.
+        started: When the rounds began, by `time.perf_counter`.
+
+    """
+    roles = {name: (finished, role) for name, role in finished.plan.method.roles.items()}
+    roles |= {name: (run, run.plan.method.main) for name, run in controls.items()}
+    predictions = {name: _predict_test(run, role, store) for name, (run, role) in roles.items()}
+    table = finished.plan.federation.table
+    labels_N, num_classes = table.labels_N[table.rows("test")], table.shapes.num_classes
+    confusions = {
+        name: confusion_matrix(labels_N[classes_N >= 0], classes_N[classes_N >= 0], num_classes)
+        for name, classes_N in predictions.items()
+    }
     test = {name: summary(confusion_CC) for name, confusion_CC in confusions.items()}
-    result = _result(finished, reports, test, dev, store, time.perf_counter() - started)
+    dev = {name: run.best_dev(role) for name, (run, role) in roles.items()}
+    diagnosis = diagnosis_of(finished.reports)
+    result = _result(finished, test, dev, store, time.perf_counter() - started)
     if diagnosis:
         result["diagnosis"] = {**asdict(diagnosis), "share": diagnosis.share, "text": diagnosis.line()}
-    return Evaluation(finished, confusions, result)
+    return Evaluation(finished, controls, predictions, confusions, result)
 
 
 def control_of(plan: Experiment, name: str) -> Experiment:
@@ -136,11 +176,17 @@ def _renamed(rounds: Generator[RoundReport, None, RunResult], own: str, name: st
                 yield replace(report, phase=name)
 
 
-def _confusion_on_test(finished: RunResult, role: NetworkRef, store: PhaseStore) -> np.ndarray:
-    assert role.network
-    params = role_params(role, finished.outcomes, store)
-    plan = finished.plan
-    return confusion_on("test", role.network, params, plan.model_of(role), plan.federation)
+def _predict_test(finished: RunResult, role: NetworkRef, store: PhaseStore) -> np.ndarray:
+    plan, network = finished.plan, str(role.network)
+    table = plan.federation.table
+    net = flat_network(network, plan.model_of(role), table.shapes)
+    net.load(role_params(role, finished.outcomes, store))
+    classes_N = np.full(table.num_clips, -1)
+    with torch.inference_mode():
+        for rows in batches_of("test", network, table):
+            logits_BC = net.network(gather(table, rows, READS[network], net.params.device)).logits_BC
+            classes_N[rows] = predicted(logits_BC.cpu().numpy(), table.labels_N[rows])
+    return classes_N[table.rows("test")]
 
 
 def params_digest(finished: RunResult, role: NetworkRef, store: PhaseStore) -> str:
@@ -156,14 +202,13 @@ def params_digest(finished: RunResult, role: NetworkRef, store: PhaseStore) -> s
 
 def _result(
     finished: RunResult,
-    reports: list[RoundReport],
     test: Mapping[str, Mapping[str, float]],
     dev: Mapping[str, float],
     store: PhaseStore,
     seconds: float,
 ) -> dict[str, Any]:
     plan = finished.plan
-    main = plan.method.main
+    main, reports = plan.method.main, finished.reports
     reused = sum(report.reused for report in reports)
     return {
         "method": plan.config.method,
@@ -184,6 +229,7 @@ def _result(
             "actor": max(report.peak_memory_bytes for report in reports) or None,
         },
         **({SIM_SECONDS: sum(report.metrics[SIM_SECONDS] for report in reports)} if plan.federation.profile else {}),
+        "energy_j": None,
         "params_digest": params_digest(finished, main, store),
         **privacy_of(plan.method.phases, plan.federation),
         **({"refused": lines} if (lines := refusals(reports)) else {}),

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from mm_ray.config import LocalConfig
+from mm_ray.config import MODALITIES, LocalConfig
 from mm_ray.data.clients import ClientSelection
 from mm_ray.errors import UserError, bad_value
 from mm_ray.fed.batched_training import train_batched
@@ -22,9 +22,10 @@ from mm_ray.fed.phase import KEY, OUTSIDE_KEY, NetworkRef, Phase, if_set
 from mm_ray.fed.privacy import DpEvent, add_gaussian_noise, epsilon_of
 from mm_ray.fed.robust_aggregation import MEAN, RULES, robust_aggregate
 from mm_ray.fed.server_optimizers import averaged, server_memory, server_step
+from mm_ray.models.encoder import batched_encoder, find_encoder
 from mm_ray.models.flat_params import FlatNetwork, flat_network
 from mm_ray.models.layers import Output
-from mm_ray.models.network import PARTS, init_part, networks_size
+from mm_ray.models.network import PARTS, READS, init_part, networks_size
 from mm_ray.models.precision import Precision
 from mm_ray.plugins import resolve
 from mm_ray.seeding import torch_stream
@@ -43,9 +44,9 @@ class TrainingPhase(Phase):
     vectorize: bool = field(
         default=False,
         kw_only=True,
-        metadata={KEY: lambda phase: {"vectorize": True} if phase.vectorize and phase.can_batch_clients else {}},
+        metadata={KEY: lambda phase: {"vectorize": True} if phase.trains_together else {}},
     )
-    """Whether the clients of a chunk are trained together, where the phase can."""
+    """Whether the clients of a chunk are trained together, where phase and encoders can."""
     precision: Precision = field(
         default="float32",
         kw_only=True,
@@ -59,7 +60,9 @@ class TrainingPhase(Phase):
     """Whether a client's update is a change of parameters that all holders share, and nothing else."""
 
     def __post_init__(self) -> None:
-        """Refuse what the server cannot do in this phase (UserError)."""
+        """Refuse what the server cannot do in this phase, and encoders that are not there (UserError)."""
+        for modality in MODALITIES:
+            find_encoder(modality, self.model)
         for name, deadline_s in (("deadline_s", self.deadline_s), ("sim_deadline_s", self.sim_deadline_s)):
             if self.server.noise and deadline_s:
                 why = f"with --{self.section}.server.noise who is late could depend on another client's clips, which epsilon"
@@ -101,6 +104,12 @@ class TrainingPhase(Phase):
     def can_batch_clients(self) -> bool:
         """Whether clients can be trained together: a subclass with a `client_update` of its own says so itself."""
         return type(self).client_update is TrainingPhase.client_update
+
+    @property
+    def trains_together(self) -> bool:
+        """Whether the clients of a chunk are trained together."""
+        wanted = self.vectorize and self.can_batch_clients
+        return wanted and all(batched_encoder(self.model.encoder(m)) for network in self.networks for m in READS[network])
 
     # The round, in its order.
 
@@ -153,7 +162,7 @@ class TrainingPhase(Phase):
     def client_updates(self, context: RoundContext, clients: Sequence[ClientData]) -> list[ClientUpdate]:
         """The updates of several clients, each from its usable clips, trained together or one after the other."""
         clients = [self.usable(client) for client in clients]
-        if not (self.vectorize and self.can_batch_clients):
+        if not self.trains_together:
             return [self.client_update(context, client) for client in clients]
         updates = [ClientUpdate() for _ in clients]
         for network in self.networks:

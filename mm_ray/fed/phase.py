@@ -14,6 +14,7 @@ import numpy as np
 from mm_ray.config import ModelConfig, ServerConfig
 from mm_ray.fed.federation import Federation
 from mm_ray.fed.server_optimizers import server_settings
+from mm_ray.models.encoder import model_settings
 from mm_ray.types import Arrays, ClientData, ClientUpdate, Cost, RoundContext, ServerState
 
 KEY = "key"
@@ -49,8 +50,8 @@ class PhaseSettings:
     rounds: int = field(metadata=OUTSIDE_KEY)
     """May be raised later, and the phase continues from what is stored: nothing in it may depend on this number."""
     _: KW_ONLY
-    model: ModelConfig
-    """Sizes of its networks."""
+    model: ModelConfig = field(metadata={KEY: lambda phase: {"model": model_settings(phase.model)}})
+    """Encoders and sizes of its networks."""
     server: ServerConfig = field(default=PLAIN_MEAN, metadata={KEY: lambda phase: server_settings(phase.server)})
     """How an update is screened, and the server's step."""
     sample_frac: float = field(default=1.0, metadata=if_set("sample_frac"))

@@ -19,6 +19,7 @@ prototypes, and in the last column 1 where the class has one. A client's share o
 the number of clips, so that clients are summed with `+`.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
@@ -37,6 +38,7 @@ from mm_ray.fed.federation import Federation
 from mm_ray.fed.method import Method, Trial, loss_weight, phase1_rate, total_rounds, training
 from mm_ray.fed.phase import NetworkRef
 from mm_ray.methods.multifl import Joint
+from mm_ray.models.encoder import output_size
 from mm_ray.models.flat_params import FlatNetwork, flat_network
 from mm_ray.models.layers import MeanPool, Output
 from mm_ray.models.network import READS
@@ -63,9 +65,13 @@ class CrossPrototypes(Joint):
 
     def init(self, federation: Federation, sources: Mapping[NetworkRef, Arrays]) -> ServerState:
         """No class has a prototype yet."""
-        state, shape = super().init(federation, sources), (federation.shapes.num_classes, self.model.hidden + 1)
-        tables = {prototypes_of(modality): np.zeros(shape, np.float32) for modality in MODALITIES}
+        state = super().init(federation, sources)
+        tables = {prototypes_of(modality): np.zeros(self.table_shape(federation), np.float32) for modality in MODALITIES}
         return replace(state, params={**state.params, **tables})
+
+    def table_shape(self, federation: Federation) -> tuple[int, int]:
+        """A row for each class: the prototype and whether there is one."""
+        return federation.shapes.num_classes, output_size("audio", self.model, federation.shapes) + 1
 
     def loss(self, output: Output, batch: Batch, context: RoundContext, client: ClientData) -> Tensor:
         """Cross-entropy and the three terms; with weight 0 it is MultiFL's."""
@@ -100,7 +106,7 @@ class CrossPrototypes(Joint):
     def cost(self, federation: Federation, client: ClientData) -> Cost:
         """Besides the parts, the prototypes of both modalities down and the client's own up."""
         down, up, flops = super().cost(federation, client)
-        table = FLOAT_BYTES * federation.shapes.num_classes * (self.model.hidden + 1)
+        table = FLOAT_BYTES * math.prod(self.table_shape(federation))
         (name,) = self.trains(client)
         flops += forward_flops(name, self.model, federation) * self.usable(client).num_clips  # for its prototypes
         return Cost(down + table * len(MODALITIES), up + table * len(client.modalities), flops)

@@ -106,7 +106,7 @@ class TeacherLogits(Phase):
         """No clip has logits yet."""
         table, sizes = federation.table, {"logits": federation.shapes.num_classes}
         if self.features:
-            sizes["features"] = pooled_size(self.network, self.model)
+            sizes["features"] = pooled_size(self.network, self.model, federation.shapes)
         arrays = {name: np.full((len(table.labels_N), size), np.nan, np.float32) for name, size in sizes.items()}
         net, dev_rows = flat_network(self.network, self.model, federation.shapes), rows_of("dev", self.network, table)
         net.load(shared_inputs(sources))

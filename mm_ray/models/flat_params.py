@@ -82,7 +82,9 @@ def _bind(network: Network, params: torch.Tensor, grads: torch.Tensor) -> None:
             setattr(module, name, view)
             start = stop
     for module in network.modules():
-        if isinstance(module, torch.nn.GRU):
+        for name, buffer in list(module.named_buffers(recurse=False)):  # constants of an own encoder
+            setattr(module, name, buffer.to(params.device))
+        if isinstance(module, torch.nn.RNNBase):
             # On a GPU torch moves a GRU's weights into a buffer of its own; they must stay views of ours, which is loaded.
             module.flatten_parameters = _nothing  # type: ignore[method-assign]
             module._init_flat_weights()

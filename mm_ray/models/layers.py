@@ -1,13 +1,12 @@
-"""The pieces of the networks: masked Conv-GRU encoders, attention pooling, classifiers (sizes: FedMultimodal, KDD 2023).
+"""What encoders and networks share: masks, pooling over time, classifiers (sizes: FedMultimodal, KDD 2023).
 
-Shapes: B batch, T audio frames, F audio bins, S video frames, D video features, H hidden, A attention heads, C classes.
+Shapes: B batch, T steps, H hidden, A attention heads, C classes, X any size.
 
 Padding never leaks: what lies behind a clip's length is set to zero before the first layer and after every layer, so a clip's
 output does not depend on what it is batched with or padded with. A clip of length 0 is one step of zeros. Dropout
 draws from the generator it is given; without one it is off (evaluation).
 """
 
-import itertools
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -33,46 +32,6 @@ def within(values_BTX: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
     """The values with zeros behind each clip's length, whatever lay there (NaN too), and the lengths, at least 1."""
     mask_BT = length_mask(lengths_B, values_BTX.shape[1])
     return values_BTX.masked_fill(mask_BT[..., None] == 0, 0.0), lengths_B.clamp_min(1)
-
-
-class AudioEncoder(nn.Module):
-    """Three times Conv1d(k=5)-ReLU-MaxPool(2)-dropout, then a GRU: (B, T, F) -> (B, T/8, H)."""
-
-    def __init__(self, audio_bins: int, channels: tuple[int, int, int], hidden: int, dropout_probability: float) -> None:
-        super().__init__()
-        widths = (audio_bins, *channels)
-        self.convs = nn.ModuleList(nn.Conv1d(a, b, 5, padding=2) for a, b in itertools.pairwise(widths))
-        self.gru = nn.GRU(channels[-1], hidden, batch_first=True)
-        self.dropout_probability = dropout_probability
-
-    def forward(self, audio_BTF: Tensor, lengths_B: Tensor, generator: torch.Generator | None = None) -> Sequence:
-        """Encode; a clip of t frames gets ceil(t/8) steps."""
-        audio_BTF, lengths_B = within(audio_BTF, lengths_B)
-        x_BFT = audio_BTF.transpose(1, 2)
-        for conv in self.convs:
-            mask_BT = length_mask(lengths_B, x_BFT.shape[2])
-            x_BFT = torch.relu(conv(x_BFT)) * mask_BT[:, None]
-            # Ceil: a last odd frame is pooled with the zero behind it, which a ReLU output never falls below.
-            x_BFT = nn.functional.max_pool1d(x_BFT, 2, ceil_mode=True)
-            lengths_B = (lengths_B + 1) // 2
-            x_BFT = dropout(x_BFT.transpose(1, 2), self.dropout_probability, generator).transpose(1, 2)
-        values_BTH, _ = self.gru(x_BFT.transpose(1, 2))
-        return Sequence(values_BTH, length_mask(lengths_B, values_BTH.shape[1]))
-
-
-class VideoEncoder(nn.Module):
-    """A GRU over frame features: (B, S, D) -> (B, S, H)."""
-
-    def __init__(self, video_features: int, hidden: int, dropout_probability: float) -> None:
-        super().__init__()
-        self.gru = nn.GRU(video_features, hidden, batch_first=True)
-        self.dropout_probability = dropout_probability
-
-    def forward(self, video_BSD: Tensor, lengths_B: Tensor, generator: torch.Generator | None = None) -> Sequence:
-        """Encode; every frame is a step."""
-        video_BSD, lengths_B = within(video_BSD, lengths_B)
-        values_BSH, _ = self.gru(dropout(video_BSD, self.dropout_probability, generator))
-        return Sequence(values_BSH, length_mask(lengths_B, values_BSH.shape[1]))
 
 
 class MeanPool(nn.Module):

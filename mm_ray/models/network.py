@@ -6,6 +6,8 @@
 | `video` | `video.encoder`, `video.head` | video |
 | `av` | `audio.encoder`, `video.encoder`, `fusion` | both, concatenated in time |
 | `cmi` | the parts of all three, and for each modality a second head, `audio.imitation` and `video.imitation` (FedCMI) | both |
+
+`model.audio_encoder` and `model.video_encoder` name the encoders (`mm_ray.models.encoder`).
 """
 
 import math
@@ -16,7 +18,8 @@ import torch
 from torch import nn
 
 from mm_ray.config import ModelConfig
-from mm_ray.models.layers import AttentionPool, AudioEncoder, Head, MeanPool, Output, Sequence, VideoEncoder
+from mm_ray.models.encoder import build_encoder, output_size, shipped_name
+from mm_ray.models.layers import AttentionPool, Head, MeanPool, Output, Sequence
 from mm_ray.types import Batch, Shapes
 
 PARTS = {
@@ -36,29 +39,33 @@ PARTS = {
 READS = {"audio": ("audio",), "video": ("video",), "av": ("audio", "video"), "cmi": ("audio", "video")}
 
 
-def build_part(part: str, model: ModelConfig, shapes: Shapes) -> nn.Module:
-    """The module of a part, uninitialised."""
-    match part:
-        case "audio.encoder":
-            return AudioEncoder(shapes.audio_bins, model.conv_channels, model.hidden, model.dropout)
-        case "video.encoder":
-            return VideoEncoder(shapes.video_features, model.hidden, model.dropout)
-        case "audio.head" | "audio.imitation":
-            return _head(model, shapes, attention=model.audio_pooling == "attention")
-        case _:
-            return _head(model, shapes, attention=True)
+def build_part(part: str, model: ModelConfig, shapes: Shapes, seed: int = 0) -> nn.Module:
+    """The module of a part, uninitialised; `seed` is that of your own encoder's own parameters.
+
+    Raises:
+        UserError: The encoder that the config names cannot be used.
+
+    """
+    modality, _, kind = part.rpartition(".")
+    if kind == "encoder":
+        return build_encoder(modality, model, shapes.features(modality), seed)
+    return _head(model, shapes, output_size(modality or "audio", model, shapes), attention=_attends(modality, model))
 
 
-def pooled_size(network: str, model: ModelConfig) -> int:
+def pooled_size(network: str, model: ModelConfig, shapes: Shapes) -> int:
     """Size of the pooled representation that a network's classifier sees."""
-    attends = network != "audio" or model.audio_pooling == "attention"
-    return model.hidden * (model.attention_heads if attends else 1)
+    return output_size(READS[network][0], model, shapes) * (model.attention_heads if _attends(network, model) else 1)
 
 
-def _head(model: ModelConfig, shapes: Shapes, attention: bool) -> Head:
+def _attends(network: str, model: ModelConfig) -> bool:
+    """Whether a network pools by attention; all but the audio network always do."""
+    return network != "audio" or model.audio_pooling == "attention"
+
+
+def _head(model: ModelConfig, shapes: Shapes, encoded_size: int, attention: bool) -> Head:
     size, heads = model.attention_size, model.attention_heads
-    pool = AttentionPool(model.hidden, size, heads) if attention else MeanPool()
-    pooled_size = model.hidden * (heads if attention else 1)
+    pool = AttentionPool(encoded_size, size, heads) if attention else MeanPool()
+    pooled_size = encoded_size * (heads if attention else 1)
     return Head(pool, pooled_size, model.classifier_hidden, shapes.num_classes, model.dropout)
 
 
@@ -83,10 +90,8 @@ class Network(nn.Module):
         return output
 
     def _encode(self, modality: str, batch: Batch, generator: torch.Generator | None) -> Sequence:
-        encoder = self.parts[_key(f"{modality}.encoder")]
-        if modality == "audio":
-            return encoder(batch.audio_BTF, batch.audio_lengths_B, generator)
-        return encoder(batch.video_BSD, batch.video_lengths_B, generator)
+        sequence: Sequence = self.parts[_key(f"{modality}.encoder")](*batch.of(modality), generator)
+        return sequence
 
 
 def _joined(sequences: list[Sequence]) -> Sequence:
@@ -118,22 +123,34 @@ def networks_size(networks: tuple[str, ...], model: ModelConfig, shapes: Shapes)
 def init_part(part: str, model: ModelConfig, shapes: Shapes, generator: torch.Generator) -> np.ndarray:
     """Fresh parameters of a part as one flat float32 vector, drawn from the generator and not from the global RNG.
 
-    Convolutions and linear layers: He uniform, +-sqrt(6 / fan_in), biases zero; the GRU: uniform +-1/sqrt(hidden), as torch.
-    With torch's smaller defaults the audio network sat at chance for its first 30 rounds (docs/decisions.md).
+    Convolutions and linear layers: He uniform, +-sqrt(6 / fan_in), biases zero; recurrent layers: uniform +-1/sqrt(hidden), as
+    torch; attention's projections: Glorot uniform; LayerNorm and GroupNorm: weight one, bias zero. What else your own encoder
+    has keeps the value of its constructor. With torch's smaller defaults the audio network sat at chance for its first 30
+    rounds (docs/decisions.md).
     """
+    own = part.endswith(".encoder") and not shipped_name(model.encoder(part.partition(".")[0]))
+    seed = int(torch.randint(2**31, (), generator=generator)) if own else 0
     with torch.device("meta"):
-        module = build_part(part, model, shapes)
-    pieces = []
-    for submodule in module.modules():
-        for name, tensor in submodule.named_parameters(recurse=False):
-            bound = _init_bound(submodule, name)
-            pieces.append(torch.empty(tensor.numel()).uniform_(-bound, bound, generator=generator))
+        module = build_part(part, model, shapes, seed)
+    pieces = [
+        _initial(submodule, name, tensor, generator)
+        for submodule in module.modules()
+        for name, tensor in submodule.named_parameters(recurse=False)
+    ]
     return torch.cat(pieces).numpy()
 
 
-def _init_bound(module: nn.Module, name: str) -> float:
-    if isinstance(module, nn.GRU):
-        return 1 / math.sqrt(module.hidden_size)
-    weight = module.weight
-    assert isinstance(weight, torch.Tensor)
-    return 0.0 if name == "bias" else math.sqrt(6 / weight[0].numel())
+def _initial(module: nn.Module, name: str, tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """A parameter's first values, flat."""
+    match module:
+        case nn.RNNBase():
+            bound = 1 / math.sqrt(module.hidden_size)
+        case nn.Linear() | nn.modules.conv._ConvNd():
+            bound = 0.0 if name == "bias" else math.sqrt(6 / tensor[0].numel())
+        case nn.MultiheadAttention():
+            bound = 0.0 if "bias" in name else math.sqrt(6 / (module.embed_dim + tensor.shape[1]))
+        case nn.LayerNorm() | nn.GroupNorm():
+            return torch.full((tensor.numel(),), float(name == "weight"))
+        case _:
+            return tensor.detach().float().flatten()
+    return torch.empty(tensor.numel()).uniform_(-bound, bound, generator=generator)

@@ -1,16 +1,14 @@
 """A student as one ONNX file, from waveform to label, for programs without torch.
 
 The graph is written in ONNX's own textual form, step by step as `mm_ray.predict` works: log-mel frames, windows of any number
-for each recording, each normalised by itself, the network, and the mean of the windows' probabilities. It needs no loop: all
-frames of a batch are computed at once, and the windows are gathered from them.
+for each recording, each normalised by itself, the network, whose encoder writes its own lines, and the mean of the windows'
+probabilities. It needs no loop: all frames of a batch are computed at once, and the windows are gathered from them.
 
 Shape suffixes in names and comments: B recordings, N samples, T frames, F bins, W windows of all recordings, C classes.
 """
 
 import json
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,29 +16,17 @@ from torchaudio.compliance.kaldi import get_mel_banks
 
 from mm_ray.config import PRECOMPUTED, FeatureConfig
 from mm_ray.data.features.log_mel import EPSILON, LEAST_ENERGY, LOWEST_HZ, PRE_EMPHASIS, frame_samples
+from mm_ray.errors import bad_value
 from mm_ray.evaluate.windows import Windows, windows_in_frames
-from mm_ray.models.layers import AttentionPool, AudioEncoder, Head
+from mm_ray.models.encoder import exporting
+from mm_ray.models.layers import AttentionPool, Head
 from mm_ray.models.network import part_of
+from mm_ray.models.onnx_graph import Graph, array
 from mm_ray.models.student import Student
 from mm_ray.storage import write_bytes
 
 OPSET, IR_VERSION = 18, 8
 """Of 2022: what reads ONNX today reads these."""
-
-
-@dataclass
-class _Graph:
-    """Lines of ONNX's textual form, and the tensors that they name."""
-
-    lines: list[str] = field(default_factory=list)
-    tensors: dict[str, np.ndarray] = field(default_factory=dict)
-
-    def add(self, text: str, **tensors: Any) -> None:
-        """Append lines; a whole number becomes int64, a fraction float32."""
-        self.lines += [line.strip() for line in text.splitlines() if line.strip()]
-        for name, value in tensors.items():
-            array = np.asarray(value)
-            self.tensors[name] = array.astype(np.int64 if array.dtype.kind == "i" else np.float32)
 
 
 def write_onnx(student: Student, path: Path) -> None:
@@ -52,15 +38,20 @@ def write_onnx(student: Student, path: Path) -> None:
 
     A student of precomputed features reads `audio` (B, T, F) instead, and its `lengths` are frames. The metadata hold
     `class_names`, `features`, `input`, `sample_rate`, and the windows' `window_frames` and `hop_frames` (JSON).
+
+    Raises:
+        UserError: The student's encoder cannot be written as ONNX.
+
     """
+    check_exportable(student)
     import onnx  # two seconds, which only an export waits for
 
     windows = windows_in_frames(student.features)
     is_waveform = student.features.audio != PRECOMPUTED
-    model = onnx.parser.parse_model(_text(student, _lines(graph := _Graph(), student, windows)))
+    model = onnx.parser.parse_model(_text(student, _lines(graph := Graph(), student, windows)))
     for node in model.graph.node:
         node.name = node.output[0]  # by which the quantiser leaves some out
-    model.graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in graph.tensors.items())
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(values, name) for name, values in graph.tensors.items())
     notes = {
         "class_names": student.class_names,
         "features": vars(student.features),
@@ -74,6 +65,13 @@ def write_onnx(student: Student, path: Path) -> None:
     write_bytes(path, model.SerializeToString())
 
 
+def check_exportable(student: Student) -> None:
+    """Refuse a student whose encoder cannot be written as ONNX (UserError)."""
+    if not hasattr(part_of(student.network, "audio.encoder"), "write_onnx"):
+        why = f"cannot be written as ONNX; of the encoders here {', '.join(exporting())} can, your own with write_onnx(graph)"
+        raise bad_value("model.audio_encoder", student.model.audio_encoder, why)
+
+
 def _text(student: Student, lines: list[str]) -> str:
     is_waveform, classes = student.features.audio != PRECOMPUTED, len(student.class_names)
     given = "float[B,N] waveform" if is_waveform else f"float[B,T,{student.audio_bins}] audio"
@@ -84,7 +82,7 @@ student ({given}, int64[B] lengths) => (float[B,{classes}] logits, float[B,{clas
 }}"""
 
 
-def _lines(graph: _Graph, student: Student, windows: Windows) -> list[str]:
+def _lines(graph: Graph, student: Student, windows: Windows) -> list[str]:
     graph.add("", zero=0, one=1, zero_1=[0], one_1=[1], two_1=[2], minus_one_1=[-1], nothing=0.0, minus_infinity=-np.inf)
     if student.features.audio == PRECOMPUTED:
         _given_frames(graph, student.audio_bins)
@@ -96,15 +94,14 @@ def _lines(graph: _Graph, student: Student, windows: Windows) -> list[str]:
     else:
         _normalise(graph)
     encoder, head = part_of(student.network, "audio.encoder"), part_of(student.network, "audio.head")
-    assert isinstance(encoder, AudioEncoder)
     assert isinstance(head, Head)
-    _encode(graph, encoder)
+    encoder.write_onnx(graph)  # type: ignore[operator]
     _classify(graph, head)
     _average(graph, len(student.class_names))
     return graph.lines
 
 
-def _log_mel(graph: _Graph, features: FeatureConfig) -> None:
+def _log_mel(graph: Graph, features: FeatureConfig) -> None:
     """Log energies `mel_BTF` of all whole frames, and their number `frames_B`, at least 1: Kaldi's recipe.
 
     The DFT is a product with cosines and sines, looked up in a table of one period, so that the file stays small.
@@ -175,7 +172,7 @@ def _log_mel(graph: _Graph, features: FeatureConfig) -> None:
     )
 
 
-def _given_frames(graph: _Graph, audio_bins: int) -> None:
+def _given_frames(graph: Graph, audio_bins: int) -> None:
     """The given features with zeros behind each length; one frame of zeros where there is none."""
     graph.add(
         """
@@ -196,7 +193,7 @@ def _given_frames(graph: _Graph, audio_bins: int) -> None:
     )
 
 
-def _cut_windows(graph: _Graph, windows: Windows) -> None:
+def _cut_windows(graph: Graph, windows: Windows) -> None:
     """Frames of each window `frames_WTF` with zeros behind its length, and whose it is, `recording_W`.
 
     As `mm_ray.evaluate.windows` cuts them: a hop apart, the last one at the recording's end.
@@ -241,7 +238,7 @@ def _cut_windows(graph: _Graph, windows: Windows) -> None:
     )
 
 
-def _normalise(graph: _Graph) -> None:
+def _normalise(graph: Graph) -> None:
     """`features_WTF`: each bin of a window with mean 0 and variance 1, rounded to half precision as the store is.
 
     Frames are added one after the other, as numpy does: in a bin that is silent throughout, the mean's last bit decides.
@@ -270,53 +267,7 @@ def _normalise(graph: _Graph) -> None:
     )
 
 
-def _encode(graph: _Graph, encoder: AudioEncoder) -> None:
-    """The Conv-GRU: `encoded_WTH`, and which of its steps are real, `is_step_WT1`."""
-    graph.add("input_0_WFT = Transpose <perm = [0, 2, 1]> (features_WTF)\nlength_0_W1 = Identity(length_W1)")
-    for i, conv in enumerate(encoder.convs):
-        assert isinstance(conv, torch.nn.Conv1d)
-        assert conv.bias is not None
-        graph.add(
-            f"""
-            convolved_{i}_WFT = Conv <pads = [2, 2]> (input_{i}_WFT, conv_{i}_weight, conv_{i}_bias)
-            positive_{i}_WFT = Relu(convolved_{i}_WFT)
-            {_is_step(i, f"positive_{i}_WFT", 2)}
-            is_step_{i}_W1T = Unsqueeze(is_step_{i}_WT, one_1)
-            own_{i}_WFT = Where(is_step_{i}_W1T, positive_{i}_WFT, nothing)
-            input_{i + 1}_WFT = MaxPool <kernel_shape = [2], strides = [2], pads = [0, 1]> (own_{i}_WFT)
-            more_{i}_W1 = Add(length_{i}_W1, one_1)
-            length_{i + 1}_W1 = Div(more_{i}_W1, two_1)
-            """,
-            **{f"conv_{i}_weight": _array(conv.weight), f"conv_{i}_bias": _array(conv.bias)},
-        )
-    last, gru = len(encoder.convs), encoder.gru
-    biases = [_onnx_gates(gru.bias_ih_l0), _onnx_gates(gru.bias_hh_l0)]
-    graph.add(
-        f"""
-        input_TWF = Transpose <perm = [2, 0, 1]> (input_{last}_WFT)
-        states_TDWH, last_DWH = GRU <hidden_size = {gru.hidden_size}, linear_before_reset = 1>
-            (input_TWF, gru_input_weight, gru_state_weight, gru_bias)
-        states_TWH = Squeeze(states_TDWH, one_1)
-        encoded_WTH = Transpose <perm = [1, 0, 2]> (states_TWH)
-        {_is_step(last, f"input_{last}_WFT", 2)}
-        is_step_WT1 = Unsqueeze(is_step_{last}_WT, two_1)
-        """,
-        gru_input_weight=_onnx_gates(gru.weight_ih_l0)[None],
-        gru_state_weight=_onnx_gates(gru.weight_hh_l0)[None],
-        gru_bias=np.concatenate(biases)[None],
-    )
-
-
-def _is_step(i: int, values: str, axis: int) -> str:
-    return f"""
-        steps_{i}_1 = Shape <start = {axis}, end = {axis + 1}> ({values})
-        steps_{i} = Squeeze(steps_{i}_1)
-        step_{i}_T = Range(zero, steps_{i}, one)
-        is_step_{i}_WT = Less(step_{i}_T, length_{i}_W1)
-        """
-
-
-def _classify(graph: _Graph, head: Head) -> None:
+def _classify(graph: Graph, head: Head) -> None:
     """Pooling over the real steps, then the classifier: `logits_WC`.
 
     Features that are no numbers give logits that are none: ONNX Runtime's Relu would make zeros of them.
@@ -335,10 +286,10 @@ def _classify(graph: _Graph, head: Head) -> None:
             pooled_WAH = MatMul(share_WAT, encoded_WTH)
             pooled_WH = Flatten(pooled_WAH)
             """,
-            attention_weight=_array(head.pool.hidden_layer.weight).T,
-            attention_bias=_array(head.pool.hidden_layer.bias),
-            score_weight=_array(head.pool.scores.weight).T,
-            score_bias=_array(head.pool.scores.bias),
+            attention_weight=array(head.pool.hidden_layer.weight).T,
+            attention_bias=array(head.pool.hidden_layer.bias),
+            score_weight=array(head.pool.scores.weight).T,
+            score_bias=array(head.pool.scores.bias),
         )
     else:
         graph.add("""
@@ -359,14 +310,14 @@ def _classify(graph: _Graph, head: Head) -> None:
         logits_WC = Add(network_logits_WC, damage_W1)
         """,
         both_axes=[1, 2],
-        hidden_weight=_array(head.hidden_layer.weight),
-        hidden_bias=_array(head.hidden_layer.bias),
-        class_weight=_array(head.classes.weight),
-        class_bias=_array(head.classes.bias),
+        hidden_weight=array(head.hidden_layer.weight),
+        hidden_bias=array(head.hidden_layer.bias),
+        class_weight=array(head.classes.weight),
+        class_bias=array(head.classes.bias),
     )
 
 
-def _average(graph: _Graph, num_classes: int) -> None:
+def _average(graph: Graph, num_classes: int) -> None:
     """The mean of the windows' probabilities, by way of their logarithms: `probabilities`, and `logits` of the same softmax."""
     graph.add(
         """
@@ -393,14 +344,3 @@ def _average(graph: _Graph, num_classes: int) -> None:
         """,
         classes_1=[num_classes],
     )
-
-
-def _array(tensor: torch.Tensor) -> np.ndarray:
-    return tensor.detach().numpy()
-
-
-def _onnx_gates(tensor: torch.Tensor | torch.nn.Module) -> np.ndarray:
-    """A GRU's weights or biases in ONNX's order of gates, update before reset."""
-    assert isinstance(tensor, torch.Tensor)
-    reset, update, new = np.split(_array(tensor), 3)
-    return np.concatenate([update, reset, new])

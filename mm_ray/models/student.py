@@ -1,7 +1,7 @@
 """The student's files: `student.safetensors` (tensors by name) and `student.json` (enough to predict)."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +9,17 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from mm_ray.config import PRECOMPUTED, FeatureConfig, ModelConfig, read_names
+from mm_ray.config import PRECOMPUTED, FeatureConfig, ModelConfig, flatten, read_names, with_overrides
 from mm_ray.errors import bad_value, in_one_line
+from mm_ray.models.encoder import shipped_name
 from mm_ray.models.flat_params import named_tensors
 from mm_ray.models.network import Network, part_of
 from mm_ray.storage import write_bytes, write_text
 from mm_ray.types import Arrays, Shapes
+
+
+class _OwnEncoder(Exception):
+    """The student's encoder is no part of this package."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,7 @@ class Student:
     """A loaded student: the audio network in evaluation mode, its labels and its feature settings."""
 
     network: Network
+    model: ModelConfig
     class_names: tuple[str, ...]
     features: FeatureConfig
     audio_bins: int
@@ -44,22 +50,33 @@ def save_student(
     return path
 
 
-def load_student(path: Path) -> Student:
-    """Read a student; no code in the files is run.
+def load_student(path: Path, encoder: str = "") -> Student:
+    """Read a student; the files can make no code run.
+
+    Args:
+        path: `student.safetensors`; `student.json` lies beside it.
+        encoder: The student's encoder, if that is no part of this package: its code runs.
 
     Raises:
-        UserError: A file is missing or is not a student.
+        UserError: A file is missing or is not a student, or its encoder is code that was not given.
 
     """
     try:
         description: dict[str, Any] = json.loads(path.with_suffix(".json").read_text())
-        model = ModelConfig(**description["model"] | {"conv_channels": tuple(description["model"]["conv_channels"])})
+        model = with_overrides(ModelConfig(), flatten(description["model"]))
+        if not shipped_name(model.audio_encoder):
+            if not encoder:
+                raise _OwnEncoder(model.audio_encoder)
+            model = replace(model, audio_encoder=encoder)
         names, features = _names(description), _features(description)
         shapes = Shapes(**description["shapes"])
         with torch.device("meta"):  # sizes that the tensors do not have cost no memory
             network = Network("audio", model, shapes)
         _fill(network, load_file(path))
-        return Student(network, names, features, shapes.audio_bins)
+        return Student(network, model, names, features, shapes.audio_bins)
+    except _OwnEncoder as error:
+        remedy = f"its encoder {error} is code of its own; give it with --encoder {error} (encoder= in Python), if you trust it"
+        raise bad_value("STUDENT", path, remedy) from None
     except FileNotFoundError as error:
         raise bad_value("STUDENT", path, f"no such file ({error.filename}); give a run's student.safetensors") from error
     # RuntimeError: a tensor of another shape, or JSON that is nested too deep
@@ -88,4 +105,4 @@ def _fill(network: Network, tensors: dict[str, torch.Tensor]) -> None:
         own = {name: tensors[f"{part}.{name}"].to(torch.float32, copy=True) for name, _ in module.named_parameters()}
         if broken := [name for name, tensor in own.items() if not tensor.isfinite().all()]:
             raise ValueError(f"{part}.{broken[0]} holds numbers that are not finite")
-        module.load_state_dict(own, assign=True)
+        module.load_state_dict(own, assign=True, strict=False)  # constants of an own encoder are not in the file

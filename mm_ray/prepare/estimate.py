@@ -7,9 +7,8 @@ from rich.console import Console
 from rich.table import Table
 
 from mm_ray.data.feature_row import Row
-from mm_ray.prepare.plan import PreparePlan
+from mm_ray.data.prepare import PreparePlan, Task, extracted
 from mm_ray.prepare.summary import print_notes
-from mm_ray.prepare.work import Task, extracted
 
 NUM_TRIED = 12
 """Clips that are decoded for the estimate, evenly spread over the missing ones."""
@@ -48,7 +47,7 @@ def print_estimate(plan: PreparePlan, found: StoreEstimate, console: Console) ->
     table = Table("", "", box=None, pad_edge=False, show_header=False)
     table.columns[0].justify = "right"
     table.add_row(f"{len(plan.manifest.clips):,}", f"clips in {len(plan.manifest.class_names)} classes")
-    table.add_row(f"{plan.num_stored:,}", "already stored")
+    table.add_row(f"{len(plan.stored):,}", "already stored")
     table.add_row(f"{len(plan.rejected):,}", "rejected when listed")
     table.add_row(f"{len(plan.missing):,}", "to prepare")
     table.add_row(f"{found.num_bad:,}", f"of {found.num_tried} tried clips cannot be used")

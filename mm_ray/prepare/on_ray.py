@@ -9,8 +9,8 @@ from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 
 from mm_ray.data.feature_row import rejected
 from mm_ray.data.media.errors import MediaError
+from mm_ray.data.prepare import ClipResult, Task, Tick, run_task
 from mm_ray.errors import UserError
-from mm_ray.prepare.work import ClipResult, Task, Tick, run_task
 
 QUEUED = 1
 """Tasks that wait beside the running ones, so that no CPU waits for the driver."""

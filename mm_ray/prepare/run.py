@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from mm_ray.config import DataConfig
 from mm_ray.console import PlainConsole
 from mm_ray.data.feature_store import REJECTED, check_writable, reopen, write_rejected
+from mm_ray.data.prepare import SHARD_CLIPS, ClipResult, PreparePlan, Tick, make_plan, run_here, tasks_of
 from mm_ray.errors import bad_value
 from mm_ray.prepare.estimate import estimate, print_estimate
 from mm_ray.prepare.inspect import count_contents, print_facts, read_contents
 from mm_ray.prepare.page import write_page
-from mm_ray.prepare.plan import PreparePlan, make_plan
 from mm_ray.prepare.progress import ClipProgress
 from mm_ray.prepare.summary import Summary, print_summary
-from mm_ray.prepare.work import ClipResult, Tick, run_here, tasks_of
 from mm_ray.runtime.cpus import usable_cpus
 
 Run = Callable[[Tick], Iterator[list[ClipResult]]]
@@ -29,7 +28,7 @@ class PrepareRequest:
     """In this process; else by workers on Ray."""
     address: str = ""
     max_rejected: float = 0.05
-    shard_clips: int = 64
+    shard_clips: int = SHARD_CLIPS
 
 
 def prepare_store(request: PrepareRequest) -> Summary:
@@ -42,7 +41,7 @@ def prepare_store(request: PrepareRequest) -> Summary:
     _check(request)
     plan, console = make_plan(request.data, request.out), PlainConsole()
     check_writable(plan.store)
-    run, summary = _runner(plan, request), Summary(plan.num_stored, list(plan.rejected))
+    run, summary = _runner(plan, request), Summary(len(plan.stored), list(plan.rejected))
     reopen(plan.store)
     with ClipProgress(len(plan.missing), console) as progress:
         for outcomes in run(progress.tick):

@@ -10,7 +10,7 @@ from rich.table import Table
 from mm_ray.data.feature_table import SPLITS
 from mm_ray.data.manifest import Manifest, Rejected, warnings_of
 from mm_ray.data.media.errors import FLAGS, REASONS, UNCOUNTED
-from mm_ray.prepare.work import ClipResult
+from mm_ray.data.prepare import ClipResult
 
 
 @dataclass

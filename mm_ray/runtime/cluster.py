@@ -50,14 +50,18 @@ class Cluster:
         return sum(node.num_gpus for node in self.nodes)
 
 
-def known_cluster(address: str) -> Cluster | None:
-    """What `connect` would give, where it is known without a start: this machine, or the cluster that was joined before.
+def cluster_at(address: str) -> Cluster:
+    """What `connect` would give, without the start of a Ray on this machine; the cluster at an address is joined.
 
     What does not fit is refused by it before it costs a start of Ray.
+
+    Raises:
+        UserError: Nothing answers at the address.
+
     """
-    if ray.is_initialized():
-        return describe(address or "this machine")
-    return None if address else Cluster("this machine", (Node(usable_cpus(), torch.cuda.device_count()),))
+    if address or ray.is_initialized():
+        return connect(address)
+    return Cluster("this machine", (Node(usable_cpus(), torch.cuda.device_count()),))
 
 
 def connect(address: str) -> Cluster:

@@ -19,7 +19,6 @@ from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.fed.rounds import role_params
 from mm_ray.models.student import save_student
 from mm_ray.plugins import plain
-from mm_ray.runtime.tensorboard import TrialWriter
 from mm_ray.storage import names_full_disk, write_text
 from mm_ray.types import RoundReport
 
@@ -148,28 +147,22 @@ def phases_place(phases: str, runs: str, name: str) -> str:
 
 
 class RoundLog:
-    """Writes each report to `rounds.jsonl` and to TensorBoard.
-
-    A resumed run reports its stored rounds again, so both files start over.
+    """Writes each report to `rounds.jsonl`. A resumed run reports its stored rounds again, so the file starts over.
 
     Args:
         folder: The run's folder.
-        board: Subfolder of its `tensorboard/`.
 
     """
 
-    def __init__(self, folder: Path, board: str = "") -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._file: IO[str] = (folder / "rounds.jsonl").open("w")
-        self._board = TrialWriter(folder / "tensorboard", board)
 
     def add(self, report: RoundReport) -> None:
         """Write one report."""
-        content = report.to_json()
         with names_full_disk(self._folder):
-            self._file.write(json.dumps(content) + "\n")
+            self._file.write(json.dumps(report.to_json()) + "\n")
             self._file.flush()
-            self._board.add_round(content)
 
     def __enter__(self) -> "RoundLog":
         return self
@@ -177,7 +170,6 @@ class RoundLog:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         with names_full_disk(self._folder):
             self._file.close()
-            self._board.finish("SUCCESS" if error is None else "FAILURE")
 
 
 def write_results(folder: Path, tested: Evaluation, store: PhaseStore, table: FeatureTable) -> Path | None:

@@ -78,7 +78,8 @@ def _print_next(result: "TuneResult") -> None:
         print(f"  use the student:     python -m mm_ray.predict {quote(str(folder / 'student.safetensors'))} a.wav")
     if result.finished.exported:
         print(f"  exported:            {result.finished.exported}")
-    print(f"  tensorboard --logdir {quote(str(folder / 'tensorboard'))}")
+    if (folder / "tensorboard").exists():
+        print(f"  tensorboard --logdir {quote(str(folder / 'tensorboard'))}")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 The one place of a study that looks at the test set.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from shlex import quote
@@ -18,22 +19,24 @@ from mm_ray.fed.experiment import (
     CONTROL_PHASES,
     Evaluation,
     Experiment,
+    RunResult,
     control_of,
+    evaluate,
     plan_experiment,
-    run_experiment,
 )
 from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.report.study import StudyEnding
 from mm_ray.report.tensorboard_images import write_images
 from mm_ray.report.verdict import verdict
-from mm_ray.runtime.drive import drive
 from mm_ray.runtime.run_folder import RoundLog, config_yaml, write_results
+from mm_ray.runtime.tracking import DEFAULT as TENSORBOARD
+from mm_ray.runtime.tracking import RunInfo, TrackedRun, flat_config, metrics_of
 from mm_ray.storage import write_text
 from mm_ray.tune.reevaluation import Finals
 from mm_ray.tune.report import write_report
 from mm_ray.tune.searcher import StudySearch
 from mm_ray.tune.selection import ranking
-from mm_ray.tune.stored import NotStored, StoredOnly, is_stored
+from mm_ray.tune.stored import NotStored, stored_run
 from mm_ray.tune.study import Runner, Study
 from mm_ray.tune.study_ending import (
     class_gains,
@@ -42,8 +45,7 @@ from mm_ray.tune.study_ending import (
     curves,
     curves_over_time,
     over_clips,
-    predict_test,
-    stored_runs,
+    test_predictions,
     what_was_run,
     write_predictions,
 )  # fmt: skip
@@ -86,15 +88,12 @@ def finalize(runner: Runner, search: StudySearch, finals: Finals | None) -> Stud
     config = with_overrides(study.base, row["overrides"])
     write_text(study.folder / "best.yaml", config_yaml(config))
     plans = [plan_experiment(replace(config, seed=seed), table) for seed in study.test_seeds]
-    _compute_missing(runner, search, row, plans)
-    tested = _test_all(study, plans)
+    tested = _test_all(runner, search, row, plans)
     _write(study, rows, tested, table)
-    store = PhaseStore(study.phases)
-    runs = [stored_runs(plan, store, study.device) for plan in plans]
-    predictions = predict_test(runs, store)
+    predictions = test_predictions(tested)
     write_predictions(study.folder, predictions, study.test_seeds, table)
     found = _conclusion(study, row, rows, tested, over_clips(predictions, table, study.base.seed))
-    if "student" in tested[0].confusions:
+    if "student" in tested[0].confusions and TENSORBOARD in study.trackers:
         write_images(study.folder / "tensorboard" / "chosen", tested[0].confusions["student"], table)
     metric, best = next(iter(study.space.objectives)), quote(str(study.folder / "best.yaml"))
     ending = StudyEnding(
@@ -103,21 +102,26 @@ def finalize(runner: Runner, search: StudySearch, finals: Finals | None) -> Stud
         chance=found.guessing,
         at_chance=found.at_chance,
         verdict=found.verdict,
-        curves=curves(runs, metric),
+        curves=curves(tested, metric),
         levels=_levels(tested, table) if metric == TOP1 else {},
         gains=class_gains(predictions, table, study.base.seed),
         classes=table.class_names,
-        clients=client_rows(runs[0]["chosen"], tested),
+        clients=client_rows(tested),
         notes=[tested[0].result["diagnosis"]["text"]] if "diagnosis" in tested[0].result else [],
         warnings=tested[0].result.get("refused", []),
         finals=finals.words() if finals else [],
         cost=cost(rows, tested[0].result),
-        curves_over_time=curves_over_time(runs[0], metric),
-        what_was_run=what_was_run(config, runs[0], study.test_seeds, store)
+        curves_over_time=curves_over_time(tested[0], metric),
+        what_was_run=what_was_run(config, tested[0].finished, study.test_seeds, PhaseStore(study.phases))
         | {"duration": _duration(search), "student's digest": tested[0].result["params_digest"]},
         command=f"python -m mm_ray.train --config {best} --seed {study.base.seed + 7} --control",
     )
     write_report(study.folder / "report.html", search.study, rows, _shown(row), metric, ending)
+    chosen = RunInfo(study.folder, "best", flat_config(plans[0].config), board="best")
+    with TrackedRun(study.trackers, chosen) as tracked:
+        for report in tested[0].reports:
+            tracked.add(report)
+        tracked.finish("SUCCESS", metrics_of(tested[0].result), artifacts=True)
     return found
 
 
@@ -172,33 +176,54 @@ def _chosen_row(study: Study, search: StudySearch, finals: Finals | None, rows: 
     return next(row for row in rows if row["number"] == number)
 
 
-def _compute_missing(runner: Runner, search: StudySearch, row: dict[str, Any], plans: Sequence[Experiment]) -> None:
-    """Let client actors compute the controls, and what is gone of the chosen trial."""
-    study, store = runner.study, PhaseStore(runner.study.phases)
-    wanted = [(plan, row["overrides"]) for plan in plans]
-    wanted += [(control_of(plan, name), row["overrides"] | {"method": name}) for name in CONTROL_PHASES for plan in plans]
-    missing = [(plan, overrides) for plan, overrides in wanted if not is_stored(plan, store, study.device)]
-    jobs = [{"number": row["number"], "overrides": overrides, "seeds": [plan.config.seed]} for plan, overrides in missing]
-    if jobs:
-        what = "the chosen configuration and both controls" if study.num_test_seeds else "both controls"
-        seeds = f"{len(plans)} {'fresh ' * bool(study.num_test_seeds)}seed{'s' * (len(plans) > 1)}"
-        if failed := failures(runner.compute(search, f"{what}, {seeds}", jobs)):
-            reason = failed[0][1]
-            raise UserError(f"the test of the chosen configuration failed: {reason}; the same command tries it again")
-
-
-def _test_all(study: Study, plans: Sequence[Experiment]) -> list[Evaluation]:
-    """Take the rounds from the phase store, and test the networks and their control, seed by seed."""
-    store, tested = PhaseStore(study.phases), list[Evaluation]()
-    try:
-        with RoundLog(study.folder, "best") as log:
-            for plan in plans:
-                rounds = run_experiment(plan, store, StoredOnly(study.device), control=True)
-                tested.append(drive(rounds, *(() if tested else (log.add,))))
-    except NotStored as error:
-        what = f"rounds of {error} were removed while they were needed"
-        raise StorageError(f"{study.phases}: {what}; the same command computes them again") from error
+def _test_all(runner: Runner, search: StudySearch, row: dict[str, Any], plans: Sequence[Experiment]) -> list[Evaluation]:
+    """Test the networks and their controls, seed by seed, when client actors have computed what is not in the phase store."""
+    study, store, started = runner.study, PhaseStore(runner.study.phases), time.perf_counter()
+    wanted = {(OWN, plan.config.seed): plan for plan in plans}
+    wanted |= {(name, plan.config.seed): control_of(plan, name) for name in CONTROL_PHASES for plan in plans}
+    runs = {which: _stored(plan, store, study.device) for which, plan in wanted.items()}
+    if missing := [which for which, run in runs.items() if run is None]:
+        _compute(runner, search, row, missing)
+        try:
+            runs |= {which: stored_run(wanted[which], store, study.device) for which in missing}
+        except NotStored as error:
+            what = f"rounds of {error} were removed while they were needed"
+            raise StorageError(f"{study.phases}: {what}; the same command computes them again") from error
+    complete = {which: run for which, run in runs.items() if run}
+    tested = [
+        evaluate(complete[OWN, seed], {name: complete[name, seed] for name in CONTROL_PHASES}, store, started)
+        for seed in study.test_seeds
+    ]
+    with RoundLog(study.folder) as log:
+        for report in tested[0].reports:
+            log.add(report)
     return tested
+
+
+OWN = ""
+"""The chosen configuration, beside the controls' names."""
+
+
+def _stored(plan: Experiment, store: PhaseStore, device: str) -> RunResult | None:
+    try:
+        return stored_run(plan, store, device)
+    except NotStored:
+        return None
+
+
+def _compute(runner: Runner, search: StudySearch, row: dict[str, Any], missing: Sequence[tuple[str, int]]) -> None:
+    """Let client actors compute the controls, and what is gone of the chosen trial."""
+    study = runner.study
+    jobs = [
+        {"number": row["number"], "overrides": row["overrides"] | ({"method": name} if name else {}), "seeds": [seed]}
+        for name, seed in missing
+    ]
+    num_seeds, fresh = len(study.test_seeds), bool(study.num_test_seeds)
+    what = "the chosen configuration and both controls" if fresh else "both controls"
+    seeds = f"{num_seeds} {'fresh ' * fresh}seed{'s' * (num_seeds > 1)}"
+    if failed := failures(runner.compute(search, f"{what}, {seeds}", jobs)):
+        reason = failed[0][1]
+        raise UserError(f"the test of the chosen configuration failed: {reason}; the same command tries it again")
 
 
 def _write(study: Study, rows: Sequence[dict[str, Any]], tested: Sequence[Evaluation], table: FeatureTable) -> None:

@@ -7,7 +7,7 @@ from mm_ray.errors import bad_value
 from mm_ray.storage import read_object
 from mm_ray.tune.choices import HOSTS, SCHEDULERS, SEARCHERS
 
-KEPT = ("space", "trials", "rounds", "patience", "seeds", "test_seeds", "searcher", "scheduler", "storage", "host")
+KEPT = ("space", "trials", "rounds", "patience", "seeds", "test_seeds", "searcher", "scheduler", "storage", "host", "tracker")
 """Flags that `--resume` gives again, unless the command line does."""
 
 

@@ -17,9 +17,10 @@ from mm_ray.errors import bad_value
 from mm_ray.fed.experiment import plan_experiment
 from mm_ray.fed.virtual_time import SIM_SECONDS
 from mm_ray.plugins import find_file
-from mm_ray.runtime.cluster import connect, known_cluster
+from mm_ray.runtime.cluster import cluster_at, connect
 from mm_ray.runtime.placement import place_trial
 from mm_ray.runtime.run_folder import default_name, open_folder, phases_place
+from mm_ray.runtime.tracking import DEFAULT, check_trackers
 from mm_ray.startup import load_with_progress, say_changed_code, say_idle_gpus
 from mm_ray.storage import check_place, names_full_disk, write_text
 from mm_ray.tune.choices import HOSTS
@@ -56,6 +57,7 @@ class StudyRequest:
     runs: str = "runs"
     phases: str = ""
     address: str = ""
+    tracker: str = DEFAULT
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,8 @@ def _prepared(request: StudyRequest) -> Runner:
     check_study(space, search, request.seeds)
     if SIM_SECONDS in {*space.objectives, *space.at_least} and not config.clients.profile:
         raise bad_value("space", space.name, f"names {SIM_SECONDS}; add --clients.profile, such as phone,laptop,server")
-    place_trial(config.clients, known_cluster(request.address) or connect(request.address), request.host)
+    trackers = check_trackers(request.tracker)
+    place_trial(config.clients, cluster_at(request.address), request.host)
     table = load_with_progress(config.data, request.runs)
     plan_experiment(config, table)
     phases = phases_place(request.phases, request.runs, name)
@@ -106,11 +109,12 @@ def _prepared(request: StudyRequest) -> Runner:
     _keep(folder, request)
     cluster = connect(request.address)
     study = Study(
-        config, space, folder, phases, request.trials, request.host, search, limits, request.seeds, request.test_seeds
+        config, space, folder, phases, request.trials, request.host, search, limits, request.seeds, request.test_seeds, trackers
     )
     print(f"study {folder}: {study.trials} trials of the space {space.name} on {cluster.name} ({cluster.num_cpus:g} CPUs)")
     say_idle_gpus(config.clients, cluster.num_gpus)
-    print(f"follow it: tensorboard --logdir {quote(str(folder / 'tensorboard'))}", flush=True)
+    if DEFAULT in trackers:
+        print(f"follow it: tensorboard --logdir {quote(str(folder / 'tensorboard'))}", flush=True)
     if find_spec("optuna_dashboard"):
         print(f"      or: optuna-dashboard {quote(request.storage or str(folder / 'optuna.journal'))}", flush=True)
     return Runner(study, table, cluster)

@@ -7,10 +7,11 @@ import numpy as np
 
 from mm_ray.config import ModelConfig
 from mm_ray.fed.executor import Chunk, ExecutorStats
-from mm_ray.fed.experiment import Experiment, run_rounds
+from mm_ray.fed.experiment import Experiment, RunResult, run_rounds
 from mm_ray.fed.federation import Federation
 from mm_ray.fed.phase import Phase
 from mm_ray.fed.phase_store import PhaseStore
+from mm_ray.runtime.drive import drive
 from mm_ray.types import Arrays, ClientUpdate
 
 
@@ -53,11 +54,11 @@ class StoredOnly:
         raise NotStored
 
 
-def is_stored(plan: Experiment, store: PhaseStore, device: str) -> bool:
-    """Whether all rounds of a plan are in the store."""
-    try:
-        for _ in run_rounds(plan, store, StoredOnly(device)):
-            pass
-    except NotStored:
-        return False
-    return True
+def stored_run(plan: Experiment, store: PhaseStore, device: str) -> RunResult:
+    """A plan's rounds out of the store.
+
+    Raises:
+        NotStored: A round is missing; it names the phase.
+
+    """
+    return drive(run_rounds(plan, store, StoredOnly(device)))

@@ -19,6 +19,7 @@ from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.runtime.cluster import Cluster
 from mm_ray.runtime.executor import RayExecutor
 from mm_ray.runtime.placement import most_trials, place_trial
+from mm_ray.runtime.tracking import DEFAULT
 from mm_ray.tune.estimate import estimate, measure
 from mm_ray.tune.hparams import write_experiment
 from mm_ray.tune.live_table import JobProgress, LiveTable
@@ -48,6 +49,7 @@ class Study:
     limits: StopConditions = field(default_factory=StopConditions)
     num_seeds: int = 1
     num_test_seeds: int = 0
+    trackers: Sequence[str] = (DEFAULT,)
 
     @property
     def device(self) -> str:
@@ -121,10 +123,11 @@ class Runner:
         remaining, budget = search.remaining(study.trials), Budget(search, study.limits)
         if remaining and not budget.stop_all():
             self._tell_estimate()
-            write_experiment(study.folder / "tensorboard", study.space.distributions, study.space.objectives)
+            if DEFAULT in study.trackers:
+                write_experiment(study.folder / "tensorboard", study.space.distributions, study.space.objectives)
             table = LiveTable(remaining, lambda: budget.remaining_s, study.num_seeds, study.rounds_of)
             with table as live, stops_on_signals(budget):
-                log = StudyLog(study.folder, live)
+                log = StudyLog(study.folder, live, study.base, study.trackers)
                 search.before_end = log.end
                 while remaining and not budget.stop_all():
                     before = len(search.requeued)

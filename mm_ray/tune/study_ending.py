@@ -11,7 +11,6 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,25 +18,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
 from mm_ray.config import ExperimentConfig
-from mm_ray.data.batching import gather
 from mm_ray.data.feature_table import SPLITS, FeatureTable
 from mm_ray.evaluate.metrics import recall
 from mm_ray.evaluate.statistics import OverClips, compare_clips
-from mm_ray.fed.evaluation import batches_of, predicted
-from mm_ray.fed.experiment import CONTROL_PHASES, Evaluation, Experiment, RunResult, control_of, run_rounds
+from mm_ray.fed.experiment import Evaluation, RunResult
 from mm_ray.fed.phase import NetworkRef
 from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.fed.rounds import role_params
 from mm_ray.fed.virtual_time import SIM_SECONDS
-from mm_ray.models.flat_params import flat_network
-from mm_ray.models.network import READS
 from mm_ray.report.verdict import CONTROLS
-from mm_ray.runtime.drive import drive
 from mm_ray.storage import write_bytes
-from mm_ray.tune.stored import StoredOnly
 from mm_ray.types import UNLABELLED, RoundReport
 
 PREDICTIONS = "test_predictions.parquet"
@@ -47,53 +39,9 @@ Predictions = Mapping[str, np.ndarray]
 network cannot read the clip."""
 
 
-@dataclass(frozen=True)
-class StoredRun:
-    """A plan's rounds out of the store."""
-
-    finished: RunResult
-    reports: Sequence[RoundReport]
-
-    @property
-    def plan(self) -> Experiment:
-        """The plan."""
-        return self.finished.plan
-
-
-def stored_runs(plan: Experiment, store: PhaseStore, device: str) -> dict[str, StoredRun]:
-    """The chosen configuration as `chosen`, and both controls by name."""
-    plans = {"chosen": plan} | {name: control_of(plan, name) for name in CONTROL_PHASES}
-    runs = {}
-    for name, one in plans.items():
-        reports: list[RoundReport] = []
-        runs[name] = StoredRun(drive(run_rounds(one, store, StoredOnly(device)), reports.append), reports)
-    return runs
-
-
-def predict_test(runs: Sequence[Mapping[str, StoredRun]], store: PhaseStore) -> Predictions:
-    """Every role's predictions on the test set, of each seed's runs."""
-    by_role: dict[str, list[np.ndarray]] = {}
-    for seed_runs in runs:
-        own = seed_runs["chosen"]
-        for role, network in own.plan.method.roles.items():
-            by_role.setdefault(role, []).append(_predict(own.finished, network, store))
-        for name in CONTROL_PHASES:
-            control = seed_runs[name]
-            by_role.setdefault(name, []).append(_predict(control.finished, control.plan.method.main, store))
-    return {role: np.stack(predictions) for role, predictions in by_role.items()}
-
-
-def _predict(finished: RunResult, role: NetworkRef, store: PhaseStore) -> np.ndarray:
-    plan, network = finished.plan, str(role.network)
-    table = plan.federation.table
-    net = flat_network(network, plan.model_of(role), table.shapes)
-    net.load(role_params(role, finished.outcomes, store))
-    classes_N = np.full(table.num_clips, -1)
-    with torch.inference_mode():
-        for rows in batches_of("test", network, table):
-            logits_BC = net.network(gather(table, rows, READS[network], net.params.device)).logits_BC
-            classes_N[rows] = predicted(logits_BC.cpu().numpy(), table.labels_N[rows])
-    return classes_N[table.rows("test")]
+def test_predictions(tested: Sequence[Evaluation]) -> Predictions:
+    """Every role's predictions on the test set, of each seed's run."""
+    return {role: np.stack([one.predictions[role] for one in tested]) for role in tested[0].predictions}
 
 
 def write_predictions(folder: Path, predictions: Predictions, seeds: Sequence[int], table: FeatureTable) -> None:
@@ -141,24 +89,22 @@ def class_gains(predictions: Predictions, table: FeatureTable, seed: int) -> lis
     return gains
 
 
-def curves(runs: Sequence[Mapping[str, StoredRun]], metric: str) -> dict[str, list[list[tuple[int, float]]]]:
+def curves(tested: Sequence[Evaluation], metric: str) -> dict[str, list[list[tuple[int, float]]]]:
     """Rounds and values of the last phase, of the student, if there is one, and of the first control, a list a seed."""
-    names = {"student": "chosen"} if "student" in runs[0]["chosen"].plan.method.roles else {}
-    names |= {CONTROLS[0]: CONTROLS[0]}
-    return {role: [_curve(seed_runs[name], metric) for seed_runs in runs] for role, name in names.items()}
+    student = {"student": [one.finished for one in tested]} if "student" in tested[0].predictions else {}
+    runs = student | {CONTROLS[0]: [one.controls[CONTROLS[0]] for one in tested]}
+    return {role: [_curve(run, metric) for run in by_seed] for role, by_seed in runs.items()}
 
 
-def _curve(run: StoredRun, metric: str) -> list[tuple[int, float]]:
-    own = run.plan.method.main.phase
-    return [
-        (report.round, report.metrics[metric]) for report in run.reports if report.phase == own and metric in report.metrics
-    ]
+def _curve(run: RunResult, metric: str) -> list[tuple[int, float]]:
+    own = run.outcomes[run.plan.method.main.phase]
+    return [(report.round, report.metrics[metric]) for report in own.reports if metric in report.metrics]
 
 
-def curves_over_time(runs: Mapping[str, StoredRun], metric: str) -> dict[str, list[tuple[float, float]]]:
+def curves_over_time(tested: Evaluation, metric: str) -> dict[str, list[tuple[float, float]]]:
     """Simulated seconds since the start and dev scores, of the student and the first control; empty without devices."""
-    names = {role: name for role, name in (("student", "chosen"), (CONTROLS[0], CONTROLS[0])) if name in runs}
-    return {role: points for role, name in names.items() if (points := _over_time(runs[name].reports, metric))}
+    runs = {"student": tested.finished, CONTROLS[0]: tested.controls[CONTROLS[0]]}
+    return {role: points for role, run in runs.items() if (points := _over_time(run.reports, metric))}
 
 
 def _over_time(reports: Sequence[RoundReport], metric: str) -> list[tuple[float, float]]:
@@ -170,8 +116,9 @@ def _over_time(reports: Sequence[RoundReport], metric: str) -> list[tuple[float,
     return points
 
 
-def client_rows(run: StoredRun, tested: Sequence[Evaluation]) -> list[dict[str, Any]]:
+def client_rows(tested: Sequence[Evaluation]) -> list[dict[str, Any]]:
     """The clients of the first seed (`mm_ray.report.study.StudyEnding.clients`)."""
+    run = tested[0].finished
     plan, table = run.plan, run.plan.federation.table
     recalls = {role: np.mean([recall(one.confusions[role]) for one in tested], axis=0) for role in tested[0].confusions}
     rounds = Counter(
@@ -233,11 +180,9 @@ def cost(rows: Sequence[Mapping[str, Any]], result: Mapping[str, Any]) -> dict[s
     }
 
 
-def what_was_run(
-    config: ExperimentConfig, runs: Mapping[str, StoredRun], seeds: Sequence[int], store: PhaseStore
-) -> dict[str, str]:
+def what_was_run(config: ExperimentConfig, run: RunResult, seeds: Sequence[int], store: PhaseStore) -> dict[str, str]:
     """Data, federation, networks and versions, for people."""
-    run, partition = runs["chosen"], config.partition
+    partition = config.partition
     federation = run.plan.federation
     table, clients = federation.table, federation.clients
     counts = [f"{len(table.rows(split)):,} {split}" for split in SPLITS]
@@ -259,8 +204,8 @@ def what_was_run(
     }
 
 
-def _size(run: StoredRun, role: NetworkRef, store: PhaseStore) -> int:
-    return sum(array.size for array in role_params(role, run.finished.outcomes, store).values())
+def _size(run: RunResult, role: NetworkRef, store: PhaseStore) -> int:
+    return sum(array.size for array in role_params(role, run.outcomes, store).values())
 
 
 def _versions() -> dict[str, str]:

@@ -1,14 +1,16 @@
-"""What a study leaves while it runs: `trials.jsonl`, TensorBoard, the live table. A Tune callback in the driver."""
+"""What a study leaves while it runs: `trials.jsonl`, runs in trackers, the live table. A Tune callback in the driver."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ray.tune import Callback
 
+from mm_ray.config import ExperimentConfig, with_overrides
 from mm_ray.errors import UserError
-from mm_ray.runtime.tensorboard import TrialWriter
+from mm_ray.runtime.tracking import DEFAULT, RunInfo, TrackedRun, best_round, flat_config
 from mm_ray.storage import append_lines
 from mm_ray.tune.live_table import LiveTable
 from mm_ray.tune.space import METRICS
@@ -24,12 +26,18 @@ class StudyLog(Callback):
     Args:
         folder: The study's folder.
         table: The live table.
+        base: The config that all trials start from.
+        trackers: What shows the trials, a run for each seed.
 
     """
 
-    def __init__(self, folder: Path, table: LiveTable) -> None:
+    def __init__(
+        self, folder: Path, table: LiveTable, base: ExperimentConfig | None = None, trackers: Sequence[str] = (DEFAULT,)
+    ) -> None:
         self._folder, self._table = folder, table
-        self._writers: dict[int, TrialWriter] = {}
+        self._base, self._trackers = base or ExperimentConfig(), trackers
+        self._runs: dict[int, dict[int, TrackedRun]] = {}
+        """By trial and seed."""
         self._results: dict[int, dict[str, Any]] = {}
         self._curves: dict[int, list[dict[str, Any]]] = {}
 
@@ -39,27 +47,27 @@ class StudyLog(Callback):
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial begins, or begins again after a failure."""
         number, params = trial.config["number"], trial.config["params"]
-        if number in self._writers:
-            self._writers[number].finish("RUNNING")
-        self._writers[number] = TrialWriter(self._folder / "tensorboard", f"trial-{number:03d}", params)
+        self._let_go(number)
+        config = with_overrides(self._base, trial.config["overrides"])
+        self._runs[number] = {config.seed: self._begin(number, params, config, first=True)}
         self._curves[number] = []
         self._table.begin(number, params, trial.config["overrides"])
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
-        """A trial reports: its new rounds go to TensorBoard, those of its first seed where it has several."""
-        number = trial.config["number"]
+        """A trial reports: its new rounds go to the run of their seed."""
+        number, runs = trial.config["number"], self._runs[trial.config["number"]]
         self._results[number] = result
         for report in result["reports"]:
             self._curves[number].append(report)
-            if report["seed"] == self._curves[number][0]["seed"]:
-                self._writers[number].add_round(report)
+            if report["seed"] not in runs:
+                config = replace(with_overrides(self._base, trial.config["overrides"]), seed=report["seed"])
+                runs[report["seed"]] = self._begin(number, trial.config["params"], config, first=False)
+            runs[report["seed"]].add_round(report)
         self._table.update(number, result)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Tune lets go of a trial; one that has not ended (the study is interrupted) resumes when the study does."""
-        number = trial.config["number"]
-        if number in self._writers:
-            self._writers.pop(number).finish("RUNNING")
+        self._let_go(trial.config["number"])
 
     def end(self, suggestion: Mapping[str, Any], state: str) -> None:
         """A trial is about to be told to the study as COMPLETE, PRUNED or FAIL.
@@ -73,10 +81,22 @@ class StudyLog(Callback):
         row |= {key: result.get(key) for key in ROW_KEYS}
         row |= {"metrics": {name: result[name] for name in METRICS if name in result}}
         append_lines(self._folder / "trials.jsonl", json.dumps(row | {"curve": self._curves.get(number, [])}) + "\n")
-        score = {"dev/audio_top1": result["score"]} if "score" in result else {}
-        if number in self._writers:
-            self._writers.pop(number).finish(STATUS[state], score)
+        score = {"score": result["score"]} if "score" in result else {}
+        for seed, run in self._runs.pop(number, {}).items():
+            curve = [report for report in self._curves[number] if report["seed"] == seed]
+            run.finish(STATUS[state], best_round(curve, "dev/audio_top1") | score)
         self._table.end(number, state)
+
+    def _begin(self, number: int, params: Mapping[str, Any], config: ExperimentConfig, first: bool) -> TrackedRun:
+        trial = f"trial-{number:03d}"
+        info = RunInfo(
+            self._folder, f"{trial}-seed-{config.seed}", flat_config(config), trial, params, trial if first else None
+        )
+        return TrackedRun(self._trackers, info)
+
+    def _let_go(self, number: int) -> None:
+        for run in self._runs.pop(number, {}).values():
+            run.finish("RUNNING")
 
 
 def read_trials(folder: Path) -> list[dict[str, Any]]:

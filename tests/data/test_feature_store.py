@@ -6,8 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from media_files import tone, write_wav
 
 from mm_ray.config import DataConfig, FeatureConfig, SyntheticConfig
+from mm_ray.data import load
 from mm_ray.data.feature_row import Row, extract
 from mm_ray.data.feature_store import settings_of, write_rejected, write_shard
 from mm_ray.data.feature_store_reader import read_store
@@ -108,6 +110,34 @@ def test_features_are_computed_once(tmp_path):
     again = load_data(SMALL, tmp_path, lambda *_: pytest.fail("computed again"))
     assert first.fingerprint == again.fingerprint
     assert len(list(tmp_path.glob("synthetic-????????????"))) == 1
+
+
+def test_features_that_were_stopped_are_gone_on_with(tmp_path, monkeypatch):
+    monkeypatch.setattr(load, "SHARD_CLIPS", 6)
+    whole, seen = load_data(SMALL, tmp_path / "whole"), []
+
+    def stop(done, total):
+        if done == 15:  # in the third shard: 6 and 6 and 4 and 4 clips
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        load_data(SMALL, tmp_path / "stopped", stop)
+    stopped = load_data(SMALL, tmp_path / "stopped", lambda done, total: seen.append((done, total)))
+    assert seen == [(done, 20) for done in range(13, 21)]
+    assert stopped.fingerprint == whole.fingerprint
+    assert stopped.audio_flat_XF.tobytes() == whole.audio_flat_XF.tobytes()
+    assert len(list((tmp_path / "stopped").rglob("part-*"))) == len(list((tmp_path / "whole").rglob("part-*"))) == 4
+
+
+def test_a_recording_that_cannot_be_used_ends_the_run_and_loses_no_finished_shard(tmp_path, monkeypatch):
+    monkeypatch.setattr(load, "SHARD_CLIPS", 2)
+    for name in ("a/0", "a/1", "a/2", "b/0", "b/1", "b/2"):
+        write_wav(tmp_path / "root" / f"{name}.wav", tone(300, 1, 8000), 8000)
+    (tmp_path / "root/b/1.wav").write_bytes(b"no media")
+    data = DataConfig(name="folder", root=str(tmp_path / "root"))
+    with pytest.raises(UserError, match=r"root/b/1\.wav: "):
+        load_data(data, tmp_path / "cache")
+    assert len(list(tmp_path.glob("cache/*/part-*"))) == 2
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,7 @@ def test_a_signal_after_the_last_word_changes_nothing(tmp_path, monkeypatch):
     assert (done.code, done.err) == (0, "")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("how", "number"),
     [

@@ -53,6 +53,8 @@ SETTINGS = [
     {"phase1.local.prox_mu": 1.0},
     {"phase1.local.scaffold": True},
     {"model.dropout": 0.0, "phase1.local.clip_norm": 0.1},
+    {"model.video_encoder": "frame_cnn"},
+    {"model.video_encoder": "frame_cnn", "phase1.kind": "joint", "data.features.video_color": "rgb"},
 ]
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 
 import pytest
 from fed.tiny import TINY, table_of, tiny_config, tiny_plan
@@ -105,6 +106,8 @@ OTHER = {
     "phase2.audio_clients": "idle",
     "phase2.loss": "mm_ray.losses.kd",
     "model.audio_pooling": "attention",
+    "model.audio_encoder": "mlp",
+    "model.video_encoder": "mlp",
     "model.conv_channels": [4, 4, 9],
     "partition.video_missing": 0.2,
     "partition.label_noise": 0.3,
@@ -134,11 +137,14 @@ def another(name):
 
 OF_SOME_LOSSES = {name for name in FIELDS if name.startswith("phase2.losses.")}
 OF_SOME_OPTIMISERS = {f"phase{n}.server.{name}" for n in (1, 2) for name in ("momentum", "beta2", "tau", "bad_frac", "noise")}
-"""They enter with what reads them (tests/distill/test_loss_spec.py, tests/fed/test_server_optimizers.py,
+OF_SOME_ENCODERS = {name for name in FIELDS if name.startswith("model.") and name.count(".") == 2}
+"""They enter with what reads them (the last test here, tests/distill/test_loss_spec.py, tests/fed/test_server_optimizers.py,
 tests/fed/test_aggregators.py), and not with the default."""
 
 
-@pytest.mark.parametrize("field", sorted(set(FIELDS) - WITHOUT_RESULT - ELSEWHERE - OF_SOME_LOSSES - OF_SOME_OPTIMISERS))
+@pytest.mark.parametrize(
+    "field", sorted(set(FIELDS) - WITHOUT_RESULT - ELSEWHERE - OF_SOME_LOSSES - OF_SOME_OPTIMISERS - OF_SOME_ENCODERS)
+)
 def test_every_other_field_of_the_config_enters_the_student_s_key(field):
     assert another(field) != FIELDS[field]
     needs = NEEDS.get(field, {})
@@ -235,3 +241,32 @@ def test_settings_name_no_number_of_rounds():
 def test_a_setting_enters_the_keys_of_the_baselines_that_read_it(method, field, phases):
     before, after = (keys_of(tiny_plan(SMALL | {"method": method} | own)) for own in ({}, {field: 0.123}))
     assert {name for name in before if before[name] != after[name]} == phases
+
+
+@pytest.mark.parametrize("name", ["transformer.layers", "resnet.channels", "mlp.layers"])
+def test_an_encoder_s_own_setting_enters_with_that_encoder_only(name):
+    encoder, own = {"model.audio_encoder": name.partition(".")[0]}, {f"model.{name}": (5, 5, 5) if "channels" in name else 1}
+    assert changed(encoder | own, encoder) == ALL
+    assert changed(own) == set()
+
+
+def test_the_default_encoders_leave_the_keys_as_they_were():
+    model = key_settings(tiny_plan(SMALL).method.phases[0])["model"]
+    assert sorted(model) == [
+        "attention_heads", "attention_size", "audio_pooling", "classifier_hidden", "conv_channels", "dropout", "hidden",
+    ]  # fmt: skip
+
+
+def test_an_own_encoder_enters_by_its_source(tmp_path, monkeypatch):
+    own, keys = {"model.audio_encoder": "mine.py"}, []
+    for comment in ("", "# an edit"):
+        (tmp_path / f"at{len(keys)}").mkdir()
+        monkeypatch.chdir(tmp_path / f"at{len(keys)}")
+        Path("mine.py").write_text(f"from mm_ray.models.encoders.mlp import MLP\n{comment}\nbuild = MLP\n")
+        keys.append(keys_of(tiny_plan(SMALL | own)))
+    assert all(keys[0][name] != keys[1][name] for name in ALL)
+
+
+def test_an_encoder_that_is_trained_one_by_one_has_the_key_of_one_by_one():
+    encoder = {"model.audio_encoder": "transformer"}
+    assert changed(encoder | {"clients.vectorize": "off"}, encoder) == set()

@@ -56,5 +56,15 @@ def test_losses_are_taken_in_float32(tmp_path, monkeypatch):
     assert seen == {torch.float32}
 
 
+@pytest.mark.parametrize("encoders", [("transformer", "mlp"), ("resnet", "gru"), ("mlp", "frame_cnn")])
+def test_other_encoders_train_in_bfloat16(tmp_path, encoders):
+    named = dict(zip(("model.audio_encoder", "model.video_encoder"), encoders, strict=True))
+    settings = {**named, "phase1.rounds": 2, "phase2.rounds": 1}
+    half, whole = Run(tmp_path / "half", settings | HALF), Run(tmp_path / "whole", settings)
+    assert half.digest != whole.digest
+    losses = [[run.reports[0].metrics[f"train/{network}_loss"] for network in ("audio", "video")] for run in (half, whole)]
+    assert losses[0] == pytest.approx(losses[1], rel=0.1)
+
+
 def test_auto_is_float32(tmp_path):
     assert Run(tmp_path / "a", {"clients.precision": "float32"}).bits() == Run(tmp_path / "b").bits()

@@ -5,6 +5,8 @@ import json
 import tempfile
 from functools import lru_cache
 
+import numpy as np
+
 from mm_ray.config import ExperimentConfig, with_overrides
 from mm_ray.data.load import load_data
 from mm_ray.fed.executor import SerialExecutor
@@ -52,8 +54,13 @@ def tiny_flags(overrides=()):
 
 @lru_cache(maxsize=4)
 def table_of(data):
+    """The features of some data: one table for all tests of a process, so its arrays can only be read."""
     with tempfile.TemporaryDirectory() as cache:
-        return load_data(data, cache)
+        table = load_data(data, cache)
+    for value in vars(table).values():
+        if isinstance(value, np.ndarray):
+            value.setflags(write=False)
+    return table
 
 
 def tiny_plan(overrides=()):

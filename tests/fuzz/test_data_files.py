@@ -16,9 +16,8 @@ from mm_ray.data.datasets.avdigits import _read_mnist
 from mm_ray.data.feature_store_reader import read_store
 from mm_ray.data.load import load_data
 from mm_ray.data.manifest import read_manifest
+from mm_ray.data.prepare import make_plan, run_here, tasks_of
 from mm_ray.errors import UserError
-from mm_ray.prepare.plan import make_plan
-from mm_ray.prepare.work import run_here, tasks_of
 
 CSV = "id,path,label,group,split,start,end\na,a.wav,yes,g1,train,0,1\nb,b.wav,no,g2,dev,,\nc,c.wav,yes,g3,test,0.5,2.5\n"
 ACTIVITYNET = {

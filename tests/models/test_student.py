@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from mm_ray.config import FeatureConfig, ModelConfig
+from mm_ray.config import FeatureConfig, ModelConfig, to_dict
 from mm_ray.errors import UserError
 from mm_ray.models.flat_params import FlatNetwork
 from mm_ray.models.network import PARTS, init_part
@@ -38,7 +38,9 @@ def test_the_description_is_plain_json(path):
     assert json.loads(path.with_suffix(".json").read_text()) == {
         "class_names": ["no", "yes"],
         "features": vars(FEATURES),
-        "model": vars(MODEL) | {"conv_channels": [3, 4, 5]},
+        "model": to_dict(MODEL)
+        | {"conv_channels": [3, 4, 5], "resnet": {"channels": [16, 32, 64]}}
+        | {"frame_cnn": {"channels": [16, 32]}},
         "shapes": vars(SHAPES),
     }
 

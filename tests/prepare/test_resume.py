@@ -45,7 +45,7 @@ def test_killed_and_gone_on_is_the_same_store(root, tmp_path, capsys):
     main(arguments(root, tmp_path / "whole"))
     killed = tmp_path / "killed"
     slow = (
-        "import sys, time; import mm_ray.prepare.work as work; real = work.extract\n"
+        "import sys, time; import mm_ray.data.prepare as work; real = work.extract\n"
         "def extract(*arguments):\n    time.sleep(0.1)\n    return real(*arguments)\n"
         "work.extract = extract\n"
         "from mm_ray.prepare.__main__ import main; main(sys.argv[1:])"

@@ -102,7 +102,6 @@ def test_the_round_log_has_a_line_a_round_and_begins_anew(tmp_path):
                 lines = (tmp_path / "rounds.jsonl").read_text().splitlines()
                 assert len(lines) == number  # a reader sees a round as soon as it is over
         assert [json.loads(line) for line in lines] == [report.to_json() for report in run.reports]
-    assert list((tmp_path / "tensorboard").glob("events.out.tfevents.*"))
 
 
 def test_the_results_are_the_student_and_its_numbers(tmp_path):

@@ -95,6 +95,7 @@ def study(logdir):
     write_trial(logdir, "trial_2", [], PARAMS | {"phase2.loss_weight": 0.0}).finish("FAILURE")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("flag", ["--load_fast=true", "--load_fast=false"])
 def test_tensorboard_shows_a_study(tmp_path, flag):
     study(tmp_path)
@@ -144,6 +145,7 @@ def test_where_time_is_simulated_dev_scores_also_have_its_seconds_as_their_step(
     assert [event.value for event in scalars.Scalars("phase2/distill/sim_seconds")] == [pytest.approx(2.6), 3.0]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("flag", ["--load_fast=true", "--load_fast=false"])
 def test_a_resumed_trial_is_not_doubled_even_before_a_running_tensorboard(tmp_path, flag):
     write_trial(tmp_path, "trial_0", [0.1, 0.2, 0.9])

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,14 +13,15 @@ from tune.spaces import space_of
 
 from mm_ray.errors import StorageError, UserError
 from mm_ray.evaluate.metrics import recall
+from mm_ray.fed import experiment
 from mm_ray.fed.executor import SerialExecutor
-from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.tune import finalize as finalize_module
 from mm_ray.tune.finalize import finalize, report_so_far
 from mm_ray.tune.live_table import LiveTable
 from mm_ray.tune.searcher import SearchSettings
+from mm_ray.tune.stored import stored_run
 from mm_ray.tune.study import Runner, Study
-from mm_ray.tune.study_ending import client_rows, curves_over_time, stored_runs
+from mm_ray.tune.study_ending import client_rows, curves_over_time
 from mm_ray.tune.study_log import StudyLog
 from mm_ray.tune.trial import TrialRun
 from mm_ray.types import UNLABELLED
@@ -42,14 +44,14 @@ class Here(Runner):
         return [SimpleNamespace(error=None) for _ in jobs]
 
 
-def played(folder, num_seeds, overrides=()):
-    """A study of one trial, and its runner."""
+def played(folder, num_seeds, overrides=(), change=lambda table: table):
+    """A study of one trial, and its runner; `change` gives the table to use instead of the one that all tests share."""
     config = tiny_config(dict(overrides))
     search = SearchSettings("random")
     study = Study(
         config, space_of(folder, SPACE), folder / "study", str(folder / "phases"), 1, "actor", search, num_seeds=num_seeds
     )
-    runner = Here(study, table_of(config.data), None)
+    runner = Here(study, change(table_of(config.data)), None)
     object.__setattr__(runner, "asked", [])
     opened = study.open_search()
     log = StudyLog(study.folder, LiveTable(1))
@@ -95,8 +97,7 @@ def test_single_predictions_are_kept_and_give_the_scores(tmp_path):
 def test_clients_have_their_classes_and_what_they_may_expect(tmp_path):
     runner, search = played(tmp_path, 1)
     found = finalize(runner, search, None)
-    run = stored_runs(found.tested.finished.plan, PhaseStore(runner.study.phases), "cpu")["chosen"]
-    rows, table = client_rows(run, [found.tested]), runner.table
+    rows, table = client_rows([found.tested]), runner.table
     assert sum(row["clips"] for row in rows) == len(table.rows("train"))
     assert all(sum(row["classes"]) == row["clips"] == row["labelled"] for row in rows)
     recalls = recall(found.tested.confusions["student"])
@@ -106,14 +107,14 @@ def test_clients_have_their_classes_and_what_they_may_expect(tmp_path):
 
 
 def test_clips_without_a_label_are_of_no_class(tmp_path):
-    runner, search = played(tmp_path, 1, {"partition.num_clients": 2})
-    table = runner.table
-    first = table.rows("train")[0]
-    object.__setattr__(table, "labels_N", np.where(np.arange(table.num_clips) == first, UNLABELLED, table.labels_N))
+    def unlabelled(table):
+        first = np.arange(table.num_clips) == table.rows("train")[0]
+        return replace(table, labels_N=np.where(first, UNLABELLED, table.labels_N))
+
+    runner, search = played(tmp_path, 1, {"partition.num_clients": 2}, unlabelled)
     found = finalize(runner, search, None)
-    run = stored_runs(found.tested.finished.plan, PhaseStore(runner.study.phases), "cpu")["chosen"]
-    rows = client_rows(run, [found.tested])
-    assert sum(sum(row["classes"]) for row in rows) == len(table.rows("train")) - 1
+    rows = client_rows([found.tested])
+    assert sum(sum(row["classes"]) for row in rows) == len(runner.table.rows("train")) - 1
 
 
 def test_the_result_says_what_the_study_cost_and_what_was_reused(tmp_path):
@@ -141,7 +142,7 @@ def test_the_driver_trains_nothing_when_rounds_are_gone(tmp_path, monkeypatch):
     assert runner.asked == [("own", 1), ("control", 1), ("control_all", 1)]
     for path in (tmp_path / "phases").glob("*/round-*"):
         path.unlink()
-    monkeypatch.setattr(finalize_module, "_compute_missing", lambda *given: None)
+    monkeypatch.setattr(finalize_module, "_compute", lambda *given: None)
     with pytest.raises(StorageError, match="rounds of phase1/unimodal were removed while they were needed"):
         finalize(runner, search, None)
 
@@ -168,8 +169,25 @@ def test_where_time_is_simulated_the_page_has_accuracy_over_it(tmp_path):
     found = finalize(runner, search, None)
     page = (runner.study.folder / "report.html").read_text()
     assert "Accuracy over simulated time" in page
-    run = stored_runs(found.tested.finished.plan, PhaseStore(runner.study.phases), "cpu")
-    times = [seconds for seconds, _ in curves_over_time(run, "dev/audio_top1")["student"]]
+    times = [seconds for seconds, _ in curves_over_time(found.tested, "dev/audio_top1")["student"]]
     assert times == sorted(times)
     assert times[-1] == pytest.approx(found.tested.result["sim_seconds"])
     assert f"{times[-1]:,.0f} s" in page
+
+
+def test_rounds_are_replayed_once_and_each_network_is_tested_once(tmp_path, monkeypatch):
+    runner, search = played(tmp_path, 2)
+    finalize(runner, search, None)
+    replayed, tested = [], []
+    replay, predict = stored_run, experiment._predict_test
+    monkeypatch.setattr(
+        finalize_module, "stored_run", lambda plan, *given: replayed.append(plan.config) or replay(plan, *given)
+    )
+    monkeypatch.setattr(experiment, "_predict_test", lambda run, *given: tested.append(run) or predict(run, *given))
+    found = finalize(runner, search, None)
+    assert [(one.method, one.seed) for one in replayed] == [
+        ("modality_mirror", 1), ("modality_mirror", 2), ("control", 1), ("control", 2), ("control_all", 1), ("control_all", 2)
+    ]  # fmt: skip
+    assert len(tested) == 2 * len(found.test), "three roles and two controls of each seed"
+    lines = [json.loads(line) for line in (runner.study.folder / "rounds.jsonl").read_text().splitlines()]
+    assert [one["phase"] for one in lines[-6:]] == ["control/cross_entropy"] * 3 + ["control_all/cross_entropy"] * 3
