@@ -1,6 +1,6 @@
 """How a round's cost grows with actors, clients, cohort and model; and a model of the round's time fitted to it.
 
-    python -m benchmarks.growth [--rounds N] [--quick]
+    python -m benchmarks.growth [--rounds N] [--quick] [--scale]
 
 One quantity is varied at a time around a base. Clients have 10 clips of 16x80 out of a common pool, so that 100,000 of them
 need no more data than 100. More actors than processors are simulated with fractions of a CPU.
@@ -25,21 +25,22 @@ from scipy.optimize import nnls
 
 from benchmarks.memory import tree_pss_mb
 from benchmarks.results import write_result
-from benchmarks.workloads import SMALL_NET, table_from
+from benchmarks.workloads import SMALL_NET, cpu_s, table_from
 from mm_ray.config import LocalConfig, ModelConfig, ServerConfig
+from mm_ray.data.clients import ClientList, Shares
 from mm_ray.data.feature_table import FeatureTable
+from mm_ray.fed.cohort import chunks_of
 from mm_ray.fed.federation import Federation
 from mm_ray.fed.method import Method
 from mm_ray.fed.phase import NetworkRef
 from mm_ray.fed.phase_store import PhaseStore
-from mm_ray.fed.rounds import run
+from mm_ray.fed.rounds import plan_round, run
 from mm_ray.methods.unifl import UniFLAudio
 from mm_ray.models.network import PARTS, part_size
 from mm_ray.runtime.cluster import connect
 from mm_ray.runtime.cpus import usable_cpus
 from mm_ray.runtime.executor import RayExecutor
 from mm_ray.runtime.placement import Placement
-from mm_ray.types import ClientData
 
 POOL, CLIPS, FRAMES, BINS, CLASSES = 20_000, 10, 16, 80, 10
 CORES = usable_cpus()
@@ -71,9 +72,28 @@ def points(quick: bool) -> list[Point]:
     return [
         *(Point("actors", actors=n) for n in (1, 2, 4, 8)),
         *(Point("clients", clients=n, cohort=100) for n in (100, 1_000, 10_000, 100_000) if n <= most),
+        *(scale_points() if not quick else ()),
         *(Point("cohort", clients=10_000, cohort=n) for n in (50, 400, 1_600) if not quick),
         *(Point("model", model=name, **small) for name in models),  # type: ignore[arg-type]
     ]
+
+
+def scale_points() -> list[Point]:
+    """A cohort of 1,000 in federations of up to 1,000,000 clients."""
+    return [Point("scale", clients=n, cohort=1_000, chunk_size=50) for n in (1_000, 100_000, 1_000_000)]
+
+
+def driver_s_per_client(point: Point, federation: Federation, rounds: int = 5) -> float:
+    """Processor seconds of the driver for each client of the cohort, in what a round does for single clients: drawing the
+    cohort, costs, who reports back, chunks."""
+    phase = phase_of(point)
+
+    def one_round(number: int) -> None:
+        cohort = phase.cohort(federation, number)
+        chunks_of(plan_round(phase, federation, number, cohort).in_time, point.chunk_size)
+
+    one_round(1)
+    return min(cpu_s(lambda number=number: one_round(number)) for number in range(2, rounds + 2)) / point.cohort  # type: ignore[misc]
 
 
 def table_of() -> FeatureTable:
@@ -86,17 +106,9 @@ def table_of() -> FeatureTable:
 
 def measure(point: Point, table: FeatureTable, table_ref: Any, rounds: int) -> dict[str, Any]:
     """Medians over some rounds of a setting."""
+    started = time.perf_counter()
     federation = Federation(clients_of(point, table.labels_N), table, table.shapes, 0, {"point": repr(point)})
-    local = LocalConfig(lr=0.05, epochs=1, batch_size=16)
-    phase = UniFLAudio(
-        10**9,
-        model=MODELS[point.model],
-        local=local,
-        server=ServerConfig(),
-        sample_frac=point.cohort / point.clients,
-        chunk_size=point.chunk_size,
-        vectorize=True,
-    )
+    federation_s, phase = time.perf_counter() - started, phase_of(point)
     executor = RayExecutor(table_ref, Placement(point.actors, CORES / max(point.actors, CORES), 0.0))
     with tempfile.TemporaryDirectory() as store:
         loop = run(Method((phase,), NetworkRef(phase.name, "audio")), federation, PhaseStore(store), executor, point.chunk_size)
@@ -122,14 +134,30 @@ def measure(point: Point, table: FeatureTable, table_ref: Any, rounds: int) -> d
         "compute_s": min(r.busy_frac * r.seconds for r in reports) * min(point.actors, CORES),
         "moved_bytes": reports[-1].moved_bytes,
         "memory_mb": memory,
+        "federation_s": federation_s,
+        "driver_us_per_client": 1e6 * driver_s_per_client(point, federation),
     }
 
 
-def clients_of(point: Point, labels_N: np.ndarray) -> tuple[ClientData, ...]:
+def phase_of(point: Point) -> UniFLAudio:
+    """FedAvg of the audio network."""
+    return UniFLAudio(
+        10**9,
+        model=MODELS[point.model],
+        local=LocalConfig(lr=0.05, epochs=1, batch_size=16),
+        server=ServerConfig(),
+        sample_frac=point.cohort / point.clients,
+        chunk_size=point.chunk_size,
+        vectorize=True,
+    )
+
+
+def clients_of(point: Point, labels_N: np.ndarray) -> ClientList:
     """Each client's clips, out of the pool."""
-    starts = (np.arange(point.clients) * CLIPS) % (POOL - 2 * CLIPS)
-    rows = [np.arange(start, start + CLIPS) for start in starts]
-    return tuple(ClientData(i, ("audio",), own, labels_N[own]) for i, own in enumerate(rows))
+    starts_K = (np.arange(point.clients) * CLIPS) % (POOL - 2 * CLIPS)
+    rows_R = (starts_K[:, None] + np.arange(CLIPS)).ravel()
+    shares = Shares(rows_R, np.arange(point.clients + 1) * CLIPS)
+    return ClientList(shares, labels_N[rows_R], (("audio",),), np.zeros(point.clients, np.int8))
 
 
 @dataclass(frozen=True)
@@ -189,16 +217,20 @@ def main() -> None:
     parser = argparse.ArgumentParser("benchmarks.growth")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--scale", action="store_true", help="only the federations of up to 1,000,000 clients")
     parser.add_argument("--write", default="growth")
     flags = parser.parse_args()
     torch.set_num_threads(1)
     connect("")
     table = table_of()
     table_ref, rows = ray.put(table), []
-    for point in points(flags.quick):
+    for point in scale_points() if flags.scale else points(flags.quick):
         few = 3 if point.model in ("2M", "20M") or point.cohort > 1_000 else flags.rounds
         rows.append(measure(point, table, table_ref, few))
         print(line_of(rows[-1]), flush=True)
+    if flags.scale:
+        print(write_result("scale", {"rows": rows}))
+        return
     model = fitted(rows)
     for row in rows:
         row["fitted_s"] = model.seconds(row, min(row["actors"], CORES))
@@ -214,9 +246,10 @@ def main() -> None:
 def line_of(row: dict[str, Any]) -> str:
     """A row for people."""
     return (
-        f"{row['varied']:<8} actors {row['actors']}  clients {row['clients']:>6}  cohort {row['cohort']:>5}  parameters "
+        f"{row['varied']:<8} actors {row['actors']}  clients {row['clients']:>7}  cohort {row['cohort']:>5}  parameters "
         f"{row['parameters']:>9}  {row['seconds']:>8.4f} s  busy {row['busy_frac']:.2f}  {row['memory_mb']:>6.0f} MB  "
-        f"{row['moved_bytes'] / 1e6:>8.2f} MB moved"
+        f"{row['moved_bytes'] / 1e6:>8.2f} MB moved  "
+        f"driver {row['driver_us_per_client']:.1f} us a client"
     )
 
 

@@ -433,6 +433,14 @@ class ClientsConfig:
     """Seconds after which a training round continues with the chunks that have arrived, at least one; late clients are listed.
     0: wait for all. Which clients are late depends on timing, so such a run is not reproducible.
     """
+    profile: str = ""
+    """Devices of the clients, for simulated time (metric `sim_seconds`): kinds and their shares, such as
+    `phone:0.7,laptop:0.2,server:0.1` (or `phone,laptop,server`), or a CSV file `client,gflops,down_mbps,up_mbps`. Empty: off.
+    """
+    sim_deadline_s: AtLeastZero = 0.0
+    """Simulated seconds after which a round continues without the clients that are late on their devices (`clients.profile`).
+    The same clients are late in every run. 0: wait for all.
+    """
     chunk_size: Count = 2
     """Clients per chunk, the unit of work that an actor takes and that is retried if the actor dies. On a GPU use the number of
     clients per round.
@@ -442,6 +450,10 @@ class ClientsConfig:
     bits. `auto` is the faster one by our measurements (docs/speed.md). Networks with a `transformer`, a `resnet` or an encoder
     of your own are trained one by one in any case.
     """
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Precision of the products in the clients' training. `bfloat16` is faster on processors with AMX and on GPUs, and less
+    exact; parameters, updates and evaluation stay float32. `auto` is float32.
+    """
     num_actors: CountOrNone = 0
     """Client actors of a run or of each trial. 0: all free CPUs for a single run, 1 for a trial."""
     num_cpus: Annotated[float, Field(ge=0.01)] = 1.0
@@ -450,9 +462,11 @@ class ClientsConfig:
     """GPUs per actor; may be a fraction, such as 0.25 for four actors per GPU. 0: train on the CPU."""
 
     def __post_init__(self) -> None:
-        """Refuse parts of several GPUs, which Ray does not have."""
+        """Refuse parts of several GPUs, which Ray does not have, and a simulated deadline without devices."""
         if self.num_gpus != round(self.num_gpus) and not 0.01 <= self.num_gpus < 1:
             raise bad_value("num_gpus", self.num_gpus, "must be whole or a fraction such as 0.25")
+        if self.sim_deadline_s and not self.profile:
+            raise bad_value("sim_deadline_s", self.sim_deadline_s, "needs --profile, such as phone,laptop,server")
 
 
 @section(frozen=True, kw_only=True)

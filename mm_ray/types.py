@@ -5,7 +5,7 @@ A missing modality is `None`, never zeros. A *part* is a named piece of a model 
 as one flat float32 vector; a *network* is a tuple of parts that is trained together (`mm_ray.models.network`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -140,6 +140,15 @@ class ClientData:
         return replace(self, indices=self.indices[known], labels=self.labels[known], epoch_clips=self.num_clips)
 
 
+class Cost(NamedTuple):
+    """What a round costs a client (`mm_ray.fed.cost`)."""
+
+    bytes_down: int
+    bytes_up: int
+    flops: float = 0.0
+    """Floating point operations of all that it computes."""
+
+
 @dataclass(frozen=True)
 class RoundContext:
     """All that a client may know in a round."""
@@ -156,6 +165,8 @@ class RoundContext:
     device: str = "cpu"
     clients: Mapping[int, Arrays] = field(default_factory=dict)
     """What the clients of the chunk keep to themselves from their earlier rounds, by id; nobody else's is here."""
+    lists_clients: bool = False
+    """Whether the loss and the norm of single clients are reported."""
 
     def own(self, client: ClientData) -> Arrays:
         """What a client kept to itself; nothing before its first round."""
@@ -177,6 +188,8 @@ class ClientUpdate:
     refused: Mapping[int, str] = field(default_factory=dict)
     kept: Mapping[int, Arrays] = field(default_factory=dict)
     """What each client keeps to itself until its next round; no server sees it."""
+    seen: Mapping[int, tuple[float, float]] = field(default_factory=dict)
+    """Mean training loss and norm of the update of single clients, where the server may see them and they are asked for."""
     by_client: Mapping[int, "ClientUpdate"] = field(default_factory=dict)
     """Weights and sums of single clients, where the server compares clients and a sum over them is not enough."""
 
@@ -188,6 +201,7 @@ class ClientUpdate:
             _add(self.metrics, other.metrics),
             {**self.refused, **other.refused},
             merged(self.kept, other.kept),
+            {**self.seen, **other.seen},
             {**self.by_client, **other.by_client},
         )
 
@@ -260,6 +274,13 @@ class RoundReport:
     """Bytes of arrays between the processes of the simulation; a serial run moves none."""
     refused: Mapping[str, str] = field(default_factory=dict)
     """The clients whose update was set aside or late, by id (text, as in JSON), and why."""
+    flops: float = 0.0
+    """What the clients computed, by formula (`mm_ray.fed.cost`)."""
+    peak_memory_bytes: int = 0
+    """Most memory that a client actor has had so far; 0 in a serial run."""
+    clients: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """In cohorts of at most `mm_ray.fed.executor.MOST_LISTED` clients: mean training loss and L2 norm of the update of each
+    client whose update the server sees by itself, by id (text, as in JSON)."""
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able dictionary with the same keys."""

@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks.bars import judged
 from benchmarks.chaos import by_fault, rows_of, table
@@ -15,6 +16,7 @@ from benchmarks.chaos_hunt import END, RUNS, Event, Run, seconds_lost
 from benchmarks.chart import svg
 from benchmarks.growth import fitted
 from benchmarks.peers.plain import PlainNet, Settings, flat, put
+from benchmarks.roofline import OperationTimer
 from benchmarks.systems import System
 from benchmarks.workloads import WORKLOADS, read_table, settings_of, write_inputs
 from mm_ray.models.network import PARTS, part_size
@@ -102,3 +104,13 @@ def test_a_difference_to_the_undisturbed_run_is_told():
     doubled = replace(hunted, left=calm.left | {"rows": [0, 1, 1]})
     assert "0 of 1 ended" in (text := table(*rows_of({"study": calm}, [doubled])))
     assert "Different: run 1: rows." in text
+
+
+def test_flops_of_a_grouped_convolution_by_hand():
+    image, weight = torch.ones(2, 8, 1, 30, requires_grad=True), torch.ones(6, 4, 1, 5, requires_grad=True)
+    with OperationTimer() as timer:
+        result = torch.nn.functional.conv2d(image, weight, groups=2)
+        result.sum().backward()
+    forward = 2 * (2 * 6 * 26) * (4 * 5)
+    found = {name.partition(" ")[0]: row[1] for name, row in timer.found.items()}
+    assert (found["convolution"], found["convolution_backward"]) == (forward, 2 * forward)

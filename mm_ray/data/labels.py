@@ -6,21 +6,18 @@ Shape suffixes: R training clips of all clients, C classes.
 
 import csv
 import io
-from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from mm_ray.config import PartitionConfig
+from mm_ray.data.clients import ClientList
 from mm_ray.errors import bad_value
 from mm_ray.seeding import numpy_stream
 from mm_ray.storage import read_text
-from mm_ray.types import UNLABELLED, ClientData
+from mm_ray.types import UNLABELLED
 
 
-def with_client_labels(
-    clients: Sequence[ClientData], config: PartitionConfig, num_classes: int, seed: int
-) -> tuple[ClientData, ...]:
+def with_client_labels(clients: ClientList, config: PartitionConfig, num_classes: int, seed: int) -> ClientList:
     """The clients with `partition.label_noise` of their labels replaced, then all but `partition.labelled` hidden.
 
     Raises:
@@ -28,16 +25,16 @@ def with_client_labels(
 
     """
     if not config.label_noise and config.labelled == 1:
-        return tuple(clients)
-    rows_R = np.concatenate([client.indices for client in clients])
-    order_R = np.argsort(rows_R)  # draws go by row of the table, whoever holds it
-    labels_R = np.concatenate([client.labels for client in clients])[order_R]
+        return clients
+    order_R = np.argsort(clients.rows_R)  # draws go by row of the table, whoever holds it
+    labels_R = clients.labels_R[order_R]
     if config.label_noise:
         labels_R = _replaced(labels_R, config, num_classes, seed)
     if config.labelled < 1:
         labels_R = _hidden(labels_R, config.labelled, seed)
-    sorted_R = rows_R[order_R]
-    return tuple(replace(client, labels=labels_R[np.searchsorted(sorted_R, client.indices)]) for client in clients)
+    drawn_R = np.empty_like(labels_R)
+    drawn_R[order_R] = labels_R
+    return clients.with_labels(drawn_R)
 
 
 def read_confusion(place: str, num_classes: int) -> np.ndarray:

@@ -3,18 +3,21 @@
 Shape suffixes: N clips of the table, R rows to distribute, K clients.
 """
 
+from collections.abc import Sequence
+from heapq import heapify, heappop, heappush
+
 import numpy as np
 
 from mm_ray.config import MODALITIES, PartitionConfig
 from mm_ray.data import fedmultimodal
+from mm_ray.data.clients import ClientList, Shares
 from mm_ray.data.feature_table import FeatureTable
 from mm_ray.data.own_partition import KINDS, own_shares
 from mm_ray.errors import UserError, bad_value
 from mm_ray.seeding import numpy_stream
-from mm_ray.types import ClientData
 
 
-def make_clients(table: FeatureTable, config: PartitionConfig, seed: int) -> tuple[ClientData, ...]:
+def make_clients(table: FeatureTable, config: PartitionConfig, seed: int) -> ClientList:
     """The clients of the federation, with all training clips; round(q K) of them have no video.
 
     A client holds one kind of clips to train on: with video, or audio only. Where some training clips have no video, these are
@@ -31,6 +34,7 @@ def make_clients(table: FeatureTable, config: PartitionConfig, seed: int) -> tup
         raise UserError("--data: this data has no video, so there is no teacher; use data with video")
     if not with_video_R.any():
         raise UserError(f"--data: none of its {len(rows_R):,} training clips has video, so there is no teacher; add some")
+    shares: Sequence[np.ndarray]
     if config.kind != KINDS[0]:
         shares = _shares(table, config, seed)
         audio_only = {k for k, rows in enumerate(shares) if not table.has_video(rows).all()}
@@ -41,13 +45,12 @@ def make_clients(table: FeatureTable, config: PartitionConfig, seed: int) -> tup
     else:
         lacks_video = set(video_missing(config.num_clients, config.video_missing, seed))
         shares = _apart(table.labels_N, rows_R, with_video_R, lacks_video, config, seed)
-    clients = tuple(
-        ClientData(k, ("audio",) if k in lacks_video else MODALITIES, rows, table.labels_N[rows])
-        for k, rows in enumerate(shares)
-    )
-    if len(lacks_video) == len(clients):
-        raise _no_teacher(config, len(clients))
-    return clients
+    if len(lacks_video) == len(shares):
+        raise _no_teacher(config, len(shares))
+    flat = shares if isinstance(shares, Shares) else Shares.of_arrays(shares)
+    kinds_K = np.ones(len(shares), np.int8)
+    kinds_K[list(lacks_video)] = 0
+    return ClientList(flat, table.labels_N[flat.rows_R], (("audio",), MODALITIES), kinds_K)
 
 
 def _shares(table: FeatureTable, config: PartitionConfig, seed: int) -> tuple[np.ndarray, ...]:
@@ -63,7 +66,7 @@ def _shares(table: FeatureTable, config: PartitionConfig, seed: int) -> tuple[np
 
 def partition(
     labels_N: np.ndarray, groups_N: np.ndarray, rows_R: np.ndarray, config: PartitionConfig, seed: int
-) -> tuple[np.ndarray, ...]:
+) -> Sequence[np.ndarray]:
     """Distribute rows over clients: every row goes to exactly one; each client's rows ascend.
 
     Args:
@@ -84,7 +87,7 @@ def partition(
     _check_fit(len(rows_R), config)
     owners_R = _dirichlet_owners(labels_N[rows_R], config.num_clients, config.alpha, seed, "dirichlet")
     _fill_small(owners_R, config.num_clients, config.min_clips)
-    return tuple(np.sort(rows_R[owners_R == k]) for k in range(config.num_clients))
+    return Shares.of_owners(rows_R, owners_R, config.num_clients)
 
 
 def video_missing(num_clients: int, fraction: float, seed: int) -> tuple[int, ...]:
@@ -116,7 +119,7 @@ def _apart(
     lacks_video: set[int],
     config: PartitionConfig,
     seed: int,
-) -> tuple[np.ndarray, ...]:
+) -> Shares:
     """The Dirichlet partition of data in which some clips have no video.
 
     The clips with video are drawn for all clients, the others for those that lack video, each with the same alpha. Who then has
@@ -135,7 +138,7 @@ def _apart(
         given = video_R[np.flatnonzero(owners_R[video_R] == spare_K.argmax())[-1]]
         owners_R[given] = spare_K.argmin()
     _fill_small(owners_R, config.num_clients, config.min_clips)
-    return tuple(np.sort(rows_R[owners_R == k]) for k in range(config.num_clients))
+    return Shares.of_owners(rows_R, owners_R, config.num_clients)
 
 
 def _check_fit(num_clips: int, config: PartitionConfig) -> None:
@@ -175,17 +178,45 @@ def _dirichlet_owners(labels_R: np.ndarray, num_clients: int, alpha: float, seed
         shares_K = rng.dirichlet(np.full(num_clients, alpha))
         members = rng.permutation(np.flatnonzero(labels_R == label))
         cuts = np.rint(np.cumsum(shares_K)[:-1] * len(members)).astype(np.int64)
-        for k, piece in enumerate(np.split(members, cuts)):
-            owners_R[piece] = k
+        sizes_K = np.diff(cuts, prepend=0, append=len(members))
+        owners_R[members] = np.repeat(np.arange(num_clients), sizes_K)
     return owners_R
 
 
 def _fill_small(owners_R: np.ndarray, num_clients: int, min_clips: int) -> None:
-    sizes_K = np.bincount(owners_R, minlength=num_clients)
-    while sizes_K.min() < min_clips:
-        giver, taker = int(sizes_K.argmax()), int(sizes_K.argmin())
-        owners_R[np.flatnonzero(owners_R == giver)[-1]] = taker
-        sizes_K[[giver, taker]] += (-1, 1)
+    """Give clips to whoever has fewer than `min_clips`: again and again the largest client's last one to the smallest client.
+
+    Of equal clients the first one is taken. Heaps of size and number find both: there may be a million clients.
+    """
+    sizes = np.bincount(owners_R, minlength=num_clients).tolist()
+    if min(sizes) >= min_clips:
+        return
+    clips = Shares.of_owners(np.arange(len(owners_R)), owners_R, num_clients)
+    held: dict[int, list[int]] = {}
+    """Positions of the clips of the clients that gave or took, negative, as heaps: the last one first."""
+    smallest, largest = ([sign * size * num_clients + k for k, size in enumerate(sizes)] for sign in (1, -1))
+    heapify(smallest)
+    heapify(largest)
+
+    def heap_of(client: int) -> list[int]:
+        if client not in held:
+            held[client] = (-clips[client][::-1]).tolist()  # ascending, so a heap
+        return held[client]
+
+    def top(heap: list[int], sign: int) -> int:
+        while heap[0] // num_clients != sign * sizes[heap[0] % num_clients]:
+            heappop(heap)  # the client has another size by now
+        return heap[0] % num_clients
+
+    while sizes[taker := top(smallest, 1)] < min_clips:
+        giver = top(largest, -1)
+        clip = -heappop(heap_of(giver))
+        heappush(heap_of(taker), -clip)
+        owners_R[clip] = taker
+        for client, change in ((giver, -1), (taker, 1)):
+            sizes[client] += change
+            heappush(smallest, sizes[client] * num_clients + client)
+            heappush(largest, -sizes[client] * num_clients + client)
 
 
 def _no_teacher(config: PartitionConfig, num_clients: int) -> UserError:

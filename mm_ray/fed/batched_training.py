@@ -22,6 +22,7 @@ from mm_ray.models.batched.network import StackedNetwork
 from mm_ray.models.dropout import StackedDropout
 from mm_ray.models.layers import Output
 from mm_ray.models.network import PARTS, READS, part_size
+from mm_ray.models.precision import Precision, forward_precision, full_precision
 from mm_ray.types import Batch, ClientData, ClientUpdate, RoundContext, Shapes, StackedBatch
 
 ClientLoss = Callable[[Output, Batch, ClientData], Tensor]
@@ -59,6 +60,7 @@ class BatchedLocalTrainer:
         clients: The clients, in the order of their updates.
         local: How to train.
         stream: Name of the random streams of batches and dropout.
+        precision: Of the products.
 
     """
 
@@ -70,15 +72,16 @@ class BatchedLocalTrainer:
         clients: Sequence[ClientData],
         local: LocalConfig,
         stream: str,
+        precision: Precision,
     ) -> None:
-        self._context, self._local = context, local
+        self._context, self._local, self._precision = context, local, precision
         drawn = [batch_plan(context, client, local, name, stream) for client in clients]
         # Most batches first, so that the clients that still train are always the first ones.
         self._order = sorted(range(len(clients)), key=lambda i: -len(drawn[i][0]))
         self._clients = [clients[i] for i in self._order]
         self._batches, self._dropout = zip(*(drawn[i] for i in self._order), strict=True)
         capacity = 1 << (len(clients) - 1).bit_length()  # few sizes, so that few resident stacks are kept
-        self._net = _resident(name, model, context.shapes, capacity, context.device)
+        self._net = _resident(name, model, context.shapes, capacity, context.device, precision)
         self._net.load(context.params)
         self._params, self._grads = self._net.params[: len(clients)], self._net.grads[: len(clients)]
         self._start, self._optimizer = self._params.clone(), LocalOptimizer(self._params, local, context.round)
@@ -101,7 +104,9 @@ class BatchedLocalTrainer:
             rows, labels = [client.indices[some] for client, some in now], [client.labels[some] for client, some in now]
             batch = gather_stacked(self._context.table, rows, labels, READS[self._net.name], self._params.device)
             dropout = StackedDropout(self._dropout[:active], self._net.model.dropout, batch.rows_K)
-            self._backward(self._net.forward(batch, dropout), batch, loss, separable)
+            with forward_precision(self._precision, self._params.device.type):
+                output = self._net.forward(batch, dropout)
+            self._backward(full_precision(output), batch, loss, separable)
             self._move(active)
         self._add_shared_losses(loss)
         return self._updates()
@@ -166,6 +171,7 @@ def train_batched(
     loss: ClientLoss,
     separable: bool,
     stream: str,
+    precision: Precision = "float32",
 ) -> list[ClientUpdate]:
     """The update of each client, in their order, from training one network on them together.
 
@@ -174,7 +180,7 @@ def train_batched(
     return [
         update
         for stack in _stacks(name, model, context, clients, local)
-        for update in BatchedLocalTrainer(name, model, context, stack, local, stream).train(loss, separable)
+        for update in BatchedLocalTrainer(name, model, context, stack, local, stream, precision).train(loss, separable)
     ]
 
 
@@ -215,5 +221,8 @@ def _select(output: Output, batch: StackedBatch, members: list[int], size: int) 
 
 
 @lru_cache(maxsize=4)
-def _resident(name: str, model: ModelConfig, shapes: Shapes, num_clients: int, device: str) -> StackedNetwork:
+def _resident(
+    name: str, model: ModelConfig, shapes: Shapes, num_clients: int, device: str, precision: Precision
+) -> StackedNetwork:
+    """The resident stack; each precision has its own, since a GPU replays its passes as they were first run."""
     return StackedNetwork(name, model, shapes, num_clients, device)

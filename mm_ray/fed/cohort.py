@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mm_ray.data.clients import ClientSelection, groups_of
 from mm_ray.fed.federation import Federation
 from mm_ray.fed.phase import PhaseSettings
 from mm_ray.seeding import numpy_stream
@@ -11,33 +12,38 @@ from mm_ray.types import ClientData
 
 
 def sample_cohort(
-    clients: Sequence[ClientData], sample_frac: float, seed: int, stream: str, round_number: int
+    clients: ClientSelection | Sequence[ClientData], sample_frac: float, seed: int, stream: str, round_number: int
 ) -> tuple[ClientData, ...]:
     """A fraction of each client type, at least one of each, ordered by id.
 
     The draw depends on seed, stream and round only, so methods that name the same stream see the same cohorts.
     """
     cohort: list[ClientData] = []
-    for modalities in sorted({client.modalities for client in clients}):
-        members = [client for client in clients if client.modalities == modalities]
+    selection = _selection(clients)
+    for modalities, members in sorted(selection.by_modalities.items()):
         count = max(round(sample_frac * len(members)), 1)
         rng = numpy_stream(seed, "cohort", stream, round_number, "+".join(modalities))
-        cohort += [members[i] for i in rng.choice(len(members), count, replace=False)]
+        cohort += [selection.clients[i] for i in members[rng.choice(len(members), count, replace=False)].tolist()]
     return tuple(sorted(cohort, key=lambda client: client.id))
 
 
 def poisson_cohort(
-    clients: Sequence[ClientData], sample_frac: float, seed: int, stream: str, round_number: int
+    clients: ClientSelection | Sequence[ClientData], sample_frac: float, seed: int, stream: str, round_number: int
 ) -> tuple[ClientData, ...]:
     """Each client with the same probability by itself, ordered by id; what the accountant of differential privacy assumes."""
     rng = numpy_stream(seed, "poisson_cohort", stream, round_number)
-    ordered = sorted(clients, key=lambda client: client.id)
-    return tuple(client for client, draw in zip(ordered, rng.random(len(ordered)), strict=True) if draw < sample_frac)
+    selection = _selection(clients)
+    positions = selection.positions_by_id()
+    return tuple(selection.clients[i] for i in positions[rng.random(len(positions)) < sample_frac].tolist())
+
+
+def _selection(clients: ClientSelection | Sequence[ClientData]) -> ClientSelection:
+    return clients if isinstance(clients, ClientSelection) else ClientSelection.of_groups(clients, groups_of(clients))
 
 
 def reports_back(phase: PhaseSettings, federation: Federation, round_number: int, client: ClientData) -> bool:
     """Whether a client of the cohort sends its update; one that does not has received all the same."""
-    if phase.full_participation:
+    if phase.full_participation or not phase.dropout_frac:
         return True
     rng = numpy_stream(federation.seed, "dropout_frac", phase.stream, round_number, client.id)
     return bool(rng.random() >= phase.dropout_frac)

@@ -15,6 +15,8 @@ from mm_ray.fed.update_screening import screen_update
 from mm_ray.types import Arrays, ClientData, ClientUpdate, RoundContext
 
 Chunk = tuple[ClientData, ...]
+MOST_LISTED = 256
+"""Clients of a round that are reported one by one."""
 
 
 class ExecutorStats(NamedTuple):
@@ -24,6 +26,8 @@ class ExecutorStats(NamedTuple):
     """Seconds that an actor worked, the mean over the actors."""
     moved_bytes: int
     """Bytes of arrays that went between driver and actors; a put into the object store counts once."""
+    peak_memory_bytes: int = 0
+    """Most memory that an actor has had since it was started."""
 
 
 class Executor(Protocol):
@@ -82,9 +86,21 @@ def run_chunk(phase: Phase, context: RoundContext, chunk: Chunk) -> ClientUpdate
     one_by_one = (phase.client_update(context, client) for client in chunk)
     updates = phase.client_updates(context, chunk) if isinstance(phase, SupportsBatchedClients) else one_by_one
     return sum_updates(
-        screen_update(phase.server, {**context.params, **context.own(client)}, client.id, update, phase.compares_clients)
+        screen_update(
+            phase.server,
+            {**context.params, **context.own(client)},
+            client.id,
+            update,
+            phase.compares_clients,
+            context.lists_clients,
+        )
         for client, update in zip(chunk, updates, strict=True)
     )
+
+
+def lists_clients(chunks: Sequence[Chunk]) -> bool:
+    """Whether a round reports its clients one by one: in large cohorts that would cost more than it tells."""
+    return sum(map(len, chunks)) <= MOST_LISTED
 
 
 def sum_updates(updates: Iterable[ClientUpdate]) -> ClientUpdate:
@@ -133,7 +149,15 @@ class SerialExecutor:
     ) -> list[ClientUpdate]:
         """One chunk after the other; it waits for all."""
         federation = self._federation
-        context = RoundContext(federation.seed, round_number, params, self._shared_inputs, federation.table, federation.shapes)
+        context = RoundContext(
+            federation.seed,
+            round_number,
+            params,
+            self._shared_inputs,
+            federation.table,
+            federation.shapes,
+            lists_clients=lists_clients(chunks),
+        )
         return [run_chunk(self._phase, replace(context, clients=own_of(chunk, clients)), chunk) for chunk in chunks]
 
     def confusions(self, split: str, networks: Sequence[str], params: Arrays, model: ModelConfig) -> list[np.ndarray]:

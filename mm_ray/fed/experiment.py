@@ -18,12 +18,14 @@ from mm_ray.fed.diagnosis import diagnosis_of
 from mm_ray.fed.evaluation import batches_of, predicted
 from mm_ray.fed.executor import Executor
 from mm_ray.fed.federation import Federation, build_federation
+from mm_ray.fed.measured_cost import EnergyMeter, peak_memory_bytes, read_each_round
 from mm_ray.fed.method import Method, find_method
 from mm_ray.fed.phase import NetworkRef
 from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.fed.privacy import privacy_of
 from mm_ray.fed.rounds import PhaseResults, role_params, run
 from mm_ray.fed.update_screening import refusals
+from mm_ray.fed.virtual_time import SIM_SECONDS
 from mm_ray.models.encoder import check_encoders
 from mm_ray.models.flat_params import flat_network, named_tensors
 from mm_ray.models.network import READS
@@ -111,6 +113,13 @@ def run_experiment(
     plan: Experiment, store: PhaseStore, executor: Executor, control: bool
 ) -> Generator[RoundReport, None, Evaluation]:
     """The rounds of a plan and, if asked for, of both controls; then the test."""
+    meter = EnergyMeter()
+    tested = yield from read_each_round(meter, _tested(plan, store, executor, control))
+    tested.result["energy_j"] = meter.read()
+    return tested
+
+
+def _tested(plan: Experiment, store: PhaseStore, executor: Executor, control: bool) -> Generator[RoundReport, None, Evaluation]:
     started, controls = time.perf_counter(), dict[str, RunResult]()
     finished = yield from run_rounds(plan, store, executor)
     for name, phase in CONTROL_PHASES.items() if control else ():
@@ -214,6 +223,13 @@ def _result(
         "compute_s": sum(report.seconds for report in reports),
         "bytes_up": sum(report.bytes_up for report in reports),
         "bytes_down": sum(report.bytes_down for report in reports),
+        "flops": sum(report.flops for report in reports),
+        "peak_memory_bytes": {
+            "driver": peak_memory_bytes(),
+            "actor": max(report.peak_memory_bytes for report in reports) or None,
+        },
+        **({SIM_SECONDS: sum(report.metrics[SIM_SECONDS] for report in reports)} if plan.federation.profile else {}),
+        "energy_j": None,
         "params_digest": params_digest(finished, main, store),
         **privacy_of(plan.method.phases, plan.federation),
         **({"refused": lines} if (lines := refusals(reports)) else {}),

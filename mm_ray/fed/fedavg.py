@@ -1,5 +1,6 @@
 """Federated averaging: the base of every phase that trains. Each part of a network is averaged over its holders."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
@@ -9,23 +10,26 @@ import torch
 from torch.nn import functional
 
 from mm_ray.config import MODALITIES, LocalConfig
+from mm_ray.data.clients import ClientSelection
 from mm_ray.errors import UserError, bad_value
 from mm_ray.fed.batched_training import train_batched
 from mm_ray.fed.client_optimizers import control_variates, moved_controls
 from mm_ray.fed.cohort import poisson_cohort, sample_cohort
+from mm_ray.fed.cost import clips_seen, training_flops
 from mm_ray.fed.federation import Federation
-from mm_ray.fed.local_training import local_settings, train_local
-from mm_ray.fed.phase import KEY, OUTSIDE_KEY, Cost, NetworkRef, Phase, if_set
+from mm_ray.fed.local_training import BatchLoss, local_settings, train_local
+from mm_ray.fed.phase import KEY, OUTSIDE_KEY, NetworkRef, Phase, if_set
 from mm_ray.fed.privacy import DpEvent, add_gaussian_noise, epsilon_of
 from mm_ray.fed.robust_aggregation import MEAN, RULES, robust_aggregate
 from mm_ray.fed.server_optimizers import averaged, server_memory, server_step
 from mm_ray.models.encoder import batched_encoder, find_encoder
-from mm_ray.models.flat_params import flat_network
+from mm_ray.models.flat_params import FlatNetwork, flat_network
 from mm_ray.models.layers import Output
-from mm_ray.models.network import PARTS, READS, init_part, part_size
+from mm_ray.models.network import PARTS, READS, init_part, networks_size
+from mm_ray.models.precision import Precision
 from mm_ray.plugins import resolve
 from mm_ray.seeding import torch_stream
-from mm_ray.types import Arrays, Batch, ClientData, ClientUpdate, RoundContext, ServerState, merged
+from mm_ray.types import Arrays, Batch, ClientData, ClientUpdate, Cost, RoundContext, ServerState, merged
 
 FLOAT_BYTES = 4
 
@@ -43,6 +47,12 @@ class TrainingPhase(Phase):
         metadata={KEY: lambda phase: {"vectorize": True} if phase.trains_together else {}},
     )
     """Whether the clients of a chunk are trained together, where phase and encoders can."""
+    precision: Precision = field(
+        default="float32",
+        kw_only=True,
+        metadata={KEY: lambda phase: {"precision": phase.precision} if phase.precision != "float32" else {}},
+    )
+    """Of the products of the clients' training."""
     section: str = field(default="phase1", kw_only=True, metadata=OUTSIDE_KEY)
     """The section of the config that the settings come from, for errors."""
 
@@ -53,9 +63,10 @@ class TrainingPhase(Phase):
         """Refuse what the server cannot do in this phase, and encoders that are not there (UserError)."""
         for modality in MODALITIES:
             find_encoder(modality, self.model)
-        if self.server.noise and self.deadline_s:
-            why = f"with --{self.section}.server.noise who is late could depend on another client's clips, which epsilon"
-            raise bad_value("clients.deadline_s", self.deadline_s, f"{why} does not cover; use 0")
+        for name, deadline_s in (("deadline_s", self.deadline_s), ("sim_deadline_s", self.sim_deadline_s)):
+            if self.server.noise and deadline_s:
+                why = f"with --{self.section}.server.noise who is late could depend on another client's clips, which epsilon"
+                raise bad_value(f"clients.{name}", deadline_s, f"{why} does not cover; use 0")
         plain = self.sends_parts_only and not self.local.scaffold
         for name, asked in (("rule", self.server.rule != MEAN), ("noise", self.server.noise > 0)):
             if asked and not plain:
@@ -70,11 +81,14 @@ class TrainingPhase(Phase):
     # What a subclass says.
 
     def trains(self, client: ClientData) -> tuple[str, ...]:
-        """The networks that a client trains; none means it takes no part."""
+        """The networks that a client trains; none means it takes no part. It depends on the client's modalities alone."""
         raise NotImplementedError
 
     def usable(self, client: ClientData) -> ClientData:
-        """The client with the clips that the phase learns from: those with a label, unless a subclass says otherwise."""
+        """The client with the clips that the phase learns from: those with a label, unless a subclass says otherwise.
+
+        Whether any are left depends on the client's modalities, and on whether it has a labelled clip.
+        """
         return client.labelled()
 
     def loss(self, output: Output, batch: Batch, context: RoundContext, client: ClientData) -> torch.Tensor:
@@ -102,15 +116,16 @@ class TrainingPhase(Phase):
     def init(self, federation: Federation, sources: Mapping[NetworkRef, Arrays]) -> ServerState:
         """Every part that is evaluated or trained, from its source or drawn afresh, and the memory of the server's options."""
         given = {part: array for source, arrays in sources.items() if not source.frozen for part, array in arrays.items()}
-        able = self._able(federation)
-        held = [part for client in able for part in self.parts_of(client)]
+        able, held = self._able(federation), Counter[str]()
+        for example, positions in zip(able.examples(), able.by_modalities.values(), strict=True):
+            held += Counter(dict.fromkeys(self.parts_of(example), len(positions)))
         named = [part for network in self.networks for part in PARTS[network]]
-        parts = dict.fromkeys([*named, *sorted(set(held))])
+        parts = dict.fromkeys([*named, *sorted(held)])
         params = {part: given[part] if part in given else self.fresh(part, federation) for part in parts}
         controls = control_variates(params) if self.local.scaffold else {}
         meta: dict[str, Any] = {"rounds": 0} if self.server.average else {}
         if self.local.scaffold or self.server.noise:
-            meta["holders"] = {part: held.count(part) for part in parts}
+            meta["holders"] = {part: held[part] for part in parts}
         if self.server.noise:
             meta |= {"noise_seed": federation.seed, "stream": self.name, "noised_rounds": 0}
         return ServerState({**params, **controls}, server_memory(self.server, params), meta=meta)
@@ -124,10 +139,8 @@ class TrainingPhase(Phase):
         """
         able = self._able(federation)
         untrained = {part for network in self.networks for part in PARTS[network]}
-        for client in able:
-            if not untrained:
-                break  # after a few clients; there may be very many
-            untrained -= self.parts_of(client)
+        for example in able.examples():
+            untrained -= self.parts_of(example)
         for network in self.networks:
             if untrained.intersection(PARTS[network]):
                 raise _nobody_trains(network, self.name, federation.identity["partition"])
@@ -139,8 +152,12 @@ class TrainingPhase(Phase):
         total = ClientUpdate()
         for name in self.trains(client):
             net = flat_network(name, self.model, context.shapes, context.device)
-            total += train_local(net, context, client, self.local, lambda o, b: self.loss(o, b, context, client), self.stream)
+            total += self.train(net, context, client, lambda o, b: self.loss(o, b, context, client))
         return total
+
+    def train(self, net: FlatNetwork, context: RoundContext, client: ClientData, loss: BatchLoss) -> ClientUpdate:
+        """Train one network on one client's clips (`mm_ray.fed.local_training`)."""
+        return train_local(net, context, client, self.local, loss, self.stream, self.precision)
 
     def client_updates(self, context: RoundContext, clients: Sequence[ClientData]) -> list[ClientUpdate]:
         """The updates of several clients, each from its usable clips, trained together or one after the other."""
@@ -159,6 +176,7 @@ class TrainingPhase(Phase):
                 lambda output, batch, client: self.loss(output, batch, context, client),
                 self.loss_is_separable,
                 self.stream,
+                self.precision,
             )
             for i, update in zip(members, trained, strict=True):
                 updates[i] += update
@@ -183,10 +201,11 @@ class TrainingPhase(Phase):
         return replace(state, params=params, server={**state.server, **memory}, clients=clients, meta=meta)
 
     def cost(self, federation: Federation, client: ClientData) -> Cost:
-        """The parts that the client trains, once down and once up; with SCAFFOLD their control variates too."""
-        size = FLOAT_BYTES * sum(part_size(part, self.model, federation.shapes) for part in self.parts_of(client))
-        size *= 2 if self.local.scaffold else 1
-        return Cost(size, size)
+        """The parts that the client trains, once down and once up, with SCAFFOLD their control variates too; its training."""
+        networks, usable = self.trains(client), self.usable(client)
+        size = FLOAT_BYTES * networks_size(networks, self.model, federation.shapes) * (2 if self.local.scaffold else 1)
+        per_clip = sum(training_flops(name, self.model, federation) for name in networks)
+        return Cost(size, size, per_clip * clips_seen(self.local, usable))
 
     # What more than one of these needs.
 
@@ -198,9 +217,9 @@ class TrainingPhase(Phase):
         """A part's first parameters, the same in every phase that draws from this stream."""
         return init_part(part, self.model, federation.shapes, torch_stream(federation.seed, "init", self.stream, part))
 
-    def _able(self, federation: Federation) -> list[ClientData]:
+    def _able(self, federation: Federation) -> ClientSelection:
         """The clients that train something and have clips for it."""
-        return [client for client in federation.clients if self.trains(client) and self.usable(client).num_clips]
+        return federation.select(lambda client: bool(self.trains(client) and self.usable(client).num_clips))
 
 
 def _nobody_trains(network: str, phase: str, partition: Mapping[str, Any]) -> UserError:

@@ -1,13 +1,17 @@
 """The federation: the clients, the data they hold and the seed; what every phase is given."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 from mm_ray.config import ExperimentConfig, PartitionConfig
+from mm_ray.data.clients import ClientGroup, ClientSelection, groups_of
 from mm_ray.data.feature_table import FeatureTable
 from mm_ray.data.labels import read_confusion, with_client_labels
 from mm_ray.data.own_partition import KINDS, shares_digest
 from mm_ray.data.partition import make_clients
+from mm_ray.fed.virtual_time import DeviceProfile, device_profile
 from mm_ray.types import ClientData, Shapes
 
 
@@ -15,12 +19,38 @@ from mm_ray.types import ClientData, Shapes
 class Federation:
     """Clients, feature table and seed."""
 
-    clients: tuple[ClientData, ...]
+    clients: Sequence[ClientData]
     table: FeatureTable
     shapes: Shapes
     seed: int
     identity: dict[str, Any]
     """What a result depends on outside its phases: data fingerprint, partition, seed (JSON-able)."""
+    profile: DeviceProfile | None = None
+    """The clients' devices, if time is simulated."""
+
+    @cached_property
+    def groups(self) -> tuple[ClientGroup, ...]:
+        """The kinds of clients: what holds for one client of a group holds for all of it."""
+        return groups_of(self.clients)
+
+    @cached_property
+    def _selections(self) -> dict[tuple[int, ...], ClientSelection]:
+        return {}
+
+    def select(self, wanted: Callable[[ClientData], bool]) -> ClientSelection:
+        """The clients of the groups of whose example `wanted` is true."""
+        chosen = tuple(i for i, group in enumerate(self.groups) if wanted(group.example))
+        if chosen not in self._selections:
+            self._selections[chosen] = ClientSelection.of_groups(self.clients, (self.groups[i] for i in chosen))
+        return self._selections[chosen]
+
+    @cached_property
+    def mean_frames(self) -> tuple[int, int]:
+        """Mean length of the training clips, in audio frames and (of those with video) video frames; at least 1."""
+        rows, with_video = self.table.rows("train"), self.table.video_rows("train")
+        lengths = self.table.audio_lengths(rows), self.table.video_lengths(with_video)
+        audio, video = (max(round(float(frames.mean())), 1) if len(frames) else 1 for frames in lengths)
+        return audio, video
 
     def of_type(self, *modalities: str) -> tuple[ClientData, ...]:
         """The clients that hold exactly these modalities."""
@@ -47,7 +77,8 @@ def build_federation(config: ExperimentConfig, table: FeatureTable) -> Federatio
         identity["shares"] = shares_digest([client.indices for client in clients])
     if not table.has_video(table.rows("train")).all():
         identity["audio_only_clips"] = "apart"  # shared out otherwise before, under the same settings
-    return Federation(clients, table, table.shapes, config.seed, identity)
+    profile = device_profile(config.clients.profile, len(clients), config.seed)
+    return Federation(clients, table, table.shapes, config.seed, identity, profile)
 
 
 def _partition_identity(partition: PartitionConfig, table: FeatureTable) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """A client's local training: SGD or Adam on flat buffers, with FedProx's and SCAFFOLD's corrections as options."""
 
-import math
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -13,9 +12,11 @@ from mm_ray.config import LocalConfig
 from mm_ray.data.batching import gather
 from mm_ray.fed.client_optimizers import ControlVariate, LocalOptimizer
 from mm_ray.fed.cohort import epoch_batches
+from mm_ray.fed.cost import num_steps
 from mm_ray.models.flat_params import FlatNetwork
 from mm_ray.models.layers import Output
 from mm_ray.models.network import READS
+from mm_ray.models.precision import Precision, forward_precision, full_precision
 from mm_ray.seeding import numpy_stream, torch_stream
 from mm_ray.types import Batch, ClientData, ClientUpdate, RoundContext
 
@@ -24,7 +25,13 @@ BatchLoss = Callable[[Output, Batch], Tensor]
 
 
 def train_local(
-    net: FlatNetwork, context: RoundContext, client: ClientData, local: LocalConfig, loss: BatchLoss, stream: str
+    net: FlatNetwork,
+    context: RoundContext,
+    client: ClientData,
+    local: LocalConfig,
+    loss: BatchLoss,
+    stream: str,
+    precision: Precision = "float32",
 ) -> ClientUpdate:
     """Train one network on one client's clips; the update is what it changed, weighted by the number of clips.
 
@@ -35,6 +42,7 @@ def train_local(
         local: How to train.
         loss: The loss of a batch.
         stream: Name of the random streams of batches and dropout.
+        precision: Of the products.
 
     Returns:
         `sums[part]` = clips * (trained - received) and the metrics `NETWORK_loss` (sum over the clips seen) and
@@ -50,7 +58,9 @@ def train_local(
     for positions in batches:
         rows, labels = client.indices[positions], client.labels[positions]
         batch = gather(context.table, rows, READS[net.network.name], net.params.device, labels)
-        mean_loss = loss(net.network(batch, dropout), batch)
+        with forward_precision(precision, net.params.device.type):
+            output = net.network(batch, dropout)
+        mean_loss = loss(full_precision(output), batch)
         mean_loss.backward()
         loss_sum += mean_loss.detach() * batch.size
         with torch.no_grad():
@@ -86,8 +96,7 @@ def batch_plan(
     all were used.
     """
     rng = numpy_stream(context.seed, "batches", stream, context.round, client.id)
-    epoch_clips = client.epoch_clips or client.num_clips
-    steps = local.steps or local.epochs * math.ceil(epoch_clips / local.batch_size)
+    steps = num_steps(local, client)
     batches: list[np.ndarray] = []
     while len(batches) < steps:
         batches += epoch_batches(client.num_clips, local.batch_size, rng)

@@ -84,8 +84,10 @@ def training(config: ExperimentConfig, settings: Phase1Config | Phase2Config) ->
         "sample_frac": clients.sample_frac,
         "dropout_frac": clients.dropout_frac,
         "deadline_s": clients.deadline_s,
+        "sim_deadline_s": clients.sim_deadline_s,
         "chunk_size": clients.chunk_size,
         "vectorize": clients.vectorize != "off",
+        "precision": "float32" if clients.precision == "auto" else clients.precision,
     }
 
 

@@ -15,7 +15,7 @@ from mm_ray.config import ModelConfig, ServerConfig
 from mm_ray.fed.federation import Federation
 from mm_ray.fed.server_optimizers import server_settings
 from mm_ray.models.encoder import model_settings
-from mm_ray.types import Arrays, ClientData, ClientUpdate, RoundContext, ServerState
+from mm_ray.types import Arrays, ClientData, ClientUpdate, Cost, RoundContext, ServerState
 
 KEY = "key"
 """In a field's metadata: a function of the phase that gives what the field adds to the phase's key; without it a field enters
@@ -43,13 +43,6 @@ class NetworkRef(NamedTuple):
     """Of a source: clients get it once and as it is. Otherwise its parts are where training starts."""
 
 
-class Cost(NamedTuple):
-    """What a round costs a client."""
-
-    bytes_down: int
-    bytes_up: int
-
-
 @dataclass(frozen=True)
 class PhaseSettings:
     """The settings that the round loop reads of every phase."""
@@ -67,6 +60,10 @@ class PhaseSettings:
     """Probability that a client of the cohort does not report back."""
     deadline_s: float = field(default=0.0, metadata=if_set("deadline_s"))
     """After this many seconds a round continues with the chunks that have arrived, at least one; 0 waits for all."""
+
+    sim_deadline_s: float = field(default=0.0, metadata=if_set("sim_deadline_s"))
+    """After this many simulated seconds a round continues without the clients that are late, but for the first one; 0 waits for
+    all."""
 
     full_participation: ClassVar[bool] = False
     """Whether nobody can be left out: nobody drops out, and after the deadline other actors play the clients that are late."""
@@ -115,7 +112,7 @@ class Phase(PhaseSettings, ABC):
 
     @abstractmethod
     def cost(self, federation: Federation, client: ClientData) -> Cost:
-        """Bytes that the client receives and sends in a round."""
+        """Bytes that the client receives and sends in a round, and FLOPs that it computes (`mm_ray.fed.cost`)."""
 
 
 def shared_inputs(sources: Mapping[NetworkRef, Arrays]) -> dict[Any, np.ndarray]:

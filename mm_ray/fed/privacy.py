@@ -92,7 +92,7 @@ def privacy_of(phases: Iterable[Phase], federation: Federation) -> dict[str, Any
 
     A phase in which clients send nothing costs nothing. Epsilon is None where one sends without noise: there is no bound.
     """
-    sending = [phase for phase in phases if any(phase.cost(federation, client).bytes_up for client in federation.clients)]
+    sending = [phase for phase in phases if any(phase.cost(federation, group.example).bytes_up for group in federation.groups)]
     if not any(phase.server.noise for phase in sending):
         return {}
     delta, epsilon = delta_of(len(federation.clients)), None

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from mm_ray.fed.cohort import chunks_of, reports_back
 from mm_ray.fed.evaluation import dev_metrics
@@ -15,9 +15,10 @@ from mm_ray.fed.phase import NetworkRef, Phase, key_settings, shared_inputs
 from mm_ray.fed.phase_store import PhaseStore, phase_key
 from mm_ray.fed.privacy import epsilon_metric
 from mm_ray.fed.server_optimizers import evaluated
+from mm_ray.fed.virtual_time import SIM_SECONDS, round_time
 from mm_ray.models.network import PARTS
 from mm_ray.plugins import digests_of
-from mm_ray.types import Arrays, ClientData, ClientUpdate, RoundReport, ServerState
+from mm_ray.types import Arrays, ClientData, ClientUpdate, Cost, RoundReport, ServerState
 
 KEEP_EVERY = 5
 """A killed run recomputes at most this many rounds."""
@@ -110,7 +111,7 @@ class _PhaseRun:
         if stored:
             fresh = self.store.reports(self.key, stored[-1])[len(self.reports) :]
             for report in fresh:
-                self.reports.append(replace(report, reused=True))
+                self.reports.append(self._with_formulas(replace(report, reused=True)))
                 yield self.reports[-1]
 
     def _computed(self) -> Generator[RoundReport, None, None]:
@@ -122,12 +123,12 @@ class _PhaseRun:
             while len(self.reports) < self.phase.rounds:
                 state, report = self._round(state, len(self.reports) + 1)
                 keep = self._worth_keeping(report)
-                self.reports.append(report)
+                self.reports.append(self._with_formulas(report))
                 unsaved.append(report)
                 if keep:
                     kept, unsaved = unsaved, []  # what the store refuses is not offered again
                     self.store.save(self.key, report.round, state, kept)
-                yield report
+                yield self.reports[-1]
         finally:
             if unsaved:
                 self.store.save(self.key, unsaved[-1].round, state, unsaved)
@@ -143,9 +144,11 @@ class _PhaseRun:
         started, _ = time.perf_counter(), self.executor.spent()
         phase, federation = self.phase, self.federation
         cohort = phase.cohort(federation, number)
-        chunks = chunks_of([client for client in cohort if reports_back(phase, federation, number, client)], self.chunk_size)
+        plan = plan_round(phase, federation, number, cohort)
+        chunks = chunks_of(plan.in_time, self.chunk_size)
         arrived = self.executor.run_round(state.params, number, chunks, state.clients)
-        total, reported = ClientUpdate(), list[ClientData]()
+        total = timed_out(plan.late, phase.sim_deadline_s, "simulated ")
+        reported = list[ClientData]()
         for chunk, update in zip(chunks, arrived, strict=True):
             total += timed_out(chunk, phase.deadline_s) if update is None else update
             reported += () if update is None else chunk
@@ -158,13 +161,24 @@ class _PhaseRun:
             metrics,
             len(reported),
             seconds,
-            bytes_up=sum(phase.cost(federation, client).bytes_up for client in reported),
-            bytes_down=sum(phase.cost(federation, client).bytes_down for client in cohort),
+            bytes_up=sum(plan.costs[client.id].bytes_up for client in reported),
+            bytes_down=sum(cost.bytes_down for cost in plan.costs.values()),
             key=self.key,
             refused={str(client): reason for client, reason in sorted(total.refused.items())},
             busy_frac=spent.busy_s / seconds,
             moved_bytes=spent.moved_bytes,
+            flops=plan.flops,
+            peak_memory_bytes=spent.peak_memory_bytes,
+            clients={str(client): [four_digits(value) for value in seen] for client, seen in sorted(total.seen.items())},
         )
+
+    def _with_formulas(self, report: RoundReport) -> RoundReport:
+        """The report with FLOPs, which an older store lacks, and simulated time, which is not stored: no state needs it."""
+        if report.flops and self.federation.profile is None:
+            return report
+        plan = plan_round(self.phase, self.federation, report.round, self.phase.cohort(self.federation, report.round))
+        seconds = {SIM_SECONDS: plan.sim_seconds} if self.federation.profile else {}
+        return replace(report, metrics={**report.metrics, **seconds}, flops=plan.flops)
 
     def _metrics(self, state: ServerState, total: ClientUpdate, number: int) -> dict[str, float]:
         """Training losses, what the phase itself measured, refused clients, epsilon, and the networks on the dev set."""
@@ -184,19 +198,53 @@ class _PhaseRun:
         )
 
 
+class RoundPlan(NamedTuple):
+    """What is known of a round before it is computed."""
+
+    costs: Mapping[int, Cost]
+    """Of each client of the cohort, by id."""
+    in_time: Sequence[ClientData]
+    """The clients whose updates are computed."""
+    late: Sequence[ClientData]
+    """Those that would send one too late for the simulated deadline."""
+    flops: float
+    sim_seconds: float
+    """0 without devices."""
+
+
+def plan_round(phase: Phase, federation: Federation, number: int, cohort: Sequence[ClientData]) -> RoundPlan:
+    """Who of a cohort reports back, who of them in time, and what the round costs."""
+    costs = {client.id: phase.cost(federation, client) for client in cohort}
+    present = [client for client in cohort if reports_back(phase, federation, number, client)]
+    flops, profile = sum(costs[client.id].flops for client in present), federation.profile
+    if profile is None:
+        return RoundPlan(costs, present, (), flops, 0.0)
+    seconds = {client.id: profile.seconds(client.id, costs[client.id]) for client in present}
+    time_s, late = round_time(seconds, 0.0 if phase.full_participation else phase.sim_deadline_s)
+    in_time = [client for client in present if client.id not in late]
+    return RoundPlan(costs, in_time, [client for client in present if client.id in late], flops, time_s)
+
+
 def _key_content(phase: Phase, federation: Federation, outcomes: PhaseResults, device: str = "cpu") -> dict[str, Any]:
     sources = [
         [source.phase, source.network, outcomes[source.phase].key, outcomes[source.phase].best_round(source.network)]
         for source in phase.sources
     ]
     content = {"federation": federation.identity, "sources": sources, "phase": key_settings(phase)}
+    if phase.sim_deadline_s and not phase.full_participation and federation.profile:
+        content["profile"] = federation.profile.digest
     code = digests_of(phase)  # of an own phase; the settings hold that of a loss or a rule, which they name
     return content | ({"code": code} if code else {}) | ({"device": device} if device != "cpu" else {})
 
 
-def timed_out(chunk: Sequence[ClientData], deadline_s: float) -> ClientUpdate:
-    """What goes into the round's sum for a chunk that did not arrive: nothing but its clients' names."""
-    return ClientUpdate(refused={client.id: f"no answer within {deadline_s:g} s" for client in chunk})
+def timed_out(chunk: Sequence[ClientData], deadline_s: float, kind: str = "") -> ClientUpdate:
+    """What goes into the round's sum for clients that were late: nothing but their names."""
+    return ClientUpdate(refused={client.id: f"no answer within {deadline_s:g} {kind}s" for client in chunk})
+
+
+def four_digits(value: float) -> float:
+    """Enough for a table; a line of `rounds.jsonl` has two for each client."""
+    return float(f"{value:.4g}")
 
 
 def train_metrics(sums: Mapping[str, float]) -> dict[str, float]:

@@ -20,7 +20,12 @@ MOST_NAMED = 3
 
 
 def screen_update(
-    server: ServerConfig, params: Arrays, client: int, update: ClientUpdate, compares_clients: bool = False
+    server: ServerConfig,
+    params: Arrays,
+    client: int,
+    update: ClientUpdate,
+    compares_clients: bool = False,
+    lists_clients: bool = False,
 ) -> ClientUpdate:
     """The update as it goes into the chunk's sum.
 
@@ -30,6 +35,7 @@ def screen_update(
         client: The client's id.
         update: Its update.
         compares_clients: Whether the phase's server needs each client's update whatever the rule.
+        lists_clients: Whether its loss and norm are reported, which differential privacy does not cover.
 
     """
     if not (update.weights or update.sums):
@@ -37,6 +43,8 @@ def screen_update(
     reason = rejection_reason(update, params, server.max_norm)
     if reason:
         return ClientUpdate(refused={client: reason})
+    if lists_clients and not server.noise:
+        update = replace(update, seen={client: (mean_loss(update), norm_of(update))})
     if server.clip_norm:
         update = clipped(update, server.clip_norm)
     if server.noise:
@@ -68,6 +76,12 @@ def rejection_reason(update: ClientUpdate, params: Arrays, max_norm: float) -> s
             return f"{name}: not finite"
     norm = norm_of(update) if max_norm else 0.0
     return f"norm {norm:.4g}" if norm > max_norm else ""
+
+
+def mean_loss(update: ClientUpdate) -> float:
+    """A client's training loss, the mean over the clips that its networks saw; NaN if it sends none."""
+    sums = {kind: sum(v for name, v in update.metrics.items() if name.endswith(kind)) for kind in ("_loss", "_seen")}
+    return sums["_loss"] / sums["_seen"] if sums["_seen"] else math.nan
 
 
 def norm_of(update: ClientUpdate) -> float:

@@ -13,8 +13,8 @@ from mm_ray.config import MODALITIES, ExperimentConfig
 from mm_ray.fed.fedavg import TrainingPhase
 from mm_ray.fed.federation import Federation
 from mm_ray.fed.method import Method, phase1_rate, total_rounds, training
-from mm_ray.fed.phase import Cost, NetworkRef
-from mm_ray.types import ClientData
+from mm_ray.fed.phase import NetworkRef
+from mm_ray.types import ClientData, Cost
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Central(TrainingPhase):
 
     def cost(self, federation: Federation, client: ClientData) -> Cost:
         """No parameters travel; what it would cost to bring the recordings together is not counted."""
-        return Cost(0, 0)
+        return Cost(0, 0, super().cost(federation, client).flops)
 
 
 @dataclass(frozen=True)

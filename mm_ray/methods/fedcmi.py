@@ -24,15 +24,16 @@ from torch.nn import functional
 from mm_ray.config import ExperimentConfig, Phase2Config
 from mm_ray.distill.teacher_output import TeacherOutput
 from mm_ray.distill.temperature import class_temperatures
+from mm_ray.fed.cost import forward_flops
 from mm_ray.fed.evaluation import outputs_on
 from mm_ray.fed.fedavg import TrainingPhase
-from mm_ray.fed.local_training import train_local
+from mm_ray.fed.federation import Federation
 from mm_ray.fed.method import Method, Trial, loss_weight, phase1_rate, total_rounds, training
 from mm_ray.fed.phase import NetworkRef
 from mm_ray.losses import kd
 from mm_ray.models.flat_params import flat_network
 from mm_ray.models.layers import Output
-from mm_ray.types import Batch, ClientData, ClientUpdate, RoundContext
+from mm_ray.types import Batch, ClientData, ClientUpdate, Cost, RoundContext
 
 OWN_WEIGHT = 2.0
 """Of the cross-entropy of each modality's own head; the code's value."""
@@ -74,7 +75,13 @@ class CrossModalInfiltration(TrainingPhase):
         def loss(output: Output, batch: Batch) -> Tensor:
             return self.infiltration_loss(output, batch, target, [position[row] for row in batch.indices_B.tolist()])
 
-        return train_local(net, context, client, self.local, loss, self.stream)
+        return self.train(net, context, client, loss)
+
+    def cost(self, federation: Federation, client: ClientData) -> Cost:
+        """Besides the training, the received model's output of both modalities on each clip of an audiovisual client."""
+        cost, asked = super().cost(federation, client), client.modalities if "video" in client.modalities else ()
+        flops = sum(forward_flops(modality, self.model, federation) for modality in asked)
+        return cost._replace(flops=cost.flops + flops * self.usable(client).num_clips)
 
     def infiltration_target(self, context: RoundContext, client: ClientData) -> InfiltrationTarget:
         """The dominant modality's output on the client's clips, by the received model."""

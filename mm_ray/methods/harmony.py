@@ -28,14 +28,13 @@ from scipy.cluster.vq import kmeans2
 from mm_ray.config import MODALITIES, ExperimentConfig
 from mm_ray.fed.fedavg import FLOAT_BYTES, TrainingPhase
 from mm_ray.fed.federation import Federation
-from mm_ray.fed.local_training import train_local
 from mm_ray.fed.method import Method, learning_rates, training
-from mm_ray.fed.phase import Cost, NetworkRef
+from mm_ray.fed.phase import NetworkRef
 from mm_ray.fed.server_optimizers import server_memory, server_step
 from mm_ray.methods.modality_mirror import Unimodal
 from mm_ray.models.flat_params import flat_network
 from mm_ray.models.network import part_size
-from mm_ray.types import Arrays, ClientData, ClientUpdate, Key, RoundContext, ServerState, merged
+from mm_ray.types import Arrays, ClientData, ClientUpdate, Cost, Key, RoundContext, ServerState, merged
 
 ENCODERS = tuple(f"{modality}.encoder" for modality in MODALITIES)
 HEAD = "fusion"
@@ -77,7 +76,7 @@ class HarmonyFusion(TrainingPhase):
         first = context.shared_inputs
         begun = replace(context, params={**first, **context.own(client)})
         net = flat_network("av", self.model, context.shapes, context.device)
-        update = train_local(net, begun, client, self.local, lambda o, b: self.loss(o, b, begun, client), self.stream)
+        update = self.train(net, begun, client, lambda o, b: self.loss(o, b, begun, client))
         trained = net.parts(net.params)
         distances = np.array([cosine_distance(trained[part], first[part]) for part in ENCODERS], np.float32)
         sent = {HEAD: update.sums[HEAD], DISTANCES: distances}
@@ -102,9 +101,9 @@ class HarmonyFusion(TrainingPhase):
         return replace(state, server={**state.server, **memory}, clients=merged(state.clients, kept))
 
     def cost(self, federation: Federation, client: ClientData) -> Cost:
-        """The fusion head down; it and a distance per modality up."""
+        """The fusion head down; it and a distance per modality up; the training of the whole network."""
         head = FLOAT_BYTES * part_size(HEAD, self.model, federation.shapes)
-        return Cost(head, head + FLOAT_BYTES * len(ENCODERS))
+        return Cost(head, head + FLOAT_BYTES * len(ENCODERS), super().cost(federation, client).flops)
 
 
 def cosine_distance(one: np.ndarray, other: np.ndarray) -> float:

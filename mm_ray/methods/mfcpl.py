@@ -32,16 +32,17 @@ from torch.nn import functional
 from mm_ray.config import MODALITIES, ExperimentConfig
 from mm_ray.data.batching import gather
 from mm_ray.evaluate.predictions import over_batches
+from mm_ray.fed.cost import forward_flops
 from mm_ray.fed.fedavg import FLOAT_BYTES
 from mm_ray.fed.federation import Federation
 from mm_ray.fed.method import Method, Trial, loss_weight, phase1_rate, total_rounds, training
-from mm_ray.fed.phase import Cost, NetworkRef
+from mm_ray.fed.phase import NetworkRef
 from mm_ray.methods.multifl import Joint
 from mm_ray.models.encoder import output_size
 from mm_ray.models.flat_params import FlatNetwork, flat_network
 from mm_ray.models.layers import MeanPool, Output
 from mm_ray.models.network import READS
-from mm_ray.types import Arrays, Batch, ClientData, ClientUpdate, Key, RoundContext, ServerState
+from mm_ray.types import Arrays, Batch, ClientData, ClientUpdate, Cost, Key, RoundContext, ServerState
 
 CONTRAST_TEMPERATURE = 0.5
 """Of the cosines in `contrast` (our choice)."""
@@ -104,9 +105,11 @@ class CrossPrototypes(Joint):
 
     def cost(self, federation: Federation, client: ClientData) -> Cost:
         """Besides the parts, the prototypes of both modalities down and the client's own up."""
-        down, up = super().cost(federation, client)
+        down, up, flops = super().cost(federation, client)
         table = FLOAT_BYTES * math.prod(self.table_shape(federation))
-        return Cost(down + table * len(MODALITIES), up + table * len(client.modalities))
+        (name,) = self.trains(client)
+        flops += forward_flops(name, self.model, federation) * self.usable(client).num_clips  # for its prototypes
+        return Cost(down + table * len(MODALITIES), up + table * len(client.modalities), flops)
 
 
 def encoded_on(net: FlatNetwork, context: RoundContext, client: ClientData) -> dict[str, np.ndarray]:

@@ -19,17 +19,18 @@ from mm_ray.distill.loss_spec import has_class_temperatures, loss_settings, pars
 from mm_ray.distill.objective import objective
 from mm_ray.distill.teacher_output import TeacherOutput
 from mm_ray.distill.temperature import class_temperatures
+from mm_ray.fed.cost import forward_flops
 from mm_ray.fed.diagnosis import COUNTS, counts, mean_entropy
 from mm_ray.fed.evaluation import outputs_on, rows_of
 from mm_ray.fed.fedavg import FLOAT_BYTES, TrainingPhase
 from mm_ray.fed.federation import Federation
 from mm_ray.fed.method import Method, Trial, learning_rates, loss_weight, training
-from mm_ray.fed.phase import KEY, OUTSIDE_KEY, Cost, NetworkRef, Phase, shared_inputs
+from mm_ray.fed.phase import KEY, OUTSIDE_KEY, NetworkRef, Phase, shared_inputs
 from mm_ray.methods.multifl import Joint
 from mm_ray.models.flat_params import flat_network
 from mm_ray.models.layers import Output
 from mm_ray.models.network import PARTS, part_size, pooled_size
-from mm_ray.types import UNLABELLED, Arrays, Batch, ClientData, ClientUpdate, RoundContext, ServerState
+from mm_ray.types import UNLABELLED, Arrays, Batch, ClientData, ClientUpdate, Cost, RoundContext, ServerState
 
 
 @dataclass(frozen=True)
@@ -134,8 +135,9 @@ class TeacherLogits(Phase):
         return ServerState(server=arrays, meta={"metrics": {"teacher/dev_entropy": state.meta["dev_entropy"], **counted}})
 
     def cost(self, federation: Federation, client: ClientData) -> Cost:
-        """The teacher goes down; nothing comes up."""
-        return Cost(FLOAT_BYTES * sum(part_size(part, self.model, federation.shapes) for part in PARTS[self.network]), 0)
+        """The teacher goes down, and is asked about each clip; nothing comes up."""
+        size = FLOAT_BYTES * sum(part_size(part, self.model, federation.shapes) for part in PARTS[self.network])
+        return Cost(size, 0, forward_flops(self.network, self.model, federation) * client.num_clips)
 
 
 LOGITS = NetworkRef(TeacherLogits.name, frozen=True)
@@ -195,6 +197,13 @@ class Distill(TrainingPhase):
             tensors = {name: torch.from_numpy(array).to(output.logits_BC.device) for name, array in rows.items()}
             teacher = TeacherOutput(tensors["logits"], tensors.get("features"), tensors.get("temperatures"))
         return objective(output, teacher, batch.labels_B, self.phase2)
+
+    def cost(self, federation: Federation, client: ClientData) -> Cost:
+        """Besides the training, the received student's output on each clip where temperatures are class-wise."""
+        cost = super().cost(federation, client)
+        if not (self.phase2.loss_weight and "video" in client.modalities and has_class_temperatures(self.phase2)):
+            return cost
+        return cost._replace(flops=cost.flops + forward_flops("audio", self.model, federation) * client.num_clips)
 
     @property
     def can_batch_clients(self) -> bool:

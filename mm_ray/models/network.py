@@ -114,6 +114,12 @@ def part_size(part: str, model: ModelConfig, shapes: Shapes) -> int:
         return sum(p.numel() for p in build_part(part, model, shapes).parameters())
 
 
+@lru_cache(maxsize=256)
+def networks_size(networks: tuple[str, ...], model: ModelConfig, shapes: Shapes) -> int:
+    """Number of parameters of some networks together; parts that they share count once."""
+    return sum(part_size(part, model, shapes) for part in {part for network in networks for part in PARTS[network]})
+
+
 def init_part(part: str, model: ModelConfig, shapes: Shapes, generator: torch.Generator) -> np.ndarray:
     """Fresh parameters of a part as one flat float32 vector, drawn from the generator and not from the global RNG.
 

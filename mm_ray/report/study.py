@@ -26,6 +26,8 @@ LABELS = {
     "phase1_audio": "phase 1 audio network",
     "teacher": "audiovisual teacher",
 }
+UPDATES = {"loss": "training loss", "norm": "norm of the update"}
+"""What is known of a client's updates, and its name."""
 COLUMNS = {
     "number": "trial",
     "state": "state",
@@ -63,12 +65,15 @@ class StudyEnding:
     clients: Sequence[Row] = ()
     """A row a client: `id`, `modalities`, `clips`, `labelled`, `classes` (clips by class, as far as it is known),
     `rounds` (whose cohort it was in), `participation` (their share), `refused` (rounds), `reason` (the last), `accuracy` by
-    role (None where no class is known).
+    role (None where no class is known), `loss` and `norm` (training loss and norm of the update, the mean over its rounds of
+    the last phase; None where the server does not see them).
     """
     notes: Sequence[str] = ()
     warnings: Sequence[str] = ()
     finals: Sequence[str] = ()
     cost: Row = field(default_factory=dict)
+    curves_over_time: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
+    """Simulated seconds and dev scores by role; empty where no time is simulated."""
     what_was_run: Row = field(default_factory=dict)
     command: str = ""
     """Retrains the chosen configuration."""
@@ -123,11 +128,11 @@ def write_study(path: Path, record: StudyRecord, vector_figures: bool = False) -
         pareto=figures.pareto(trials, metric, best),
         columns=_columns(trials),
         rows=_table(trials, best),
-        client_summary={
-            ROLES[role][0]: _spread_of_clients(_known(end.clients, role)) for role in roles if _known(end.clients, role)
-        },
+        client_summary=_client_summary(end.clients, roles),
+        has_updates=any(row.get("norm") is not None for row in end.clients),
         client_accuracy=figures.client_accuracy(end.clients, roles),
         client_classes=figures.client_classes(end.clients, end.classes),
+        over_time=figures.curves_over_time(end.curves_over_time, metric),
         clients=[_client(row, end.classes, roles) for row in end.clients],
         client_roles=[ROLES[role][0] for role in roles],
     )
@@ -226,10 +231,19 @@ def _known(clients: Sequence[Row], role: str) -> list[float]:
     return [row["accuracy"][role] for row in clients if row["accuracy"][role] is not None]
 
 
-def _spread_of_clients(accuracies: Sequence[float]) -> Row:
-    worst = sorted(accuracies)[: max(1, round(0.1 * len(accuracies)))]
-    sd = stdev(accuracies) if len(accuracies) > 1 else None
-    return {"mean": fmean(accuracies), "worst": fmean(worst), "sd": sd, "n": len(accuracies)}
+def _client_summary(clients: Sequence[Row], roles: Sequence[str]) -> dict[str, Row]:
+    """The spread over clients of each role's accuracy, of the training loss and of the norm of the update."""
+    accuracies = {f"accuracy, {ROLES[role][0]}": _known(clients, role) for role in roles}
+    updates = {head: [row[key] for row in clients if row.get(key) is not None] for key, head in UPDATES.items()}
+    spreads = {name: _spread_of_clients(values, lowest=True) for name, values in accuracies.items() if values}
+    return spreads | {name: _spread_of_clients(values, lowest=False) for name, values in updates.items() if values}
+
+
+def _spread_of_clients(values: Sequence[float], lowest: bool) -> Row:
+    """Mean, mean of the worst tenth (the lowest or the highest values), and standard deviation."""
+    worst = sorted(values, reverse=not lowest)[: max(1, round(0.1 * len(values)))]
+    sd = stdev(values) if len(values) > 1 else None
+    return {"mean": fmean(values), "worst": fmean(worst), "sd": sd, "n": len(values)}
 
 
 def _client(row: Row, classes: Sequence[str], roles: Sequence[str]) -> Row:

@@ -264,6 +264,17 @@ def pareto(trials: Sequence[Row], metric: str, best: int | None) -> Figure:
     return styled(figure, "MB that the federation would send in all rounds", metric)
 
 
+def curves_over_time(curves: Mapping[str, Sequence[tuple[float, float]]], metric: str) -> Figure:
+    """Dev scores over simulated time, from the start of phase 1: what accuracy is reached when."""
+    figure = go.Figure()
+    for role, points in curves.items():
+        name, color = ROLES[role]
+        figure.add_scatter(
+            x=[x for x, _ in points], y=[y for _, y in points], mode="lines", name=name, line={"color": color, "width": 2}
+        )
+    return styled(figure, "simulated seconds", metric)
+
+
 def client_accuracy(clients: Sequence[Row], roles: Sequence[str]) -> Figure:
     """Each client's accuracy for its own mix of classes, the clients sorted by the first role's."""
     rows = [row for row in clients if all(row["accuracy"][role] is not None for role in roles)]

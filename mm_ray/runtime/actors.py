@@ -11,8 +11,10 @@ import numpy as np
 import ray
 
 from mm_ray.config import ModelConfig
+from mm_ray.data.clients import ClientList
 from mm_ray.fed.evaluation import confusion_of
 from mm_ray.fed.executor import run_chunk
+from mm_ray.fed.measured_cost import peak_memory_bytes
 from mm_ray.fed.phase import Phase
 from mm_ray.runtime.device import select_device
 from mm_ray.types import Arrays, ClientData, ClientUpdate, RoundContext, Shapes
@@ -26,7 +28,8 @@ class PhaseBroadcast:
     shapes: Shapes
     seed: int
     shared_inputs: Arrays
-    clients: Mapping[int, ClientData]
+    clients: ClientList | Mapping[int, ClientData]
+    """By id."""
 
 
 @ray.remote
@@ -45,8 +48,9 @@ class ClientActor:
         own: Mapping[int, Arrays],
         round_number: int,
         chunk: Sequence[int | ClientData],
-    ) -> tuple[ClientUpdate, float]:
-        """The sum of a chunk's updates, and the seconds that it took.
+        lists_clients: bool,
+    ) -> tuple[ClientUpdate, float, int]:
+        """The sum of a chunk's updates, the seconds that it took, and the actor's peak memory in bytes.
 
         Args:
             refs: The references of the feature table and of the phase's `PhaseBroadcast`, in a list so that Ray passes them on
@@ -55,20 +59,23 @@ class ClientActor:
             own: What each client of the chunk alone gets.
             round_number: The round.
             chunk: Ids of clients of the federation; a client that is not one of them as itself.
+            lists_clients: Whether the loss and the norm of single clients are reported.
 
         """
         started, table, now = time.perf_counter(), self._table_of(refs[0]), self._taken(refs[1])
-        context = RoundContext(now.seed, round_number, params, now.shared_inputs, table, now.shapes, self._device, own)
+        context = RoundContext(
+            now.seed, round_number, params, now.shared_inputs, table, now.shapes, self._device, own, lists_clients
+        )
         clients = tuple(now.clients[who] if isinstance(who, int) else who for who in chunk)
-        return run_chunk(now.phase, context, clients), time.perf_counter() - started
+        return run_chunk(now.phase, context, clients), time.perf_counter() - started, peak_memory_bytes()
 
     def score(
         self, table: list[Any], network: str, params: Arrays, model: ModelConfig, batches: Sequence[np.ndarray]
-    ) -> tuple[np.ndarray, float]:
-        """Confusion matrix (C, C) of a network on some batches of rows, and the seconds that it took."""
+    ) -> tuple[np.ndarray, float, int]:
+        """Confusion matrix (C, C) of a network on some batches, the seconds that it took, and the peak memory in bytes."""
         started = time.perf_counter()
         matrix = confusion_of(network, params, model, self._table_of(table[0]), batches, self._device)
-        return matrix, time.perf_counter() - started
+        return matrix, time.perf_counter() - started, peak_memory_bytes()
 
     @property
     def _device(self) -> str:

@@ -10,8 +10,9 @@ from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from mm_ray.config import ModelConfig
+from mm_ray.data.clients import ClientList
 from mm_ray.fed.evaluation import batches_of, confusion_on
-from mm_ray.fed.executor import Chunk, ExecutorStats, moved_bytes, num_bytes, own_of
+from mm_ray.fed.executor import Chunk, ExecutorStats, lists_clients, moved_bytes, num_bytes, own_of
 from mm_ray.fed.federation import Federation
 from mm_ray.fed.phase import Phase
 from mm_ray.models.network import PARTS
@@ -46,7 +47,7 @@ class RayExecutor:
         ]
         self._pool = ActorPool(actors, tell_driver)
         self._has_gpus = placement.num_gpus > 0
-        self._busy_s, self._moved_bytes = 0.0, 0
+        self._busy_s, self._moved_bytes, self._peak_bytes = 0.0, 0, 0
 
     @property
     def device(self) -> str:
@@ -61,7 +62,8 @@ class RayExecutor:
     def open(self, phase: Phase, shared_inputs: Arrays, federation: Federation) -> None:
         """Put once what every chunk of the phase needs."""
         self._phase, self._federation = phase, federation
-        self._clients = {client.id: client for client in federation.clients}
+        clients = federation.clients
+        self._clients = clients if isinstance(clients, ClientList) else {client.id: client for client in clients}
         opened = PhaseBroadcast(phase, federation.shapes, federation.seed, dict(shared_inputs), self._clients)
         self._refs = [*self._table, ray.put(opened)]
 
@@ -70,11 +72,13 @@ class RayExecutor:
     ) -> list[ClientUpdate | None]:
         """Hand chunks to whichever actor has room, the largest first; results in the order of the chunks."""
         params_ref, owned = ray.put(dict(params)), [own_of(chunk, clients) for chunk in chunks]
+        lists = lists_clients(chunks)
         order = sorted(range(len(chunks)), key=lambda number: -sum(client.num_clips for client in chunks[number]))
 
         def submit(actor: Any, place: int) -> Any:
-            number = order[place]
-            return actor.run_chunk.remote(self._refs, params_ref, owned[number], round_number, self._named(chunks[number]))
+            chunk = order[place]
+            named = self._named(chunks[chunk])
+            return actor.run_chunk.remote(self._refs, params_ref, owned[chunk], round_number, named, lists)
 
         at_least = len(chunks) if self._phase.full_participation else 1
         arrived = {order[place]: update for place, update in self._run(submit, len(chunks), at_least).items()}
@@ -111,16 +115,23 @@ class RayExecutor:
 
     def _run(self, submit: Submit, count: int, at_least: int) -> dict[int, Any]:
         results = self._pool.run(submit, count, self._phase.deadline_s, at_least)
-        self._busy_s += sum(seconds for _, seconds in results.values()) / len(self.actors)
-        return {number: result for number, (result, _) in results.items()}
+        self._busy_s += sum(seconds for _, seconds, _ in results.values()) / len(self.actors)
+        self._peak_bytes = max([self._peak_bytes, *(peak for _, _, peak in results.values())])
+        return {number: result for number, (result, _, _) in results.items()}
 
     def _named(self, chunk: Chunk) -> list[int | ClientData]:
         """Clients by their id: whoever is not of the federation goes as it is."""
-        return [client.id if self._clients.get(client.id) is client else client for client in chunk]
+        return [client.id if self._is_known(client) else client for client in chunk]
+
+    def _is_known(self, client: ClientData) -> bool:
+        try:
+            return self._clients[client.id] is client
+        except LookupError:
+            return False
 
     def spent(self) -> ExecutorStats:
         """Since the last time."""
-        spent = ExecutorStats(self._busy_s, self._moved_bytes)
+        spent = ExecutorStats(self._busy_s, self._moved_bytes, self._peak_bytes)
         self._busy_s, self._moved_bytes = 0.0, 0
         return spent
 

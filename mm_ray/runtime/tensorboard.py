@@ -15,6 +15,8 @@ from tensorboard.plugins.hparams import metadata, plugin_data_pb2
 from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+SIM_SECONDS = "sim_seconds"
+"""The metric `mm_ray.fed.virtual_time.SIM_SECONDS`; importing it would load torch."""
 BEST = "best/"
 """Tags of the metrics at a trial's end, which are the metric columns of the HParams page."""
 
@@ -33,15 +35,23 @@ class TrialWriter:
 
     def __init__(self, logdir: Path, trial_name: str, params: Mapping[str, Any] | None = None) -> None:
         self._writer = begin_events(Path(logdir) / trial_name)
-        self._has_hparams = bool(params)
+        self._has_hparams, self._sim_seconds = bool(params), 0.0
         if params:
             self._add(hparams_pb({key: plain_value(value) for key, value in params.items()}, trial_id=trial_name), 0)
         self._writer.flush()
 
     def add_round(self, report: Mapping[str, Any]) -> None:
-        """Scalars `<phase>/<metric>` at step `round`; `report` is a `RoundReport` as a dictionary."""
-        scalars = {f"{report['phase']}/{name}": value for name, value in report["metrics"].items()}
-        self._add(_scalars(scalars), report["round"])
+        """Scalars `<phase>/<metric>` at step `round`; `report` is a `RoundReport` as a dictionary.
+
+        Where time is simulated also `sim_seconds/<phase>/dev/<metric>`, whose step is the whole simulated seconds so far.
+        """
+        metrics = report["metrics"]
+        self._add(_scalars({f"{report['phase']}/{name}": value for name, value in metrics.items()}), report["round"])
+        if SIM_SECONDS in metrics:
+            self._sim_seconds += metrics[SIM_SECONDS]
+            dev = {name: value for name, value in metrics.items() if name.startswith("dev/")}
+            scalars = {f"{SIM_SECONDS}/{report['phase']}/{name}": value for name, value in dev.items()}
+            self._add(_scalars(scalars), round(self._sim_seconds))
         self._writer.flush()
 
     def finish(self, status: str, metrics: Mapping[str, float] | None = None) -> None:

@@ -43,6 +43,7 @@ from mm_ray.tune.study_ending import (
     client_rows,
     cost,
     curves,
+    curves_over_time,
     over_clips,
     test_predictions,
     what_was_run,
@@ -110,6 +111,7 @@ def finalize(runner: Runner, search: StudySearch, finals: Finals | None) -> Stud
         warnings=tested[0].result.get("refused", []),
         finals=finals.words() if finals else [],
         cost=cost(rows, tested[0].result),
+        curves_over_time=curves_over_time(tested[0], metric),
         what_was_run=what_was_run(config, tested[0].finished, study.test_seeds, PhaseStore(study.phases))
         | {"duration": _duration(search), "student's digest": tested[0].result["params_digest"]},
         command=f"python -m mm_ray.train --config {best} --seed {study.base.seed + 7} --control",

@@ -15,6 +15,7 @@ from mm_ray.config import ExperimentConfig
 from mm_ray.data.feature_row import one_torch_thread
 from mm_ray.errors import bad_value
 from mm_ray.fed.experiment import plan_experiment
+from mm_ray.fed.virtual_time import SIM_SECONDS
 from mm_ray.plugins import find_file
 from mm_ray.report.vector import check_figures
 from mm_ray.runtime.cluster import cluster_at, connect
@@ -101,6 +102,8 @@ def _prepared(request: StudyRequest) -> Runner:
     search = SearchSettings(request.searcher, request.scheduler, request.storage, experiment=digest.rpartition("-")[2])
     limits = StopConditions(seconds_of(request.time), request.rounds, request.patience)
     check_study(space, search, request.seeds)
+    if SIM_SECONDS in {*space.objectives, *space.at_least} and not config.clients.profile:
+        raise bad_value("space", space.name, f"names {SIM_SECONDS}; add --clients.profile, such as phone,laptop,server")
     trackers = check_trackers(request.tracker)
     check_figures(request.figures)
     place_trial(config.clients, cluster_at(request.address), request.host)

@@ -19,9 +19,20 @@ from mm_ray.tune.space_probe import probe_study
 
 NUM_PROBES = 32
 DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
-METRICS = ("dev/audio_top1", "dev/audio_uar", "dev/audio_macro_f1", "dev/gain_top1", "bytes", "compute_s", "rounds")
+METRICS = (
+    "dev/audio_top1",
+    "dev/audio_uar",
+    "dev/audio_macro_f1",
+    "dev/gain_top1",
+    "bytes",
+    "compute_s",
+    "rounds",
+    "flops",
+    "sim_seconds",
+)
 """What a trial ends with (mm_ray/tune/trial_metrics.py): the student on dev at its best round; its lead over phase 1's audio
-network in top-1; bytes that a federation would send, seconds of computation and rounds, whether reused or not."""
+network in top-1; bytes that a federation would send, seconds of computation, rounds, the clients' FLOPs and, with
+`clients.profile`, simulated seconds, whether reused or not."""
 
 ACTORS = "all trials of a study have the same actors"
 NO_EFFECT = {

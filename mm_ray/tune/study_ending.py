@@ -27,9 +27,10 @@ from mm_ray.fed.experiment import Evaluation, RunResult
 from mm_ray.fed.phase import NetworkRef
 from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.fed.rounds import role_params
+from mm_ray.fed.virtual_time import SIM_SECONDS
 from mm_ray.report.verdict import CONTROLS
 from mm_ray.storage import write_bytes
-from mm_ray.types import UNLABELLED
+from mm_ray.types import UNLABELLED, RoundReport
 
 PREDICTIONS = "test_predictions.parquet"
 PACKAGES = ("mm_ray", "torch", "ray", "optuna", "numpy")
@@ -100,6 +101,21 @@ def _curve(run: RunResult, metric: str) -> list[tuple[int, float]]:
     return [(report.round, report.metrics[metric]) for report in own.reports if metric in report.metrics]
 
 
+def curves_over_time(tested: Evaluation, metric: str) -> dict[str, list[tuple[float, float]]]:
+    """Simulated seconds since the start and dev scores, of the student and the first control; empty without devices."""
+    runs = {"student": tested.finished, CONTROLS[0]: tested.controls[CONTROLS[0]]}
+    return {role: points for role, run in runs.items() if (points := _over_time(run.reports, metric))}
+
+
+def _over_time(reports: Sequence[RoundReport], metric: str) -> list[tuple[float, float]]:
+    points, seconds = [], 0.0
+    for report in reports:
+        seconds += report.metrics.get(SIM_SECONDS, 0.0)
+        if SIM_SECONDS in report.metrics and metric in report.metrics:
+            points.append((seconds, report.metrics[metric]))
+    return points
+
+
 def client_rows(tested: Sequence[Evaluation]) -> list[dict[str, Any]]:
     """The clients of the first seed (`mm_ray.report.study.StudyEnding.clients`)."""
     run = tested[0].finished
@@ -111,6 +127,8 @@ def client_rows(tested: Sequence[Evaluation]) -> list[dict[str, Any]]:
         for number in range(1, phase.rounds + 1)
         for client in phase.cohort(plan.federation, number)
     )
+    main = plan.method.main.phase
+    seen = [report.clients for report in run.reports if report.phase == main]
     refused = Counter(client for report in run.reports for client in report.refused)
     reasons = {client: reason for report in run.reports for client, reason in report.refused.items()}
     rows = []
@@ -118,6 +136,8 @@ def client_rows(tested: Sequence[Evaluation]) -> list[dict[str, Any]]:
         labels = table.labels_N[client.indices]
         counts_C = np.bincount(labels[labels != UNLABELLED], minlength=len(table.class_names))
         num_known = counts_C.sum()
+        own = [found[str(client.id)] for found in seen if str(client.id) in found]
+        loss, norm = np.mean(own, axis=0).tolist() if own else (None, None)
         rows.append(
             {
                 "id": client.id,
@@ -129,6 +149,8 @@ def client_rows(tested: Sequence[Evaluation]) -> list[dict[str, Any]]:
                 "participation": rounds[client.id] / sum(phase.rounds for phase in plan.method.phases),
                 "refused": refused[str(client.id)],
                 "reason": reasons.get(str(client.id), ""),
+                "loss": loss,
+                "norm": norm,
                 "accuracy": {
                     role: float(counts_C @ recall_C / num_known) if num_known else None for role, recall_C in recalls.items()
                 },
@@ -139,13 +161,20 @@ def client_rows(tested: Sequence[Evaluation]) -> list[dict[str, Any]]:
 
 def cost(rows: Sequence[Mapping[str, Any]], result: Mapping[str, Any]) -> dict[str, str]:
     """What the chosen configuration and the whole study cost, for people."""
+    memory, energy_j = result["peak_memory_bytes"], result["energy_j"]
+    driver, actor = (f"{peak / 1e6:,.0f} MB" if peak else "not measured" for peak in (memory["driver"], memory["actor"]))
+    simulated = {"simulated time, chosen configuration": f"{result['sim_seconds']:,.0f} s"} if "sim_seconds" in result else {}
     reports = [report for row in rows for report in row["curve"]]
     computed, reused = (sum(one["seconds"] for one in reports if one["reused"] is kind) for kind in (False, True))
     rounds = [sum(row[key] or 0 for row in rows) for key in ("rounds_computed", "rounds_reused")]
     return {
         "bytes, chosen configuration": f"{result['bytes_up'] / 1e6:,.1f} MB up, {result['bytes_down'] / 1e6:,.1f} MB down, "
-        "as a federation would send them in all rounds, the controls' included",
-        "computation, chosen configuration": f"{result['compute_s']:,.1f} s when its rounds and the controls' were computed",
+        "as a federation would send them in all rounds, the controls' left out",
+        "computation, chosen configuration": f"{result['compute_s']:,.1f} s when its rounds were computed",
+        "FLOPs, chosen configuration": f"{result['flops']:.3g} by formula, of all clients in all rounds",
+        **simulated,
+        "peak memory": f"driver {driver}; largest client actor {actor}",
+        "energy": "not measured" if energy_j is None else f"{energy_j:,.0f} J of this machine's processors during the test",
         "all trials": f"{rounds[0]:,} rounds computed in {computed:,.1f} s; "
         f"{rounds[1]:,} reused, which would have cost {reused:,.1f} s",
     }

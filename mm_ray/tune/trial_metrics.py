@@ -4,6 +4,7 @@ from typing import Any
 
 from mm_ray.fed.method import Method
 from mm_ray.fed.rounds import dev_top1
+from mm_ray.fed.virtual_time import SIM_SECONDS
 from mm_ray.types import RoundReport
 
 
@@ -21,7 +22,7 @@ class TrialMetrics:
         self._main, self._last = method.main, method.phases[-1]
         self._phase1, self._objective = method.phase1_audio, objective
         self._top1: dict[str, float] = {}
-        self._costs = {"bytes": 0, "compute_s": 0.0, "rounds": 0}
+        self._costs = {"bytes": 0, "compute_s": 0.0, "rounds": 0, "flops": 0.0}
         self.score = 0.0
         """Of phase 1's audio network until the last phase begins."""
         self.metrics: dict[str, float] = {}
@@ -36,6 +37,9 @@ class TrialMetrics:
         self._costs["bytes"] += report.bytes_up + report.bytes_down
         self._costs["compute_s"] += report.seconds
         self._costs["rounds"] += 1
+        self._costs["flops"] += report.flops
+        if SIM_SECONDS in report.metrics:
+            self._costs[SIM_SECONDS] = self._costs.get(SIM_SECONDS, 0.0) + report.metrics[SIM_SECONDS]
         top1 = report.metrics.get(dev_top1(str(self._main.network)))
         if top1 is not None and top1 > self._top1.get(report.phase, -1.0):
             self._top1[report.phase] = top1

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mm_ray.config import PartitionConfig
+from mm_ray.data.clients import ClientList, Shares
 from mm_ray.data.labels import with_client_labels
 from mm_ray.errors import UserError
 from mm_ray.types import UNLABELLED, ClientData
@@ -20,7 +21,10 @@ def clients(sizes=(5, 7, 8)):
 
 
 def labels(seed=0, given_clients=None, **partition):
-    some = with_client_labels(given_clients or clients(), PartitionConfig(**partition), NUM_CLASSES, seed)
+    given = given_clients or clients()
+    shares = Shares.of_arrays([client.indices for client in given])
+    flat = ClientList(shares, np.concatenate([client.labels for client in given]), (("audio",),), np.zeros(len(given), int))
+    some = with_client_labels(flat, PartitionConfig(**partition), NUM_CLASSES, seed)
     return {row: label for client in some for row, label in zip(client.indices.tolist(), client.labels.tolist(), strict=True)}
 
 

@@ -50,6 +50,7 @@ def changed(overrides, before=()):
         ("clients.num_actors", 8, set()),
         ("clients.num_cpus", 0.25, set()),
         ("clients.num_gpus", 0.5, set()),
+        ("clients.profile", "phone", set()),
         ("phase2.temperature", 4.0, {DISTILL}),
         ("phase2.loss_weight", 0.9, {DISTILL}),
         ("phase2.loss", "mm_ray.losses.kd", {DISTILL}),
@@ -60,6 +61,8 @@ def changed(overrides, before=()):
         ("clients.chunk_size", 1, ALL),
         ("clients.vectorize", "off", ALL),
         ("clients.vectorize", "on", set()),
+        ("clients.precision", "float32", set()),
+        ("clients.precision", "bfloat16", {UNIMODAL, FUSION, DISTILL, LOGITS}),
         ("clients.sample_frac", 1.0, ALL),
         ("partition.alpha", 0.3, ALL),
         ("partition.video_missing", 0.2, ALL),
@@ -71,7 +74,7 @@ def test_a_setting_changes_the_keys_of_the_phases_that_it_reaches(field, value, 
     assert changed({field: value}) == phases
 
 
-WITHOUT_RESULT = {"phase1.rounds", "phase1.fusion_frac", "phase2.rounds"} | {
+WITHOUT_RESULT = {"phase1.rounds", "phase1.fusion_frac", "phase2.rounds", "clients.profile"} | {
     f"clients.num_{what}" for what in ("actors", "cpus", "gpus")
 }
 ELSEWHERE = {
@@ -91,7 +94,9 @@ OTHER = {
     **{f"phase{n}.server.clip_norm": 1.0 for n in (1, 2)},
     "clients.dropout_frac": 0.2,
     "clients.deadline_s": 9.0,
+    "clients.sim_deadline_s": 9.0,
     "clients.vectorize": "off",
+    "clients.precision": "bfloat16",
     "phase1.server.lr": 0.5,
     "phase2.server.lr": 0.5,
     "phase2.class_temperature": 2.0,
@@ -116,7 +121,8 @@ OTHER = {
     "data.synthetic.num_groups": 10,
 }
 NEEDS = {f"phase{n}.local.optimizer": {f"phase{n}.local.lr": 0.01} for n in (1, 2)}
-"""What must be there before and after: adam refuses the tiny config's learning rate."""
+NEEDS |= {"clients.sim_deadline_s": {"clients.profile": "phone"}}
+"""What must be there before and after: adam refuses the tiny config's learning rate, a simulated deadline needs devices."""
 FIELDS = {name: TINY.get(name, value) for name, value in flatten(to_dict(ExperimentConfig())).items()} | SMALL
 
 

@@ -212,7 +212,7 @@ def test_the_result_has_its_keys_and_adds_up(tmp_path):
     result = run.result
     assert set(result) == {
         "method", "seed", "data", "test", "dev", "best_round", "rounds_computed", "rounds_reused", "seconds", "compute_s",
-        "bytes_up", "bytes_down", "params_digest", "diagnosis",
+        "bytes_up", "bytes_down", "flops", "peak_memory_bytes", "energy_j", "params_digest", "diagnosis",
     }  # fmt: skip
     assert (result["method"], result["seed"], result["data"]) == ("modality_mirror", 1, "synthetic")
     assert {role: set(scores) for role, scores in result["test"].items()} == {

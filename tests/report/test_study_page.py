@@ -112,7 +112,7 @@ def test_a_finished_study(tmp_path):
         "participation": 0.2,
         "refused": 1,
     }
-    client |= {"reason": "norm 9", "accuracy": {"student": 0.6, "control_all": 0.5}}
+    client |= {"loss": 1.25, "norm": 0.5, "reason": "norm 9", "accuracy": {"student": 0.6, "control_all": 0.5}}
     end = ending(
         curves=curves, gains=gains, classes=["dog", "<cat>"], clients=[client], cost={"bytes": "1 MB"},
         what_was_run={"versions": "ray 2"}, command="python -m mm_ray.train <this>", dev={"student": [0.71, 0.73]},
@@ -130,6 +130,8 @@ def test_a_finished_study(tmp_path):
     assert "<cat>" not in text
     assert "dog 7, &lt;cat&gt; 5" in text
     assert "1 (norm 9)" in text
+    assert '<td>training loss</td><td class="n">1.250</td><td class="n">1.250</td>' in text
+    assert '<td>norm of the update</td><td class="n">0.500</td>' in text
     assert "40 trials (" in text
     assert text.count('<tr class="best">') == 1
 

@@ -43,6 +43,16 @@ def test_a_mistake_costs_no_start_and_leaves_no_run(tmp_path, command, flags, me
     assert not runs.exists() or {path.name for path in runs.iterdir()} <= {"features"}
 
 
+def test_simulated_time_as_an_objective_needs_devices(tmp_path):
+    (tmp_path / "fast.py").write_text(
+        'OBJECTIVES = {"dev/audio_top1": "max", "sim_seconds": "min"}\ndef space(trial): return {}'
+    )
+    with pytest.raises(UserError, match=r"^--space fast\.py: names sim_seconds; add --clients\.profile"):
+        tune.main([*tiny_flags(), "--space=fast.py"])
+    with pytest.raises(AssertionError, match="Ray was started"):
+        tune.main([*tiny_flags(), "--space=fast.py", "--clients.profile=phone"])
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_what_is_right_starts_ray_last(command):
     with pytest.raises(AssertionError, match="Ray was started"):

@@ -131,6 +131,20 @@ def check_columns(experiment):
     assert experiment["metricInfos"][0]["displayName"] == METRIC
 
 
+def test_where_time_is_simulated_dev_scores_also_have_its_seconds_as_their_step(tmp_path):
+    writer = TrialWriter(tmp_path, "timed")
+    for number, (value, seconds) in enumerate([(0.1, 2.6), (0.2, 3.0)], start=1):
+        one = report(number, value)
+        writer.add_round(one | {"metrics": one["metrics"] | {"sim_seconds": seconds}})
+    writer.finish("SUCCESS")
+    scalars = EventAccumulator(str(tmp_path / "timed")).Reload()
+    assert [(event.step, event.value) for event in scalars.Scalars(f"sim_seconds/{SCALAR}")] == [
+        (3, pytest.approx(0.1)),
+        (6, pytest.approx(0.2)),
+    ]
+    assert [event.value for event in scalars.Scalars("phase2/distill/sim_seconds")] == [pytest.approx(2.6), 3.0]
+
+
 @pytest.mark.thorough
 @pytest.mark.parametrize("flag", ["--load_fast=true", "--load_fast=false"])
 def test_a_resumed_trial_is_not_doubled_even_before_a_running_tensorboard(tmp_path, flag):

@@ -21,7 +21,7 @@ from mm_ray.tune.live_table import LiveTable
 from mm_ray.tune.searcher import SearchSettings
 from mm_ray.tune.stored import stored_run
 from mm_ray.tune.study import Runner, Study
-from mm_ray.tune.study_ending import client_rows
+from mm_ray.tune.study_ending import client_rows, curves_over_time
 from mm_ray.tune.study_log import StudyLog
 from mm_ray.tune.trial import TrialRun
 from mm_ray.types import UNLABELLED
@@ -128,6 +128,10 @@ def test_the_result_says_what_the_study_cost_and_what_was_reused(tmp_path):
     }  # fmt: skip
     assert (result["rounds_computed"], result["rounds_reused"]) == (0, 8)
     assert result["compute_s"] == pytest.approx(result["study"]["compute_s"])
+    page = (runner.study.folder / "report.html").read_text()
+    assert f"{result['flops']:.3g} by formula" in page
+    assert f"driver {result['peak_memory_bytes']['driver'] / 1e6:,.0f} MB" in page
+    assert result["energy_j"] is not None or "<th>energy</th><td>not measured</td>" in page
 
 
 def test_the_driver_trains_nothing_when_rounds_are_gone(tmp_path, monkeypatch):
@@ -158,6 +162,17 @@ def test_the_report_of_a_study_without_a_complete_trial(tmp_path):
     (runner.study.folder / "optuna.journal").unlink()
     with pytest.raises(UserError, match=r"no trial of .* reached its end"):
         finalize(runner, runner.study.open_search(), None)
+
+
+def test_where_time_is_simulated_the_page_has_accuracy_over_it(tmp_path):
+    runner, search = played(tmp_path, 1, {"clients.profile": "phone,laptop"})
+    found = finalize(runner, search, None)
+    page = (runner.study.folder / "report.html").read_text()
+    assert "Accuracy over simulated time" in page
+    times = [seconds for seconds, _ in curves_over_time(found.tested, "dev/audio_top1")["student"]]
+    assert times == sorted(times)
+    assert times[-1] == pytest.approx(found.tested.result["sim_seconds"])
+    assert f"{times[-1]:,.0f} s" in page
 
 
 def test_rounds_are_replayed_once_and_each_network_is_tested_once(tmp_path, monkeypatch):

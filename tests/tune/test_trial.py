@@ -42,6 +42,14 @@ def test_a_trial_ends_with_the_figures_of_its_run(tmp_path, runs):
     assert (last["best_round"], last["dev/audio_uar"]) == (best.round, best.metrics["dev/audio_uar"])
 
 
+def test_flops_and_simulated_time_are_sums_over_all_rounds(tmp_path, runs):
+    config, run = tiny_config({"clients.profile": "phone,laptop"}), Run(tmp_path / "run", {"clients.profile": "phone,laptop"})
+    settings, table = TrialSettings(config, str(tmp_path / "phases")), table_of(config.data)
+    last = play(TrialRun(settings, {}, table, SerialExecutor()))[-1]
+    assert (last["sim_seconds"], last["flops"]) == (run.result["sim_seconds"], run.result["flops"])
+    assert "sim_seconds" not in play(trial_of(tmp_path))[-1]
+
+
 def test_steps_are_the_rounds_of_phase_2_as_they_were(tmp_path, runs):
     steps = [step for result in play(trial_of(tmp_path)) for step in result["steps"]]
     top1 = [report.metrics["dev/audio_top1"] for report in runs[0].reports if report.phase == "phase2/distill"]

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from mm_ray.models.precision import reduced
+
 
 class GRUWeights(NamedTuple):
     """torch's parameters of a one-layer GRU, K of them."""
@@ -26,7 +28,7 @@ class GRUWeights(NamedTuple):
 
 def stacked_gru(x_KTBI: Tensor, weights: GRUWeights) -> Tensor:
     """Hidden states (T, K, B, H) of each step, from a zero state: for each client what `torch.nn.GRU` gives."""
-    hidden: Tensor = _StackedGRU.apply(x_KTBI, *weights)
+    hidden: Tensor = _StackedGRU.apply(reduced(x_KTBI), *weights)
     return hidden
 
 
@@ -36,7 +38,7 @@ class _StackedGRU(torch.autograd.Function):
         weights = GRUWeights(*tensors)
         gates_TKBG, new_TKBH = _inputs(x_KTBI, weights)
         num_steps, num_clients, batch, hidden = new_TKBH.shape
-        h_TKBH = x_KTBI.new_zeros(num_steps + 1, num_clients, batch, hidden)
+        h_TKBH = new_TKBH.new_zeros(num_steps + 1, num_clients, batch, hidden)
         hidden_weights_KHG = weights.hidden_KGH.transpose(1, 2)
         for gates, new, h, h_next in zip(gates_TKBG, new_TKBH, h_TKBH[:-1], h_TKBH[1:], strict=True):
             _matmul_add(gates, h, hidden_weights_KHG)
@@ -59,13 +61,15 @@ class _StackedGRU(torch.autograd.Function):
         d_hidden_KXG = _client_major(gates_TKBG)
         d_input_KXG = d_hidden_KXG.clone()
         d_input_KXG[..., 2 * hidden :] = _client_major(new_TKBH.mul_(dh_TKBH))
-        dx_KTBI = torch.bmm(d_input_KXG, input_KGI).view(x_KTBI.shape) if ctx.needs_input_grad[0] else None
+        sums = d_input_KXG.sum(1), d_hidden_KXG.sum(1)
+        kind = x_KTBI.dtype  # of the products for all steps at once; the recurrence is float32
+        d_input_KXG, d_hidden_KXG = d_input_KXG.to(kind), d_hidden_KXG.to(kind)
+        dx_KTBI = torch.bmm(d_input_KXG, input_KGI.to(kind)).view(x_KTBI.shape) if ctx.needs_input_grad[0] else None
         return (
             dx_KTBI,
-            torch.bmm(d_input_KXG.transpose(1, 2), x_KTBI.flatten(1, 2)),
-            torch.bmm(d_hidden_KXG.transpose(1, 2), _client_major(h_TKBH[:-1])),
-            d_input_KXG.sum(1),
-            d_hidden_KXG.sum(1),
+            torch.bmm(d_input_KXG.transpose(1, 2), x_KTBI.flatten(1, 2)).float(),
+            torch.bmm(d_hidden_KXG.transpose(1, 2), _client_major(h_TKBH[:-1]).to(kind)).float(),
+            *sums,
         )
 
 
@@ -73,7 +77,7 @@ def _inputs(x_KTBI: Tensor, weights: GRUWeights) -> tuple[Tensor, Tensor]:
     """What of the gates does not depend on the steps before: (T, K, B, G) with r, z, and n's recurrent bias; n's input part."""
     num_clients, num_steps, batch, _ = x_KTBI.shape
     hidden = weights.hidden_KGH.shape[2]
-    rows_KXG = torch.bmm(x_KTBI.flatten(1, 2), weights.input_KGI.transpose(1, 2))
+    rows_KXG = torch.bmm(x_KTBI.flatten(1, 2), weights.input_KGI.transpose(1, 2)).float()
     rows_TKBG = rows_KXG.view(num_clients, num_steps, batch, 3 * hidden).transpose(0, 1)
     input_bias_KBG, gates_bias_KBG = weights.input_bias_KG[:, None], weights.hidden_bias_KG.clone()[:, None]
     gates_bias_KBG[..., : 2 * hidden] += input_bias_KBG[..., : 2 * hidden]

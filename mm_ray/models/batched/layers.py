@@ -52,7 +52,7 @@ class _ReluPoolDropout(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_BTKC: Tensor, real_BTK1: Tensor | None, kept_BPKC: Tensor | None) -> Tensor:
         if real_BTK1 is not None:
-            x_BTKC = x_BTKC * real_BTK1
+            x_BTKC = x_BTKC * real_BTK1.to(x_BTKC.dtype)
         first, second = x_BTKC[:, ::2], x_BTKC[:, 1::2]
         pooled = first.clone()
         paired = pooled[:, : second.shape[1]]  # a last odd step is pooled with nothing
@@ -79,7 +79,7 @@ class _ReluPoolDropout(torch.autograd.Function):
 
 def linear(x_KXF: Tensor, weight_KZF: Tensor, bias_KZ: Tensor) -> Tensor:
     """A linear layer of each client: (K, X, Z)."""
-    return torch.baddbmm(bias_KZ[:, None], x_KXF, weight_KZF.transpose(1, 2))
+    return torch.baddbmm(bias_KZ[:, None], x_KXF, weight_KZF.transpose(1, 2)).float()
 
 
 def mean_pool(sequence: StackedSequence) -> Tensor:
@@ -103,5 +103,5 @@ def attention_pool(sequence: StackedSequence, hidden: tuple[Tensor, Tensor], sco
     scores_KTBA = scores_KXA.view(clients, steps, batch, -1)
     scores_KTBA = scores_KTBA.masked_fill(sequence.mask_TKB.transpose(0, 1)[..., None] == 0, -torch.inf)
     shares_KBAT = scores_KTBA.softmax(1).permute(0, 2, 3, 1)
-    pooled_KBAH = shares_KBAT @ sequence.values_TKBH.permute(1, 2, 0, 3)
+    pooled_KBAH = (shares_KBAT @ sequence.values_TKBH.permute(1, 2, 0, 3)).float()
     return pooled_KBAH.flatten(2)
