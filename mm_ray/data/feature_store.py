@@ -67,8 +67,11 @@ class Settings:
     format: int = FORMAT_VERSION
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-able dictionary with the same keys."""
-        return asdict(self)
+        """A JSON-able dictionary with the same keys. An empty audio identity is left out: with it the fingerprints of all data,
+        and so all phase keys, would be others than before there was one.
+        """
+        content = asdict(self)
+        return content if self.audio_identity else {name: value for name, value in content.items() if name != "audio_identity"}
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "Settings":

@@ -195,8 +195,8 @@ FLAGS = {
 def _check_settings(store: str, stored: Settings, wanted: Settings) -> None:
     old, new = _flat(stored), _flat(wanted)
     for name, value in new.items():
-        if old[name] != value:
-            problem = f"{store} was prepared with {_short(old[name])}, and a store has one setting"
+        if old.get(name) != value:
+            problem = f"{store} was prepared with {_short(old.get(name, 'none'))}, and a store has one setting"
             raise bad_value(FLAGS.get(name, name), _short(value), f"{problem}; give another --out, or the same setting")
 
 

@@ -11,7 +11,7 @@ from media_files import tone, write_wav
 from mm_ray.config import DataConfig, FeatureConfig, SyntheticConfig
 from mm_ray.data import load
 from mm_ray.data.feature_row import Row, extract
-from mm_ray.data.feature_store import settings_of, write_rejected, write_shard
+from mm_ray.data.feature_store import Settings, settings_of, write_rejected, write_shard
 from mm_ray.data.feature_store_reader import read_store
 from mm_ray.data.load import load_data, store_path
 from mm_ray.data.manifest import Clip, Manifest, check_manifest, find_manifest
@@ -247,3 +247,11 @@ def test_features_that_are_not_finite_reject_their_clip():
     loud = SimpleNamespace(load=lambda clip, data: Media(np.full(800, 1e30, np.float32), 8000))
     with pytest.raises(MediaError, match=r"^a.wav: has samples that are not finite"), np.errstate(all="ignore"):
         extract(loud, 0, MANIFEST.clips[0], DataConfig())
+
+
+def test_settings_without_a_pretrained_encoder_are_those_of_before():
+    settings = Settings("x", ("a", "b"), 1, FEATURES)
+    assert sorted(settings.to_json()) == ["class_names", "features", "format", "name", "num_folds", "video_identity"]
+    pretrained = Settings("x", ("a", "b"), 1, FEATURES, audio_identity="weights")
+    for each in (settings, pretrained):
+        assert Settings.from_json(json.loads(json.dumps(each.to_json()))) == each

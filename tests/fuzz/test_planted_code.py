@@ -137,6 +137,17 @@ def test_a_student_names_no_code(tmp_path):
     assert (ran, done.returncode) == (False, 0), done
 
 
+def test_a_student_s_encoder_is_not_imported_unasked(tmp_path):
+    student = tiny_student(tmp_path)
+    described = json.loads(student.with_suffix(".json").read_text())
+    described["model"]["audio_encoder"] = "lab:run"
+    student.with_suffix(".json").write_text(json.dumps(described))
+    code = "from pathlib import Path\nfrom mm_ray.models.student import load_student\nload_student(Path('student.safetensors'))"
+    ran, done = imported(tmp_path, code)
+    assert not ran, done
+    assert "its encoder lab:run is code of its own; give it with --encoder lab:run" in done.stderr
+
+
 def test_a_config_file_cannot_name_a_class_for_a_group(tmp_path):
     (tmp_path / "c.yaml").write_text('phase1: \'{"class_path": "lab.X"}\'\nspace: lab\n')
     code = "from mm_ray.cli import *\nparse(experiment_parser('x', ''), ['--config=c.yaml'])"
