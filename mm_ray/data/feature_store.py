@@ -28,12 +28,15 @@ FORMAT_VERSION = 4
 """Version of the schema and of the feature code; with a new number every store is computed again."""
 REJECTED = "rejected.parquet"
 """Written last: a store without it is not finished."""
+CARD = "README.md"
+"""The data card that `mm_ray.prepare` writes beside the shards."""
 OTHER_WIDTHS = "gives clips different numbers of features per frame"
 _PREFIX, _SUFFIX = "part-", ".parquet"
 SCHEMA = pa.schema(
     {
         "row": pa.int64(),
         "clip_id": pa.string(),
+        "recording": pa.string(),
         "label": pa.int64(),
         "group": pa.string(),
         "splits": pa.list_(pa.string()),
@@ -68,7 +71,10 @@ class Settings:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able dictionary with the same keys."""
-        return asdict(self)
+        content = asdict(self)
+        if not self.features.window_hop_s:  # so that stores without windows keep their fingerprint
+            del content["features"]["window_hop_s"]
+        return content
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "Settings":
@@ -102,6 +108,7 @@ def write_shard(store: str | Path, settings: Settings, rows: Sequence[Row], orig
     columns = {
         "row": [row.number for row in rows],
         "clip_id": [row.clip.id for row in rows],
+        "recording": [row.recording or row.clip.id for row in rows],
         "label": [row.clip.label for row in rows],
         "group": [row.clip.group for row in rows],
         "splits": [list(row.clip.splits) for row in rows],

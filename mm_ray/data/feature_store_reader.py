@@ -27,6 +27,8 @@ _NOT_FINITE = np.uint16(0x7C00)
 """The exponent bits of a float16 that is infinite or no number; a quicker look than `np.isfinite`."""
 LIGHT = ("row", "clip_id", "label", "group", "splits", "audio_frames", "video_frames")
 """Columns of the table that are not features."""
+WINDOWS = ("recording", "start_s")
+"""Further ones where recordings are cut into windows."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +65,16 @@ def read_store(store: str | Path, fold: int) -> FeatureTable:
     if not 0 <= fold < header.settings.num_folds:
         raise bad_value("data.fold", fold, f"{store} has {header.settings.num_folds} fold(s), counted from 0")
     widths = header.audio_features, header.video_features
-    parts = [read_clips(place, LIGHT, header.settings) for place in places]
+    columns = (*LIGHT, *WINDOWS) if header.settings.features.window_hop_s else LIGHT
+    parts = [read_clips(place, columns, header.settings) for place in places]
     for place, clips in zip(places, parts, strict=True):
         _check_number_of_features(place, clips, widths)
     light = pa.concat_tables(parts)
     _refuse_twice(store, light)
-    order_N = np.lexsort((_strings(light["clip_id"]), light["row"].to_numpy()))
+    keys = [_strings(light["clip_id"]), light["row"].to_numpy()]
+    if "recording" in light.column_names:
+        keys[:1] = [light["start_s"].fill_null(0.0).to_numpy(), _strings(light["recording"])]
+    order_N = np.lexsort(keys)
     ordered = light.take(pa.array(order_N))
     audio_offsets_N1, video_offsets_N1 = _offsets(ordered["audio_frames"]), _offsets(ordered["video_frames"])
     place_of_N = np.argsort(order_N)
@@ -88,6 +94,7 @@ def read_store(store: str | Path, fold: int) -> FeatureTable:
         features=header.settings.features,
         fingerprint=digest([f"{header.fingerprint}/{fold}".encode()]),
         num_folds=header.settings.num_folds,
+        files_N=_first_rows(ordered["recording"]) if "recording" in ordered.column_names else None,
     )
 
 
@@ -161,7 +168,7 @@ def read_clips(place: str, columns: Sequence[str], settings: Settings) -> pa.Tab
     """
     table = read_columns(place, columns)
     with names_broken(place):
-        if empty := [name for name in columns if name != "video_frames" and table[name].null_count]:
+        if empty := [name for name in columns if name not in ("video_frames", "start_s") and table[name].null_count]:
             raise ValueError(f"{empty[0]} is empty in a row")
         labels_N, splits = table["label"].to_numpy(), table["splits"].to_pylist()
         if not ((labels_N >= UNLABELLED) & (labels_N < len(settings.class_names))).all():
@@ -287,6 +294,13 @@ def _scatter(lists: pa.Array, numbers: np.ndarray, flat: np.ndarray, ends: np.nd
 def _offsets(frames: pa.ChunkedArray) -> np.ndarray:
     lengths_N = frames.fill_null(0).to_numpy()
     return np.concatenate([[0], np.cumsum(lengths_N, dtype=np.int64)]).astype(np.int64)
+
+
+def _first_rows(recordings: pa.ChunkedArray) -> np.ndarray:
+    """Row of the first clip of each clip's recording; the clips of a recording lie side by side."""
+    names_N = _strings(recordings)
+    is_first_N = np.append(True, names_N[1:] != names_N[:-1])
+    return np.maximum.accumulate(np.where(is_first_N, np.arange(len(names_N)), 0))
 
 
 def _strings(column: pa.ChunkedArray) -> np.ndarray:

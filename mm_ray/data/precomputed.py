@@ -62,6 +62,9 @@ def with_precomputed(module: ManifestModule, manifest: Manifest, data: DataConfi
             raise bad_value(f"data.features.{modality}", asked, f"{manifest.name} names no array; name .npy or .npz files")
     if not any(found.values()):
         return manifest, data
+    if found["audio"] and given.window_hop_s:
+        problem = f"{manifest.name} names arrays of audio features, whose frames have no length in seconds; leave it out"
+        raise bad_value("data.features.window_hop_s", given.window_hop_s, problem)
     features = given
     if found["audio"]:
         features = replace(features, audio="precomputed")

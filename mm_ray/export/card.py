@@ -117,7 +117,7 @@ def _training(subject: Subject) -> str:
     clients, table = federation.clients, federation.table
     with_video = sum("video" in client.modalities for client in clients)
     labelled = int(sum((client.labels != UNLABELLED).sum() for client in clients))
-    num_train, num_dev, num_test = (len(table.rows(split)) for split in ("train", "dev", "test"))
+    num_train, num_dev, num_test = len(table.rows("train")), *(len(table.file_rows(split)) for split in ("dev", "test"))
     return (
         f"A simulated federation of {len(clients)} clients ({how}): {with_video} with audio and video, "
         f"{len(clients) - with_video} with audio only. {num_train:,} training clips, {labelled:,} of them with a label; "

@@ -15,6 +15,7 @@ import numpy as np
 from mm_ray.config import PRECOMPUTED
 from mm_ray.data.feature_table import FeatureTable
 from mm_ray.evaluate.metrics import confusion_matrix
+from mm_ray.fed.evaluation import by_recording
 from mm_ray.models.onnx_export import write_onnx
 from mm_ray.models.student import Student
 
@@ -101,9 +102,10 @@ def confusions_on_test(student: Student, table: FeatureTable) -> tuple[np.ndarra
 
 def _confusion(session: Any, table: FeatureTable) -> np.ndarray:
     rows = table.rows("test")
-    answers = []
+    logits = []
     for row in rows:
         audio_TF = table.audio_flat_XF[table.audio_offsets_N1[row] : table.audio_offsets_N1[row + 1]].astype(np.float32)
         logits_BC = session.run(["logits"], {"audio": audio_TF[None], "lengths": np.array([len(audio_TF)])})[0]
-        answers.append(int(logits_BC[0].argmax()))
-    return confusion_matrix(table.labels_N[rows], np.array(answers), len(table.class_names))
+        logits.append(logits_BC[0])
+    file_rows, scores_RC = by_recording(np.array(logits), rows, table)
+    return confusion_matrix(table.labels_N[file_rows], scores_RC.argmax(1), len(table.class_names))

@@ -138,11 +138,16 @@ def _check_ends(
 
 
 def flags_of(
-    container: InputContainer, place: str | Path, span: Span, sound: AudioTrackReader | None, sight: VideoFrameSampler | None
+    container: InputContainer,
+    place: str | Path,
+    span: Span,
+    sound: AudioTrackReader | None,
+    sight: VideoFrameSampler | None,
+    is_silent: bool,
 ) -> tuple[str, ...]:
     """The flags of a decoded file, of `mm_ray.data.media.errors.FLAGS`."""
     found = {
-        "silent": sound is not None and not sound.waveform_N().any(),
+        "silent": sound is not None and is_silent,
         "multichannel": sound is not None and sound.num_channels > 2,
         "variable_frame_rate": sight is not None and varies(sight.packet_times),
         "rotated": sight is not None and sight.rotated,

@@ -99,15 +99,19 @@ class AudioBlocks:
     Args:
         place: A path or URI.
         block_s: Seconds of a block; decoded at once in memory.
+        start_s: Begin of the wanted part, seconds; `None`: of the recording.
+        end_s: End of the wanted part; `None`: of the recording.
 
     """
 
-    def __init__(self, place: str | Path, block_s: float) -> None:
-        self._place, self._block_s = place, block_s
+    def __init__(self, place: str | Path, block_s: float, start_s: float | None = None, end_s: float | None = None) -> None:
+        self._place, self._block_s, self._wanted = place, block_s, DecodeRequest(start_s, end_s)
         self.sample_rate = 0
         """Hz; known from the first block on."""
         self.num_samples = 0
         self.is_silent = True
+        self.flags: tuple[str, ...] = ()
+        """As `Media.flags`; known after the last block."""
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Decode the next block, (N,) float32 in [-1, 1].
@@ -118,20 +122,30 @@ class AudioBlocks:
         """
         with open_media(self._place) as container:
             check_riff(self._place)
-            span = find_span(container, self._place, None, None, SLACK_S, measured=False)
-            sound = _sound(container, self._place, span, DecodeRequest())
+            span = find_span(container, self._place, self._wanted.start_s, self._wanted.end_s, SLACK_S, measured=False)
+            sound = _sound(container, self._place, span, self._wanted)
+            if span.start_s > PREROLL_S:
+                _seek(container, span, span.start_s - PREROLL_S, None)
             for packet in container.demux(container.streams.audio[0]):
                 sound.feed(packet)
+                if sound.done:
+                    break
                 if sound.held_s >= self._block_s:
                     yield self._taken(sound)
+            ended = not sound.done
             sound.end()
-            check_tracks(container, self._place, span, sound, None, ended=True)
-            yield self._taken(sound)
+            _fill_silent_span(container, span, sound)
+            check_tracks(container, self._place, span, sound, None, ended)
+            last_N = self._taken(sound)
+            self.flags = flags_of(container, self._place, span, sound, None, self.is_silent)
+            yield last_N
 
     def _taken(self, sound: AudioTrackReader) -> np.ndarray:
         check_samples(sound, self._place)
         self.sample_rate = self.sample_rate or sound.sample_rate
         block_N = sound.take(self.sample_rate)
+        left = sound.limit_s * self.sample_rate - self.num_samples
+        block_N = block_N if left >= len(block_N) else block_N[: max(round(left), 0)]
         self.num_samples += len(block_N)
         self.is_silent = self.is_silent and not block_N.any()
         return block_N
@@ -159,12 +173,12 @@ def read_media(place: str | Path, wanted: DecodeRequest, tracks: tuple[str, ...]
         sound = _sound(container, place, span, wanted) if "audio" in tracks else None
         sight = _sight(container, place, span, wanted) if "video" in tracks else None
         ended = _pump(container, sound, sight, span)
-        if sound and span.is_part and not sound.seconds and container.streams.audio[0].start_time is not None:
-            sound.rest_in_silence()
+        if sound:
+            _fill_silent_span(container, span, sound)
         check_tracks(container, place, span, sound, sight, ended)
-        flags = flags_of(container, place, span, sound, sight)
+        waveform_N, sample_rate = (sound.waveform_N(), sound.sample_rate) if sound else (np.zeros(0, np.float32), 0)
+        flags = flags_of(container, place, span, sound, sight, is_silent=not waveform_N.any())
     frames = np.stack(sight.frames) if sight and sight.frames else None
-    waveform_N, sample_rate = (sound.waveform_N(), sound.sample_rate) if sound else (np.zeros(0, np.float32), 0)
     if sound:
         check_samples(sound, place)
     if sound and not waveform_N.size:
@@ -182,6 +196,12 @@ def _sound(container: InputContainer, place: str | Path, span: Span, wanted: Dec
     if wanted.end_s is not None:
         seconds = min(seconds, span.end_s - span.start_s)
     return AudioTrackReader(stream, span.origin_s, span.start_s, seconds)
+
+
+def _fill_silent_span(container: InputContainer, span: Span, sound: AudioTrackReader) -> None:
+    """A wanted part in which the track pauses is silence, where the track has a clock."""
+    if span.is_part and not sound.seconds and container.streams.audio[0].start_time is not None:
+        sound.rest_in_silence()
 
 
 def _check_decoder(stream: Stream, place: str | Path) -> None:
@@ -207,6 +227,8 @@ def _pump(container: InputContainer, sound: AudioTrackReader | None, sight: Vide
     tracks: dict[int, AudioTrackReader | VideoFrameSampler] = {
         track.index: track for track in (sound, sight) if track is not None
     }
+    if not tracks:
+        return False
     streams = [container.streams[index] for index in tracks]
     if span.start_s > PREROLL_S:
         _seek(container, span, span.start_s - PREROLL_S, sight)
