@@ -85,7 +85,7 @@ class FeatureConfig:
 
     @property
     def audio_s(self) -> float:
-        """Seconds of sound that `max_frames` audio frames cover."""
+        """Seconds of audio that `max_frames` audio frames cover."""
         return (self.frame_ms + self.hop_ms * (self.max_frames - 1)) / 1000
 
 

@@ -165,7 +165,7 @@ def rejected(class_names: tuple[str, ...], clip: Clip, error: MediaError) -> Rej
 
 
 def read_clip(clip: Clip, data: DataConfig) -> Media:
-    """Decode a clip's sound and frames, as far as the features want them; precomputed video takes the frames' place.
+    """Decode a clip's audio and frames, as far as the features want them; precomputed video takes the frames' place.
 
     Raises:
         MediaError: The recording cannot be used.

@@ -33,7 +33,7 @@ class Variant:
     what: str
     num_bytes: int
     latency_ms: float | None
-    """For ten seconds of sound, on one core; `None` where ONNX Runtime is not installed."""
+    """For ten seconds of audio, on one core; `None` where ONNX Runtime is not installed."""
     confusion_CC: np.ndarray | None
     """On the test clips; `None` where the data is not at hand."""
 
@@ -71,7 +71,7 @@ def session_of(path: Path) -> Any:
 
 
 def latency_ms(student: Student, path: Path) -> float:
-    """The least time that ten seconds of sound take on one core, of five tries."""
+    """The least time that ten seconds of audio take on one core, of five tries."""
     session, num_samples = session_of(path), round(_LATENCY_S * student.features.sample_rate)
     name, shape = session.get_inputs()[0].name, (1, num_samples)
     if student.features.audio == PRECOMPUTED:

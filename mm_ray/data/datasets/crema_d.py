@@ -38,9 +38,9 @@ def read(data: DataConfig) -> Manifest:
 
     """
     names = files_below(data.root)
-    sounds = by_stem(name for name in names if ending(name) == ".wav" and _emotion(name))
+    audio_files = by_stem(name for name in names if ending(name) == ".wav" and _emotion(name))
     films = by_stem(name for name in names if ending(name) in (".flv", ".mp4") and _emotion(name))
-    recordings = sounds | {name: film for name, film in films.items() if name not in sounds}
+    recordings = audio_files | {name: film for name, film in films.items() if name not in audio_files}
     actors = by_digest({name.split("_")[0] for name in recordings})
     if len(actors) < NUM_FOLDS:
         few = f"has {len(actors)} actors, {NUM_FOLDS} folds need at least {NUM_FOLDS}"
@@ -52,7 +52,7 @@ def read(data: DataConfig) -> Manifest:
     clips, rejected = [], []
     for name, source in recordings.items():
         if (emotion := _emotion(name)) in class_names:
-            actor, film = name.split("_")[0], films.get(name, "") if name in sounds else ""
+            actor, film = name.split("_")[0], films.get(name, "") if name in audio_files else ""
             splits = listed.get(name.upper(), ()) if listed is not None else _splits(actors.index(actor))
             clips.append(Clip(name, class_names.index(emotion), actor, splits, source, film))
     if listed is not None:

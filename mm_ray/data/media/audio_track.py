@@ -71,7 +71,7 @@ class AudioTrackReader:
 
     @property
     def seconds(self) -> float:
-        """Seconds of sound collected."""
+        """Seconds of audio collected."""
         return self._before_s + (self._samples / self._runs[-1][0] if self._runs else 0.0)
 
     @property
@@ -81,11 +81,11 @@ class AudioTrackReader:
 
     @property
     def reached_s(self) -> float:
-        """Where the collected sound ends, seconds since the recording's start."""
+        """Where the collected audio ends, seconds since the recording's start."""
         return self._start_s + self.seconds
 
     def feed(self, packet: Packet) -> None:
-        """Decode one packet of the track; an empty one has no sound, a broken one is only counted."""
+        """Decode one packet of the track; an empty one has no audio, a broken one is only counted."""
         if not (self.done or packet.size == 0 or self._is_early(packet)):
             self.num_packets += 1
             self._decode(packet)
@@ -96,7 +96,7 @@ class AudioTrackReader:
             self._decode(None)
 
     def rest_in_silence(self) -> None:
-        """Fill what is missing of the span with silence: the track has sound, but not here."""
+        """Fill what is missing of the span with silence: the track has audio, but not here."""
         self._begin_run(int(self._codec.sample_rate))
         self._insert_silence(self.limit_s)
 
@@ -112,7 +112,7 @@ class AudioTrackReader:
 
     @property
     def held_s(self) -> float:
-        """Seconds of sound collected since the last `take`."""
+        """Seconds of audio collected since the last `take`."""
         return self.seconds - self._taken_s
 
     def take(self, sample_rate: int) -> np.ndarray:
