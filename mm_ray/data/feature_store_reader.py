@@ -88,7 +88,7 @@ def read_store(store: str | Path, fold: int) -> FeatureTable:
         labels_N=ordered["label"].to_numpy(),
         groups_N=groups_N.astype(np.int64),
         group_names=tuple(map(str, group_names)),
-        splits_N=_split_codes(ordered["splits"], fold),
+        splits_N=pc.index_in(pc.list_element(ordered["splits"], fold), value_set=pa.array(SPLITS)).to_numpy().astype(np.int8),
         clip_ids_N=_strings(ordered["clip_id"]),
         class_names=header.settings.class_names,
         features=header.settings.features,
@@ -109,9 +109,11 @@ def read_header(places: Sequence[str]) -> Header:
     for place, content in zip(places, described, strict=True):
         if content["format"] != FORMAT_VERSION:
             raise UserError(f"{place}: has format {content['format']}, this version reads {FORMAT_VERSION}; prepare it again")
-    read = [_settings(place, content) for place, content in zip(places, described, strict=True)]
-    settings = read[0]
-    for place, other in zip(places, read, strict=True):
+    with names_broken(places[0]):
+        settings = Settings.from_json(described[0])
+    for place, content in zip(places, described, strict=True):
+        with names_broken(place):
+            other = Settings.from_json(content)
         if other != settings:
             raise UserError(f"{place}: has other settings than the other shards; prepare the store again in an empty folder")
     parts = add_fingerprints(content["fingerprint"] for content in described)
@@ -241,11 +243,6 @@ def _metadata(place: str) -> dict[str, Any]:
         return content
 
 
-def _settings(place: str, content: dict[str, Any]) -> Settings:
-    with names_broken(place):
-        return Settings.from_json(content)
-
-
 def _features(
     places: Sequence[str], place_of_N: np.ndarray, offsets: tuple[np.ndarray, np.ndarray], widths: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -305,11 +302,6 @@ def _first_rows(recordings: pa.ChunkedArray) -> np.ndarray:
 
 def _strings(column: pa.ChunkedArray) -> np.ndarray:
     return column.to_numpy().astype(np.str_)
-
-
-def _split_codes(splits: pa.ChunkedArray, fold: int) -> np.ndarray:
-    codes = pc.index_in(pc.list_element(splits, fold), value_set=pa.array(SPLITS))
-    return codes.to_numpy().astype(np.int8)
 
 
 def refuse_other_features(store: str | Path, stored: FeatureConfig, asked: FeatureConfig) -> None:

@@ -14,9 +14,10 @@ tenth of its training clips, by a digest of their names, is for dev (our choice:
 import csv
 import io
 import re
+from pathlib import Path
 
 from mm_ray.config import DataConfig
-from mm_ray.data.dataset_helpers import by_digest, by_stem, ending, files_below, stem, wanted_classes
+from mm_ray.data.dataset_helpers import by_digest, by_stem, ending, files_below, wanted_classes
 from mm_ray.data.manifest import Clip, Manifest, Rejected
 from mm_ray.errors import bad_value
 from mm_ray.storage import exists, join, read_text
@@ -70,7 +71,7 @@ def _classes(data: DataConfig) -> tuple[str, ...]:
 
 
 def _emotion(name: str) -> str:
-    found = _NAME.fullmatch(stem(name))
+    found = _NAME.fullmatch(Path(name).stem)
     return EMOTIONS.get(found["emotion"].upper(), "") if found else ""
 
 
