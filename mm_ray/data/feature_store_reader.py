@@ -80,7 +80,7 @@ def read_store(store: str | Path, fold: int) -> FeatureTable:
     place_of_N = np.argsort(order_N)
     audio, video = _features(places, place_of_N, (audio_offsets_N1, video_offsets_N1), widths)
     group_names, groups_N = np.unique(_strings(ordered["group"]), return_inverse=True)
-    return FeatureTable(
+    table = FeatureTable(
         audio_flat_XF=audio,
         audio_offsets_N1=audio_offsets_N1,
         video_flat_XD=video if header.video_features else None,
@@ -96,6 +96,8 @@ def read_store(store: str | Path, fold: int) -> FeatureTable:
         num_folds=header.settings.num_folds,
         files_N=_first_rows(ordered["recording"]) if "recording" in ordered.column_names else None,
     )
+    _check_recordings(store, table)
+    return table
 
 
 def read_header(places: Sequence[str]) -> Header:
@@ -291,6 +293,16 @@ def _scatter(lists: pa.Array, numbers: np.ndarray, flat: np.ndarray, ends: np.nd
 def _offsets(frames: pa.ChunkedArray) -> np.ndarray:
     lengths_N = frames.fill_null(0).to_numpy()
     return np.concatenate([[0], np.cumsum(lengths_N, dtype=np.int64)]).astype(np.int64)
+
+
+def _check_recordings(store: str | Path, table: FeatureTable) -> None:
+    """Refuse clips of one recording that do not belong together, which would put a recording into two splits."""
+    if table.files_N is not None:
+        has_video_N = table.has_video(np.arange(table.num_clips))
+        for values_N in (table.splits_N, table.labels_N, table.groups_N, has_video_N):
+            if (values_N != values_N[table.files_N]).any():
+                problem = "clips of one recording differ in split, label, group or in having video"
+                raise UserError(f"{store}: {problem}; prepare an empty store")
 
 
 def _first_rows(recordings: pa.ChunkedArray) -> np.ndarray:

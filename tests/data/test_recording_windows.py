@@ -3,6 +3,8 @@
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from fed.tiny import TINY, tiny_config
@@ -10,6 +12,7 @@ from media_files import tone, write_film, write_wav
 
 from mm_ray.config import DataConfig, ExperimentConfig, FeatureConfig, PartitionConfig, with_overrides
 from mm_ray.data.feature_row import extract, extract_windows
+from mm_ray.data.feature_store_reader import read_store
 from mm_ray.data.load import load_data
 from mm_ray.data.manifest import Clip, find_manifest
 from mm_ray.data.media.decode import Media
@@ -158,6 +161,21 @@ def test_own_lists_of_clients_name_recordings(table, tmp_path):
     )
     (client,) = make_clients(with_video, PartitionConfig(kind=str(tmp_path / "clients.csv"), video_missing=0.0), 0)
     np.testing.assert_array_equal(client.indices, table.clips_of(train[:2]))
+
+
+def test_a_store_whose_recordings_lie_in_two_splits_is_refused(root, tmp_path):
+    load_data(data_of(root), tmp_path)
+    shard = sorted(tmp_path.glob("*/part-*.parquet"))[0]
+    clips = pq.read_table(shard)
+    splits = [
+        ["test"] if name == "high/1.wav@2" else folds
+        for name, folds in zip(clips["clip_id"].to_pylist(), clips["splits"].to_pylist(), strict=True)
+    ]
+    assert splits != clips["splits"].to_pylist()
+    place = clips.column_names.index("splits")
+    pq.write_table(clips.set_column(place, "splits", pa.array(splits)), shard)
+    with pytest.raises(UserError, match="clips of one recording differ in split, label, group"):
+        read_store(shard.parent, 0)
 
 
 def test_gaps_and_other_stores_are_refused(root, tmp_path, monkeypatch):
