@@ -42,6 +42,10 @@ class FeatureConfig:
     """Distance between the starts of two audio frames, ms."""
     max_frames: Annotated[int, Field(ge=1, le=10_000_000)] = 500
     """Maximum number of audio frames per clip (T); the rest of a longer clip is cut off. Raise it for long clips."""
+    window_hop_s: AtLeastZero = 0.0
+    """Use all of a recording that is longer than `max_frames`: it becomes several clips of that length, each this number of
+    seconds after the last. In evaluation it still counts once, by the mean of its clips' probabilities. 0: off.
+    """
     fps: Annotated[float, Field(ge=0.0001, le=1_000)] = 1.0
     """Video frames taken per second of a recording. Raise it for fast motion."""
     max_video_frames: Annotated[int, Field(ge=1, le=100_000)] = 10
@@ -66,9 +70,12 @@ class FeatureConfig:
     """With `pixels`: keep the brightness only (`grey`, D = video_size squared) or the colours (`rgb`, three times as many)."""
 
     def __post_init__(self) -> None:
-        """Refuse audio features that there are not."""
+        """Refuse audio features that there are not, and windows that leave gaps."""
         if self.audio not in ("log_mel", PRECOMPUTED) and not self.is_pretrained_audio:
             raise bad_value("audio", self.audio, "must be log_mel, torchaudio:PIPELINE or transformers:NAME_OR_PATH")
+        if self.window_hop_s and not self.hop_ms / 1000 <= self.window_hop_s <= self.audio_s:
+            problem = f"must be between {self.hop_ms / 1000:g} and the {self.audio_s:g} seconds of --max_frames"
+            raise bad_value("window_hop_s", self.window_hop_s, f"{problem}, or 0")
 
     @property
     def is_pretrained_audio(self) -> bool:
@@ -78,7 +85,7 @@ class FeatureConfig:
 
     @property
     def audio_s(self) -> float:
-        """Seconds of sound that `max_frames` audio frames cover."""
+        """Seconds of audio that `max_frames` audio frames cover."""
         return (self.frame_ms + self.hop_ms * (self.max_frames - 1)) / 1000
 
 

@@ -2,7 +2,9 @@
 
 import csv as csv_files
 import json
+import shutil
 
+import pytest
 from media_files import tone, write_film, write_picture, write_wav
 
 SPEECH = {"ANG": 300, "DIS": 400, "FEA": 500, "HAP": 600, "NEU": 700, "SAD": 800}
@@ -113,7 +115,30 @@ def ravdess(root):
     return {"root": str(root)}
 
 
+def hf_dataset(root):
+    """A DatasetDict as save_to_disk writes it: sound, a picture of each clip, and the speaker."""
+    datasets = pytest.importorskip("datasets", reason="needs mm-ray[datasets]")
+    types = {"audio": datasets.Audio(), "image": datasets.Image(), "label": datasets.ClassLabel(names=["horn", "bell"])}
+    features = datasets.Features({**types, "group": datasets.Value("string")})
+    parts = {}
+    for split, speakers in (("train", (0, 1, 2)), ("validation", (3,)), ("test", (4,))):
+        rows = []
+        for label, hz in enumerate((250, 900)):
+            for speaker in speakers:
+                name = root / "media" / f"{label}{speaker}"
+                write_wav(name.with_suffix(".wav"), tone(hz + speaker, 1.5, 8000), 8000)
+                write_picture(name.with_suffix(".png"), colour=(speaker * 40, 0, 200))
+                files = {"audio": name.with_suffix(".wav"), "image": name.with_suffix(".png")}
+                cells = {column: {"bytes": path.read_bytes(), "path": path.name} for column, path in files.items()}
+                rows.append({**cells, "label": label, "group": f"speaker{speaker}"})
+        parts[split] = datasets.Dataset.from_list(rows).cast(features)  # encoding a path would need torchcodec
+    datasets.DatasetDict(parts).save_to_disk(str(root / "saved"), num_shards={"train": 2, "validation": 1, "test": 1})
+    shutil.rmtree(root / "media")
+    return {"root": str(root / "saved")}
+
+
 TREES = {
+    "hf_dataset": hf_dataset,
     "folder": folder,
     "csv": csv,
     "ucf101": ucf101,

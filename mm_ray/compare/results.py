@@ -98,8 +98,8 @@ def row_of(cell: ComparisonRun, result: dict[str, Any], table: FeatureTable) -> 
         "phase1_audio_top1": test.get("phase1_audio", {}).get("top1"),
         "rounds": result["rounds_computed"] + result["rounds_reused"],
         **{name: result[name] for name in COLUMNS if name in result},
-        "train_clips": len(table.rows("train")),
-        "test_clips": len(table.rows("test")),
+        "train_clips": len(table.file_rows("train")),
+        "test_clips": len(table.file_rows("test")),
         "per_class": result["per_class"],
     }
 

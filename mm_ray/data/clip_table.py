@@ -184,7 +184,7 @@ def _problem(row: Row, folds: list[str]) -> str:
 
 
 def _source(row: Row) -> str:
-    video = row.get("video") or ""  # an array of video features holds no sound
+    video = row.get("video") or ""  # an array of video features holds no audio
     return row.get("audio") or row.get("path") or ("" if is_array(video) else video)
 
 
@@ -207,9 +207,9 @@ def _held_out(rows: list[Row]) -> list[tuple[str, ...]]:
 
 def _clip(row: Row, class_names: tuple[str, ...], splits: tuple[str, ...]) -> Clip:
     source, start_s, end_s = _source(row), _seconds(row, "start"), _seconds(row, "end")
-    sight = row.get("image") or row.get("video") or ""
+    pictures = row.get("image") or row.get("video") or ""
     span = "" if start_s is None and end_s is None else f"@{row.get('start') or 0}-{row.get('end') or ''}"
-    other = sight if sight != source else ""
+    other = pictures if pictures != source else ""
     label = class_names.index(row["label"]) if row["label"] else UNLABELLED
     return Clip(row.get("id") or f"{source}{span}", label, row["group"], splits, source, other, start_s, end_s)
 

@@ -206,16 +206,11 @@ def _digest(name: str) -> bytes:
     return hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest()
 
 
-def stem(name: str) -> str:
-    """The last part of a name without its ending."""
-    return Path(name).stem
-
-
 def by_stem(names: Iterable[str]) -> dict[str, str]:
     """The first name of each stem, by stem."""
     first: dict[str, str] = {}
     for name in names:
-        first.setdefault(stem(name), name)
+        first.setdefault(Path(name).stem, name)
     return first
 
 

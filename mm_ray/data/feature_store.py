@@ -28,12 +28,15 @@ FORMAT_VERSION = 4
 """Version of the schema and of the feature code; with a new number every store is computed again."""
 REJECTED = "rejected.parquet"
 """Written last: a store without it is not finished."""
+CARD = "README.md"
+"""The data card that `mm_ray.prepare` writes beside the shards."""
 OTHER_WIDTHS = "gives clips different numbers of features per frame"
 _PREFIX, _SUFFIX = "part-", ".parquet"
 SCHEMA = pa.schema(
     {
         "row": pa.int64(),
         "clip_id": pa.string(),
+        "recording": pa.string(),
         "label": pa.int64(),
         "group": pa.string(),
         "splits": pa.list_(pa.string()),
@@ -67,11 +70,15 @@ class Settings:
     format: int = FORMAT_VERSION
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-able dictionary with the same keys. An empty audio identity is left out: with it the fingerprints of all data,
-        and so all phase keys, would be others than before there was one.
+        """A JSON-able dictionary with the same keys. What is not used is left out: with it the fingerprints of all data, and so
+        all phase keys, would be others than before there was such a setting.
         """
         content = asdict(self)
-        return content if self.audio_identity else {name: value for name, value in content.items() if name != "audio_identity"}
+        if not self.audio_identity:
+            del content["audio_identity"]
+        if not self.features.window_hop_s:
+            del content["features"]["window_hop_s"]
+        return content
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "Settings":
@@ -105,6 +112,7 @@ def write_shard(store: str | Path, settings: Settings, rows: Sequence[Row], orig
     columns = {
         "row": [row.number for row in rows],
         "clip_id": [row.clip.id for row in rows],
+        "recording": [row.recording or row.clip.id for row in rows],
         "label": [row.clip.label for row in rows],
         "group": [row.clip.group for row in rows],
         "splits": [list(row.clip.splits) for row in rows],

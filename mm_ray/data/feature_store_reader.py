@@ -27,6 +27,8 @@ _NOT_FINITE = np.uint16(0x7C00)
 """The exponent bits of a float16 that is infinite or no number; a quicker look than `np.isfinite`."""
 LIGHT = ("row", "clip_id", "label", "group", "splits", "audio_frames", "video_frames")
 """Columns of the table that are not features."""
+WINDOWS = ("recording", "start_s")
+"""Further ones where recordings are cut into windows."""
 
 
 @dataclass(frozen=True)
@@ -63,18 +65,22 @@ def read_store(store: str | Path, fold: int) -> FeatureTable:
     if not 0 <= fold < header.settings.num_folds:
         raise bad_value("data.fold", fold, f"{store} has {header.settings.num_folds} fold(s), counted from 0")
     widths = header.audio_features, header.video_features
-    parts = [read_clips(place, LIGHT, header.settings) for place in places]
+    columns = (*LIGHT, *WINDOWS) if header.settings.features.window_hop_s else LIGHT
+    parts = [read_clips(place, columns, header.settings) for place in places]
     for place, clips in zip(places, parts, strict=True):
         _check_number_of_features(place, clips, widths)
     light = pa.concat_tables(parts)
     _refuse_twice(store, light)
-    order_N = np.lexsort((_strings(light["clip_id"]), light["row"].to_numpy()))
+    keys = [_strings(light["clip_id"]), light["row"].to_numpy()]
+    if "recording" in light.column_names:
+        keys[:1] = [light["start_s"].fill_null(0.0).to_numpy(), _strings(light["recording"])]
+    order_N = np.lexsort(keys)
     ordered = light.take(pa.array(order_N))
     audio_offsets_N1, video_offsets_N1 = _offsets(ordered["audio_frames"]), _offsets(ordered["video_frames"])
     place_of_N = np.argsort(order_N)
     audio, video = _features(places, place_of_N, (audio_offsets_N1, video_offsets_N1), widths)
     group_names, groups_N = np.unique(_strings(ordered["group"]), return_inverse=True)
-    return FeatureTable(
+    table = FeatureTable(
         audio_flat_XF=audio,
         audio_offsets_N1=audio_offsets_N1,
         video_flat_XD=video if header.video_features else None,
@@ -82,13 +88,16 @@ def read_store(store: str | Path, fold: int) -> FeatureTable:
         labels_N=ordered["label"].to_numpy(),
         groups_N=groups_N.astype(np.int64),
         group_names=tuple(map(str, group_names)),
-        splits_N=_split_codes(ordered["splits"], fold),
+        splits_N=pc.index_in(pc.list_element(ordered["splits"], fold), value_set=pa.array(SPLITS)).to_numpy().astype(np.int8),
         clip_ids_N=_strings(ordered["clip_id"]),
         class_names=header.settings.class_names,
         features=header.settings.features,
         fingerprint=digest([f"{header.fingerprint}/{fold}".encode()]),
         num_folds=header.settings.num_folds,
+        files_N=_first_rows(ordered["recording"]) if "recording" in ordered.column_names else None,
     )
+    _check_recordings(store, table)
+    return table
 
 
 def read_header(places: Sequence[str]) -> Header:
@@ -102,9 +111,11 @@ def read_header(places: Sequence[str]) -> Header:
     for place, content in zip(places, described, strict=True):
         if content["format"] != FORMAT_VERSION:
             raise UserError(f"{place}: has format {content['format']}, this version reads {FORMAT_VERSION}; prepare it again")
-    read = [_settings(place, content) for place, content in zip(places, described, strict=True)]
-    settings = read[0]
-    for place, other in zip(places, read, strict=True):
+    with names_broken(places[0]):
+        settings = Settings.from_json(described[0])
+    for place, content in zip(places, described, strict=True):
+        with names_broken(place):
+            other = Settings.from_json(content)
         if other != settings:
             raise UserError(f"{place}: has other settings than the other shards; prepare the store again in an empty folder")
     parts = add_fingerprints(content["fingerprint"] for content in described)
@@ -161,7 +172,7 @@ def read_clips(place: str, columns: Sequence[str], settings: Settings) -> pa.Tab
     """
     table = read_columns(place, columns)
     with names_broken(place):
-        if empty := [name for name in columns if name != "video_frames" and table[name].null_count]:
+        if empty := [name for name in columns if name not in ("video_frames", "start_s") and table[name].null_count]:
             raise ValueError(f"{empty[0]} is empty in a row")
         labels_N, splits = table["label"].to_numpy(), table["splits"].to_pylist()
         if not ((labels_N >= UNLABELLED) & (labels_N < len(settings.class_names))).all():
@@ -234,11 +245,6 @@ def _metadata(place: str) -> dict[str, Any]:
         return content
 
 
-def _settings(place: str, content: dict[str, Any]) -> Settings:
-    with names_broken(place):
-        return Settings.from_json(content)
-
-
 def _features(
     places: Sequence[str], place_of_N: np.ndarray, offsets: tuple[np.ndarray, np.ndarray], widths: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -289,13 +295,25 @@ def _offsets(frames: pa.ChunkedArray) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(lengths_N, dtype=np.int64)]).astype(np.int64)
 
 
+def _check_recordings(store: str | Path, table: FeatureTable) -> None:
+    """Refuse clips of one recording that do not belong together, which would put a recording into two splits."""
+    if table.files_N is not None:
+        has_video_N = table.has_video(np.arange(table.num_clips))
+        for values_N in (table.splits_N, table.labels_N, table.groups_N, has_video_N):
+            if (values_N != values_N[table.files_N]).any():
+                problem = "clips of one recording differ in split, label, group or in having video"
+                raise UserError(f"{store}: {problem}; prepare an empty store")
+
+
+def _first_rows(recordings: pa.ChunkedArray) -> np.ndarray:
+    """Row of the first clip of each clip's recording; the clips of a recording lie side by side."""
+    names_N = _strings(recordings)
+    is_first_N = np.append(True, names_N[1:] != names_N[:-1])
+    return np.maximum.accumulate(np.where(is_first_N, np.arange(len(names_N)), 0))
+
+
 def _strings(column: pa.ChunkedArray) -> np.ndarray:
     return column.to_numpy().astype(np.str_)
-
-
-def _split_codes(splits: pa.ChunkedArray, fold: int) -> np.ndarray:
-    codes = pc.index_in(pc.list_element(splits, fold), value_set=pa.array(SPLITS))
-    return codes.to_numpy().astype(np.int8)
 
 
 def refuse_other_features(store: str | Path, stored: FeatureConfig, asked: FeatureConfig) -> None:

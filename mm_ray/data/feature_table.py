@@ -46,6 +46,10 @@ class FeatureTable:
     """Digest of all clips and features and of the fold."""
     num_folds: int = 1
     """How many folds the data set has."""
+    files_N: np.ndarray | None = None
+    """int64: row of the first clip of the recording from which each clip was cut (`features.window_hop_s`). The clips of a
+    recording are neighbours and have the same split, group and label. `None`: each clip is a recording of its own.
+    """
 
     @property
     def num_clips(self) -> int:
@@ -82,6 +86,15 @@ class FeatureTable:
     def rows(self, split: str) -> np.ndarray:
         """Rows (int64, ascending) of the clips of `train`, `dev` or `test`."""
         return np.flatnonzero(self.splits_N == SPLITS.index(split))
+
+    def file_rows(self, split: str) -> np.ndarray:
+        """One row for each recording of a split, that of its first clip: what is counted where a recording counts once."""
+        rows = self.rows(split)
+        return rows if self.files_N is None else rows[self.files_N[rows] == rows]
+
+    def clips_of(self, file_rows: np.ndarray) -> np.ndarray:
+        """Rows of all clips of the recordings whose first clips are given, ascending."""
+        return file_rows if self.files_N is None else np.flatnonzero(np.isin(self.files_N, file_rows))
 
     def video_rows(self, split: str) -> np.ndarray:
         """Those of the rows of a split that have video."""

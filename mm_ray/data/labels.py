@@ -1,7 +1,7 @@
 """The labels of the clients: some wrong, some missing. Dev and test labels do not change.
 
 Both are drawn per clip after the partition, so that who holds which clip does not depend on them.
-Shape suffixes: R training clips of all clients, C classes.
+Shape suffixes: R training clips of all clients, U their recordings, C classes.
 """
 
 import csv
@@ -17,7 +17,9 @@ from mm_ray.storage import read_text
 from mm_ray.types import UNLABELLED
 
 
-def with_client_labels(clients: ClientList, config: PartitionConfig, num_classes: int, seed: int) -> ClientList:
+def with_client_labels(
+    clients: ClientList, config: PartitionConfig, num_classes: int, seed: int, files_N: np.ndarray | None = None
+) -> ClientList:
     """The clients with `partition.label_noise` of their labels replaced, then all but `partition.labelled` hidden.
 
     Raises:
@@ -27,13 +29,16 @@ def with_client_labels(clients: ClientList, config: PartitionConfig, num_classes
     if not config.label_noise and config.labelled == 1:
         return clients
     order_R = np.argsort(clients.rows_R)  # draws go by row of the table, whoever holds it
-    labels_R = clients.labels_R[order_R]
+    sorted_R = clients.rows_R[order_R]
+    keys_R = sorted_R if files_N is None else files_N[sorted_R]
+    _, first_U, recording_R = np.unique(keys_R, return_index=True, return_inverse=True)
+    labels_U = clients.labels_R[order_R][first_U]  # one draw for all clips of a recording
     if config.label_noise:
-        labels_R = _replaced(labels_R, config, num_classes, seed)
+        labels_U = _replaced(labels_U, config, num_classes, seed)
     if config.labelled < 1:
-        labels_R = _hidden(labels_R, config.labelled, seed)
-    drawn_R = np.empty_like(labels_R)
-    drawn_R[order_R] = labels_R
+        labels_U = _hidden(labels_U, config.labelled, seed)
+    drawn_R = np.empty_like(clients.labels_R)
+    drawn_R[order_R] = labels_U[recording_R]
     return clients.with_labels(drawn_R)
 
 

@@ -56,12 +56,13 @@ def _of_file(kind: str, table: FeatureTable) -> list[Any]:
         raise bad_value(FIELD, kind, f"has no column {error}; write clip,client in its first line") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise bad_value(FIELD, kind, f"cannot be read ({error}); give a CSV file with the columns clip and client") from error
-    row_of = {str(table.clip_ids_N[row]): row for row in table.rows("train")}
+    row_of = {str(table.clip_ids_N[row]): row for row in table.file_rows("train")}
     unknown = next((clip for clip, _ in lines if clip not in row_of), None)
     if unknown is not None:
         raise bad_value(FIELD, kind, f"names the clip {unknown!r}, which is no training clip of the data")
     names = list(dict.fromkeys(client for _, client in lines))
-    return [[row_of[clip] for clip, client in lines if client == name] for name in names]
+    shares = [np.array([row_of[clip] for clip, client in lines if client == name]) for name in names]
+    return [rows if table.files_N is None else table.clips_of(rows) for rows in shares]
 
 
 def _of_function(kind: str, table: FeatureTable, config: PartitionConfig, seed: int) -> list[Any]:

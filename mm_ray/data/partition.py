@@ -28,7 +28,7 @@ def make_clients(table: FeatureTable, config: PartitionConfig, seed: int) -> Cli
         UserError: More clients than the data can fill, no client left with video, or none for the clips without it.
 
     """
-    rows_R = table.rows("train")
+    rows_R = table.file_rows("train")
     with_video_R = table.has_video(rows_R)
     if table.video_flat_XD is None:
         raise UserError("--data: this data has no video, so there is no teacher; use data with video")
@@ -45,6 +45,8 @@ def make_clients(table: FeatureTable, config: PartitionConfig, seed: int) -> Cli
     else:
         lacks_video = set(video_missing(config.num_clients, config.video_missing, seed))
         shares = _apart(table.labels_N, rows_R, with_video_R, lacks_video, config, seed)
+    if config.kind == KINDS[0] and table.files_N is not None:  # recordings were shared out: all clips of one to the same client
+        shares = [table.clips_of(rows) for rows in shares]
     if len(lacks_video) == len(shares):
         raise _no_teacher(config, len(shares))
     flat = shares if isinstance(shares, Shares) else Shares.of_arrays(shares)

@@ -9,9 +9,11 @@ Shape suffixes: X frames, D numbers per frame.
 
 import zipfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -62,6 +64,9 @@ def with_precomputed(module: ManifestModule, manifest: Manifest, data: DataConfi
             raise bad_value(f"data.features.{modality}", asked, f"{manifest.name} names no array; name .npy or .npz files")
     if not any(found.values()):
         return manifest, data
+    if found["audio"] and given.window_hop_s:
+        problem = f"{manifest.name} names arrays of audio features, whose frames have no length in seconds; leave it out"
+        raise bad_value("data.features.window_hop_s", given.window_hop_s, problem)
     features = given
     if found["audio"]:
         features = replace(features, audio="precomputed")
@@ -125,7 +130,7 @@ def read_frames(place: str) -> np.ndarray:
     """
     _checked_shape(place)
     file, key = array_file(place), place[len(array_file(place)) + 1 :]
-    try:
+    with names_bad_array(file):
         if file.endswith(".npz"):
             with open_binary(file) as opened, np.load(opened, allow_pickle=False) as arrays:
                 values = np.asarray(arrays[key])
@@ -134,8 +139,6 @@ def read_frames(place: str) -> np.ndarray:
         else:
             with open_binary(file) as opened:
                 values = np.load(opened, allow_pickle=False)
-    except Exception as error:  # numpy reads a header as Python; its errors, zipfile's and zlib's have no common parent
-        raise _unreadable(file, error) from error
     return as_float16(np.atleast_2d(values), place)
 
 
@@ -158,12 +161,8 @@ def _checked_shape(place: str) -> tuple[int, ...]:
     file, key = array_file(place), place[len(array_file(place)) + 1 :]
     if size_of(file) is None:
         raise MediaError("missing", file, "no such file; check the path")
-    try:
+    with names_bad_array(file):
         shape, dtype = _npz_header(file, key) if file.endswith(".npz") else _npy_header(file)
-    except MediaError:
-        raise
-    except Exception as error:  # as in read_frames
-        raise _unreadable(file, error) from error
     if key and file.endswith(".npy"):
         if not key.isdecimal() or not shape or int(key) >= shape[0]:
             raise MediaError("bad_array", place, f"row {key!r} is not one of its {shape[0] if shape else 0:,}, counted from 0")
@@ -197,8 +196,31 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], Any]:
     return tuple(shape), dtype
 
 
-def _unreadable(file: str, error: Exception) -> MediaError:
-    return MediaError("bad_array", file, f"is not an array that NumPy reads without pickle ({in_one_line(error)[:120]})")
+def npy_rows(file: str) -> int:
+    """The length of the first axis of an array in a file of its own; only its header is read.
+
+    Raises:
+        MediaError: It is not one.
+
+    """
+    with names_bad_array(file):
+        return _npy_header(file)[0][0]
+
+
+@contextmanager
+def names_bad_array(file: str | Path, expected: str = "an array that NumPy reads without pickle") -> Iterator[None]:
+    """Name the file, and what was expected, of whatever reading an array raises.
+
+    Raises:
+        MediaError: `bad_array`.
+
+    """
+    try:
+        yield
+    except MediaError:
+        raise
+    except Exception as error:  # numpy reads a header as Python; its errors, zipfile's and zlib's have no common parent
+        raise MediaError("bad_array", file, f"is not {expected} ({in_one_line(error)[:120]})") from error
 
 
 @lru_cache(maxsize=4)

@@ -5,14 +5,14 @@ stopped computes at most one shard again.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
 
 from mm_ray.config import DataConfig
 from mm_ray.data.duplicates import duplicates
-from mm_ray.data.feature_row import Row, extract, one_torch_thread, rejected
+from mm_ray.data.feature_row import Row, extract, extract_windows, one_torch_thread, rejected
 from mm_ray.data.feature_store import Settings, settings_of, shards, write_shard
 from mm_ray.data.feature_store_reader import read_columns, read_header, read_origin
 from mm_ray.data.file_stamps import changed, origin_of
@@ -129,13 +129,14 @@ def tasks_of(plan: PreparePlan, shard_clips: int, num_workers: int, strict: bool
     return tasks
 
 
-def extracted(task: Task) -> Iterator[Row | Rejected]:
-    """The clips of a task one by one, each with its features or with the reason why not."""
-    module = find_manifest(task.data.name)
+def extracted(task: Task) -> Iterator[list[Row] | Rejected]:
+    """The clips of a task one by one, each with its features (or those of its windows), or with the reason why not."""
+    module, has_windows = find_manifest(task.data.name), task.data.features.window_hop_s > 0
     with one_torch_thread():
         for number, clip in task.clips:
             try:
-                yield extract(module, number, clip, task.data)
+                windows = extract_windows(module, number, clip, task.data) if has_windows else None
+                yield windows or [extract(module, number, clip, task.data)]
             except MediaError as error:
                 if task.strict:
                     raise
@@ -147,17 +148,22 @@ def run_task(task: Task) -> Iterator[ClipResult]:
 
     Results count only when the iterator has ended: the shard is written last.
     """
-    rows = []
+    rows: list[Row] = []
     for result in extracted(task):
         if isinstance(result, Rejected):
             yield ClipResult(result.clip_id, rejected=result)
         else:
-            rows.append(result)
-            yield ClipResult(result.clip.id, result.seconds, result.flags)
+            rows += result
+            yield ClipResult(result[0].clip.id, _length_s(result), result[0].flags)
     if rows:
         names = (array_file(name) for row in rows for name in (row.clip.source, row.clip.video_source) if name)
         origin = origin_of(names, task.data) if own_load(find_manifest(task.data.name)) is None else None
         write_shard(task.store, task.settings, rows, origin)
+
+
+def _length_s(rows: Sequence[Row]) -> float:
+    """Seconds of the recording that some rows are the windows of, or the only clip."""
+    return rows[0].seconds if len(rows) == 1 else (rows[-1].clip.end_s or 0.0) - (rows[0].clip.start_s or 0.0)
 
 
 def run_here(tasks: Sequence[Task], tick: Tick) -> Iterator[list[ClipResult]]:
@@ -177,9 +183,9 @@ def _stored_clips(store: str, settings: Settings) -> dict[str, Mapping[str, obje
             raise bad_value("out", store, f"holds other files ({strangers[0]}, ...); give a new or empty folder")
         return {}
     _check_settings(store, read_header(places).settings, settings)
-    columns = ("clip_id", "label", "group", "splits", "source")
-    table = pa.concat_tables([read_columns(place, columns) for place in places])
-    return {fields["clip_id"]: fields for fields in table.to_pylist()}
+    name = "recording" if settings.features.window_hop_s else "clip_id"
+    table = pa.concat_tables([read_columns(place, (name, "label", "group", "splits", "source")) for place in places])
+    return {fields[name]: fields for fields in table.to_pylist()}
 
 
 FLAGS = {
@@ -201,7 +207,7 @@ def _check_settings(store: str, stored: Settings, wanted: Settings) -> None:
 
 
 def _flat(settings: Settings) -> dict[str, object]:
-    content = settings.to_json()
+    content = asdict(settings)
     features = {f"data.features.{name}": value for name, value in content.pop("features").items()}
     return {**features, **content}  # an identity differs also where the setting itself does
 

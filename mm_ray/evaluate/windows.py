@@ -1,13 +1,12 @@
 """What a student hears in a recording of any length: windows with overlap, each as long as a training clip.
 
-A window is normalised by itself, as a clip is. The first begins with the recording, the next ones a hop later each, and the
-last one ends with the recording's last whole frame; a recording shorter than a window is one window.
+A window is normalised by itself, as a clip is; `mm_ray.data.windows` cuts them.
 Shape suffixes: N samples, T audio frames, F audio bins, W windows, C classes.
 """
 
 import itertools
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -15,20 +14,13 @@ import torch
 from mm_ray.config import FeatureConfig
 from mm_ray.data.features.log_mel import check_finite, check_frames, log_mel_blocks, normalized
 from mm_ray.data.features.pretrained_audio import pretrained_features
+from mm_ray.data.windows import Windows, cut_windows
 from mm_ray.errors import UserError, bad_value
 from mm_ray.models.student import Student
 from mm_ray.types import Batch
 
 _AT_ONCE = 16
 """Windows in one pass of the network."""
-
-
-@dataclass(frozen=True)
-class Windows:
-    """Length of a window, and shift between windows, in audio frames."""
-
-    size: int
-    hop: int
 
 
 def windows_in_frames(features: FeatureConfig, window_s: float | None = None, hop_s: float | None = None) -> Windows:
@@ -117,24 +109,6 @@ def _predict_pretrained(
         probabilities.append(window_probabilities(student, audio_TD[None], place)[0])
     frames_W2 = np.array(ranges) * features.hop_ms + [0, features.frame_ms - features.hop_ms]
     return frames_W2 / 1000, np.stack(probabilities)
-
-
-def cut_windows(blocks: Iterable[np.ndarray], windows: Windows) -> Iterator[tuple[int, np.ndarray]]:
-    """The windows of frames that come in blocks (T, F), each with the number of its first frame; a few are held at a time."""
-    held_TF, first, begin = None, 0, 0
-    for block_TF in blocks:
-        held_TF = block_TF if held_TF is None else np.concatenate([held_TF, block_TF])
-        while begin + windows.size <= first + len(held_TF):
-            yield begin, held_TF[begin - first : begin - first + windows.size]
-            begin += windows.hop
-        kept = max(first + len(held_TF) - windows.size, 0)  # of which the last window may be made
-        held_TF, first = held_TF[max(min(begin, kept) - first, 0) :], max(min(begin, kept), first)
-    assert held_TF is not None
-    end = first + len(held_TF)
-    if begin == 0:
-        yield 0, held_TF
-    elif begin - windows.hop + windows.size < end:
-        yield end - windows.size, held_TF[-windows.size :]
 
 
 def window_probabilities(student: Student, audio_WTF: np.ndarray, place: str) -> np.ndarray:

@@ -93,13 +93,13 @@ matter. The metadata hold `class_names`, `features`, `window_frames` and `hop_fr
 def _intended_use(student: Student) -> str:
     known = ", ".join(f"`{_cell(name)}`" for name in student.class_names[:20])
     more = f" and {len(student.class_names) - 20} more" if len(student.class_names) > 20 else ""
-    return f"One of these classes for each recording that holds one of them: {known}{more}. It reads sound only."
+    return f"One of these classes for each recording that holds one of them: {known}{more}. It reads audio only."
 
 
 def _limits(student: Student) -> str:
     seconds = student.features.audio_s
     lines = [
-        "It always names one of its classes, also for sound that is none of them, and for silence.",
+        "It always names one of its classes, also for audio that is none of them, and for silence.",
         "Its probabilities are not calibrated.",
         "It was tested on recordings like those it was trained on; other microphones, rooms and speakers lower its accuracy.",
         "Result of a single seed: no significance can be claimed.",
@@ -117,7 +117,7 @@ def _training(subject: Subject) -> str:
     clients, table = federation.clients, federation.table
     with_video = sum("video" in client.modalities for client in clients)
     labelled = int(sum((client.labels != UNLABELLED).sum() for client in clients))
-    num_train, num_dev, num_test = (len(table.rows(split)) for split in ("train", "dev", "test"))
+    num_train, num_dev, num_test = len(table.rows("train")), *(len(table.file_rows(split)) for split in ("dev", "test"))
     return (
         f"A simulated federation of {len(clients)} clients ({how}): {with_video} with audio and video, "
         f"{len(clients) - with_video} with audio only. {num_train:,} training clips, {labelled:,} of them with a label; "
@@ -127,7 +127,7 @@ def _training(subject: Subject) -> str:
 
 
 def _files(variants: Sequence[Variant], digests: Mapping[str, str]) -> str:
-    lines = ["| file | weights | bytes | 10 s of sound on one core | top-1 on the test clips |", "|---|---|---|---|---|"]
+    lines = ["| file | weights | bytes | 10 s of audio on one core | top-1 on the test clips |", "|---|---|---|---|---|"]
     for one in variants:
         latency = "not measured" if one.latency_ms is None else f"{one.latency_ms:.1f} ms"
         lines.append(f"| `{one.file}` | {one.what} | {one.num_bytes:,} | {latency} | {_score(one.confusion_CC)} |")

@@ -15,6 +15,7 @@ import numpy as np
 from mm_ray.config import PRECOMPUTED
 from mm_ray.data.feature_table import FeatureTable
 from mm_ray.evaluate.metrics import confusion_matrix
+from mm_ray.fed.evaluation import by_recording
 from mm_ray.models.onnx_export import write_onnx
 from mm_ray.models.student import Student
 
@@ -32,7 +33,7 @@ class Variant:
     what: str
     num_bytes: int
     latency_ms: float | None
-    """For ten seconds of sound, on one core; `None` where ONNX Runtime is not installed."""
+    """For ten seconds of audio, on one core; `None` where ONNX Runtime is not installed."""
     confusion_CC: np.ndarray | None
     """On the test clips; `None` where the data is not at hand."""
 
@@ -70,7 +71,7 @@ def session_of(path: Path) -> Any:
 
 
 def latency_ms(student: Student, path: Path) -> float:
-    """The least time that ten seconds of sound take on one core, of five tries."""
+    """The least time that ten seconds of audio take on one core, of five tries."""
     session, num_samples = session_of(path), round(_LATENCY_S * student.features.sample_rate)
     name, shape = session.get_inputs()[0].name, (1, num_samples)
     if student.features.audio == PRECOMPUTED:
@@ -101,9 +102,10 @@ def confusions_on_test(student: Student, table: FeatureTable) -> tuple[np.ndarra
 
 def _confusion(session: Any, table: FeatureTable) -> np.ndarray:
     rows = table.rows("test")
-    answers = []
+    logits = []
     for row in rows:
         audio_TF = table.audio_flat_XF[table.audio_offsets_N1[row] : table.audio_offsets_N1[row + 1]].astype(np.float32)
         logits_BC = session.run(["logits"], {"audio": audio_TF[None], "lengths": np.array([len(audio_TF)])})[0]
-        answers.append(int(logits_BC[0].argmax()))
-    return confusion_matrix(table.labels_N[rows], np.array(answers), len(table.class_names))
+        logits.append(logits_BC[0])
+    file_rows, scores_RC = by_recording(np.array(logits), rows, table)
+    return confusion_matrix(table.labels_N[file_rows], scores_RC.argmax(1), len(table.class_names))

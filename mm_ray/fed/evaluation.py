@@ -1,7 +1,10 @@
 """A network's outputs on a client's clips, and its accuracy on a common split, which no client trains on.
 
 A confusion matrix is a sum over batches, which are cut the same way whoever works them out; so it is the same in the driver and
-on any number of actors.
+on any number of actors. A recording that was cut into several clips (`features.window_hop_s`) counts once: by the mean of its
+clips' probabilities, so its clips lie in one batch.
+
+Shape suffixes: N or B clips, R recordings, C classes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -48,12 +51,29 @@ def rows_of(split: str, network: str, table: FeatureTable) -> np.ndarray:
 
 
 def batches_of(split: str, network: str, table: FeatureTable) -> list[np.ndarray]:
-    """Rows of the clips of a split that have the modalities which the network reads, in batches of clips of like length."""
+    """Rows of the clips of a split that have the modalities which the network reads, in batches of clips of like length.
+
+    All clips of a recording are in one batch, which may therefore be a larger one.
+    """
     rows = rows_of(split, network, table)
-    lengths = table.audio_lengths(rows) if "audio" in READS[network] else table.video_lengths(rows)
-    size = max(1, min(MOST_CLIPS, BATCH_FRAMES // max(int(lengths.max(initial=1)), 1)))
-    rows = rows[np.argsort(lengths, kind="stable")]
-    return [rows[start : start + size] for start in range(0, len(rows), size)]
+    size = _batch_size(network, table, rows)
+    rows = rows[np.argsort(_lengths(network, table, rows), kind="stable")]
+    if table.files_N is None:
+        return [rows[start : start + size] for start in range(0, len(rows), size)]
+    batches: list[list[np.ndarray]] = [[]]
+    for file in dict.fromkeys(table.files_N[rows].tolist()):
+        if sum(map(len, batches[-1])) >= size:
+            batches.append([])
+        batches[-1].append(np.arange(file, np.searchsorted(table.files_N, file, "right")))
+    return [np.concatenate(batch) for batch in batches if batch]
+
+
+def _lengths(network: str, table: FeatureTable, rows: np.ndarray) -> np.ndarray:
+    return table.audio_lengths(rows) if "audio" in READS[network] else table.video_lengths(rows)
+
+
+def _batch_size(network: str, table: FeatureTable, rows: np.ndarray) -> int:
+    return max(1, min(MOST_CLIPS, BATCH_FRAMES // max(int(_lengths(network, table, rows).max(initial=1)), 1)))
 
 
 def confusion_of(
@@ -63,12 +83,41 @@ def confusion_of(
     net = flat_network(network, model, table.shapes, device)
     net.load(params)
     total = np.zeros((table.shapes.num_classes,) * 2, np.int64)
-    with torch.inference_mode():
-        for rows in batches:
-            logits_BC = net.network(gather(table, rows, READS[network], net.params.device)).logits_BC
-            labels_B = table.labels_N[rows]
-            total += confusion_matrix(labels_B, predicted(logits_BC.cpu().numpy(), labels_B), len(total))
+    for rows in batches:
+        file_rows, classes_R = classes_of(net, table, rows)
+        total += confusion_matrix(table.labels_N[file_rows], classes_R, len(total))
     return total
+
+
+def classes_of(net: FlatNetwork, table: FeatureTable, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What a network with its parameters loaded predicts for a batch of `batches_of`.
+
+    Returns:
+        The row of the first clip of each recording (R,), and the recording's class (R,).
+
+    """
+    name, size = net.network.name, _batch_size(net.network.name, table, batch)
+    with torch.inference_mode():
+        pieces = [
+            net.network(gather(table, batch[start : start + size], READS[name], net.params.device)).logits_BC.cpu().numpy()
+            for start in range(0, len(batch), size)
+        ]
+    file_rows, scores_RC = by_recording(np.concatenate(pieces), batch, table)
+    return file_rows, predicted(scores_RC, table.labels_N[file_rows])
+
+
+def by_recording(logits_BC: np.ndarray, rows: np.ndarray, table: FeatureTable) -> tuple[np.ndarray, np.ndarray]:
+    """Scores (R, C) of the recordings of some rows, and the row of the first clip of each (R,).
+
+    Where each clip is a recording of its own the scores are the logits, else the mean of the probabilities of its clips.
+    """
+    if table.files_N is None:
+        return rows, logits_BC
+    file_rows, file_B = np.unique(table.files_N[rows], return_inverse=True)
+    probabilities_BC = torch.from_numpy(logits_BC).double().softmax(1).numpy()
+    sums_RC = np.zeros((len(file_rows), logits_BC.shape[1]))
+    np.add.at(sums_RC, file_B, probabilities_BC)
+    return file_rows, sums_RC / np.bincount(file_B)[:, None]
 
 
 def confusion_on(split: str, network: str, params: Arrays, model: ModelConfig, federation: Federation) -> np.ndarray:

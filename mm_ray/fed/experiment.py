@@ -8,14 +8,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from mm_ray.config import ExperimentConfig, ModelConfig, with_overrides
-from mm_ray.data.batching import gather
 from mm_ray.data.feature_table import FeatureTable
 from mm_ray.evaluate.metrics import confusion_matrix, summary
 from mm_ray.fed.diagnosis import diagnosis_of
-from mm_ray.fed.evaluation import batches_of, predicted
+from mm_ray.fed.evaluation import batches_of, classes_of
 from mm_ray.fed.executor import Executor
 from mm_ray.fed.federation import Federation, build_federation
 from mm_ray.fed.measured_cost import EnergyMeter, peak_memory_bytes, read_each_round
@@ -28,7 +26,6 @@ from mm_ray.fed.update_screening import refusals
 from mm_ray.fed.virtual_time import SIM_SECONDS
 from mm_ray.models.encoder import check_encoders
 from mm_ray.models.flat_params import flat_network, named_tensors
-from mm_ray.models.network import READS
 from mm_ray.types import RoundReport
 
 CONTROL_PHASES = {"control": "control/cross_entropy", "control_all": "control_all/cross_entropy"}
@@ -143,7 +140,7 @@ def evaluate(finished: RunResult, controls: Mapping[str, RunResult], store: Phas
     roles |= {name: (run, run.plan.method.main) for name, run in controls.items()}
     predictions = {name: _predict_test(run, role, store) for name, (run, role) in roles.items()}
     table = finished.plan.federation.table
-    labels_N, num_classes = table.labels_N[table.rows("test")], table.shapes.num_classes
+    labels_N, num_classes = table.labels_N[table.file_rows("test")], table.shapes.num_classes
     confusions = {
         name: confusion_matrix(labels_N[classes_N >= 0], classes_N[classes_N >= 0], num_classes)
         for name, classes_N in predictions.items()
@@ -182,11 +179,10 @@ def _predict_test(finished: RunResult, role: NetworkRef, store: PhaseStore) -> n
     net = flat_network(network, plan.model_of(role), table.shapes)
     net.load(role_params(role, finished.outcomes, store))
     classes_N = np.full(table.num_clips, -1)
-    with torch.inference_mode():
-        for rows in batches_of("test", network, table):
-            logits_BC = net.network(gather(table, rows, READS[network], net.params.device)).logits_BC
-            classes_N[rows] = predicted(logits_BC.cpu().numpy(), table.labels_N[rows])
-    return classes_N[table.rows("test")]
+    for batch in batches_of("test", network, table):
+        file_rows, classes_R = classes_of(net, table, batch)
+        classes_N[file_rows] = classes_R
+    return classes_N[table.file_rows("test")]
 
 
 def params_digest(finished: RunResult, role: NetworkRef, store: PhaseStore) -> str:

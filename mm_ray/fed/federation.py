@@ -67,7 +67,7 @@ def build_federation(config: ExperimentConfig, table: FeatureTable) -> Federatio
     table.check_splits(config.data.root if config.data.name == "store" else config.data.name)
     partition = config.partition
     clients = make_clients(table, partition, config.seed)
-    clients = with_client_labels(clients, partition, table.shapes.num_classes, config.seed)
+    clients = with_client_labels(clients, partition, table.shapes.num_classes, config.seed, table.files_N)
     identity: dict[str, Any] = {
         "data": table.fingerprint,
         "partition": _partition_identity(partition, table),

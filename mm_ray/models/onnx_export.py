@@ -16,8 +16,9 @@ from torchaudio.compliance.kaldi import get_mel_banks
 
 from mm_ray.config import PRECOMPUTED, FeatureConfig
 from mm_ray.data.features.log_mel import EPSILON, LEAST_ENERGY, LOWEST_HZ, PRE_EMPHASIS, frame_samples
+from mm_ray.data.windows import Windows
 from mm_ray.errors import bad_value
-from mm_ray.evaluate.windows import Windows, windows_in_frames
+from mm_ray.evaluate.windows import windows_in_frames
 from mm_ray.models.encoder import exporting
 from mm_ray.models.layers import AttentionPool, Head
 from mm_ray.models.network import part_of
@@ -199,7 +200,7 @@ def _given_frames(graph: Graph, audio_bins: int) -> None:
 def _cut_windows(graph: Graph, windows: Windows) -> None:
     """Frames of each window `frames_WTF` with zeros behind its length, and whose it is, `recording_W`.
 
-    As `mm_ray.evaluate.windows` cuts them: a hop apart, the last one at the recording's end.
+    As `mm_ray.data.windows` cuts them: a hop apart, the last one at the recording's end.
     """
     graph.add(
         """

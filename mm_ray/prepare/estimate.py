@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mm_ray.data.feature_row import Row
+from mm_ray.data.manifest import Rejected
 from mm_ray.data.prepare import PreparePlan, Task, extracted
 from mm_ray.prepare.summary import print_notes
 
@@ -36,10 +37,10 @@ def estimate(plan: PreparePlan, num_workers: int) -> StoreEstimate:
     start = time.perf_counter()
     results = list(extracted(_task(plan, some)))
     seconds = time.perf_counter() - start
-    rows = [result for result in results if isinstance(result, Row)]
+    good = [rows for rows in results if not isinstance(rows, Rejected)]
     scale = len(plan.missing) / max(count, 1)
-    num_bytes = int(scale * sum(map(_num_bytes, rows)))
-    return StoreEstimate(count, count - len(rows), seconds * scale / num_workers, num_workers, num_bytes)
+    num_bytes = int(scale * sum(_num_bytes(row) for rows in good for row in rows))
+    return StoreEstimate(count, count - len(good), seconds * scale / num_workers, num_workers, num_bytes)
 
 
 def print_estimate(plan: PreparePlan, found: StoreEstimate, console: Console) -> None:

@@ -17,6 +17,7 @@ from mm_ray.data.feature_table import SPLITS
 from mm_ray.data.manifest import NO_LABEL
 from mm_ray.data.media.errors import FLAGS, REASONS
 from mm_ray.errors import bad_value, printable
+from mm_ray.prepare.summary import MORE
 from mm_ray.storage import join, locate
 from mm_ray.types import UNLABELLED
 
@@ -144,8 +145,8 @@ def _warnings(contents: Contents, clips: Sequence[dict[str, Any]], fold: int) ->
     features = contents.settings.features
     longer = sum(clip["seconds"] > features.audio_s for clip in clips) if features.audio == "log_mel" else 0
     if longer:
-        limit = "--data.features.max_frames"
-        yield f"{longer:,} of {len(clips):,} clips are longer: only the first {features.audio_s:g} s are used ({limit})"
+        used = f"only the first {features.audio_s:g} s are used"
+        yield f"{longer:,} of {len(clips):,} clips are longer: {used} ({MORE})"
 
 
 def print_facts(facts: StoreFacts, console: Console) -> None:

@@ -8,6 +8,7 @@ from mm_ray.console import PlainConsole
 from mm_ray.data.feature_store import REJECTED, check_writable, reopen, write_rejected
 from mm_ray.data.prepare import SHARD_CLIPS, ClipResult, PreparePlan, Tick, make_plan, run_here, tasks_of
 from mm_ray.errors import bad_value
+from mm_ray.prepare.card import write_card
 from mm_ray.prepare.estimate import estimate, print_estimate
 from mm_ray.prepare.inspect import count_contents, print_facts, read_contents
 from mm_ray.prepare.page import write_page
@@ -48,6 +49,9 @@ def prepare_store(request: PrepareRequest) -> Summary:
             for outcome in outcomes:
                 summary.add(outcome)
     write_rejected(plan.store, summary.rejected)
+    if plan.stored or summary.num_kept:
+        contents = read_contents(plan.store)
+        write_card(contents, count_contents(contents, fold=0))
     print_summary(summary, plan.manifest, plan.data.features.audio_s, console)
     console.print(f"store: {request.out}; train on it with --data {_as_data(request.out)}", soft_wrap=True)
     if summary.rejected_frac > request.max_rejected:

@@ -12,6 +12,9 @@ from mm_ray.data.manifest import Manifest, Rejected, warnings_of
 from mm_ray.data.media.errors import FLAGS, REASONS, UNCOUNTED
 from mm_ray.data.prepare import ClipResult
 
+MORE = "--data.features.max_frames uses more, --data.features.window_hop_s all of it"
+"""How more of long recordings is used."""
+
 
 @dataclass
 class Summary:
@@ -57,7 +60,7 @@ def print_summary(summary: Summary, manifest: Manifest, audio_s: float, console:
     console.print(table)
     if num_cut := summary.flags["cut_off"]:
         lost = f"{num_cut:,} recordings are cut off: the longest is {summary.longest_s:.1f} s long, {audio_s:g} s used"
-        console.print(f"{lost}; --data.features.max_frames uses more", soft_wrap=True)
+        console.print(f"{lost}; {MORE}", soft_wrap=True)
     print_notes(manifest, console)
 
 

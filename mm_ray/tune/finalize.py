@@ -133,7 +133,7 @@ def _conclusion(
     clips: Mapping[str, OverClips],
 ) -> StudyConclusion:
     table = tested[0].finished.plan.federation.table
-    counts_C = np.bincount(table.labels_N[table.rows("test")], minlength=len(table.class_names)).tolist()
+    counts_C = np.bincount(table.labels_N[table.file_rows("test")], minlength=len(table.class_names)).tolist()
     test = {role: [one.result["test"][role]["top1"] for one in tested] for role in tested[0].result["test"]}
     at_chance = [role for role, values in test.items() if not beats_guessing(float(np.mean(values)), counts_C)]
     claims = verdict(test, guessing(counts_C), sum(counts_C), at_chance, clips)
@@ -146,7 +146,7 @@ def _levels(tested: Sequence[Evaluation], table: FeatureTable) -> dict[str, floa
     levels = {
         role: float(np.mean([one[role]["top1"] for one in dev])) for role in ("teacher", "phase1_audio") if role in dev[0]
     }
-    return levels | {"chance": guessing(np.bincount(table.labels_N[table.rows("dev")]).tolist())}
+    return levels | {"chance": guessing(np.bincount(table.labels_N[table.file_rows("dev")]).tolist())}
 
 
 def _duration(search: StudySearch) -> str:

@@ -46,7 +46,7 @@ def test_predictions(tested: Sequence[Evaluation]) -> Predictions:
 
 def write_predictions(folder: Path, predictions: Predictions, seeds: Sequence[int], table: FeatureTable) -> None:
     """Write `test_predictions.parquet`: `seed`, `role`, `clip_id`, `label`, `predicted` (names of classes), a row each."""
-    rows, names = table.rows("test"), np.array(table.class_names)
+    rows, names = table.file_rows("test"), np.array(table.class_names)
     pieces = []
     for role, classes_KN in predictions.items():
         for seed, classes_N in zip(seeds, classes_KN, strict=True):
@@ -61,7 +61,7 @@ def write_predictions(folder: Path, predictions: Predictions, seeds: Sequence[in
 
 def right(predictions: Predictions, role: str, table: FeatureTable) -> np.ndarray:
     """Whether a role is right, bool (K, N)."""
-    right_KN: np.ndarray = predictions[role] == table.labels_N[table.rows("test")]
+    right_KN: np.ndarray = predictions[role] == table.labels_N[table.file_rows("test")]
     return right_KN
 
 
@@ -77,7 +77,7 @@ def class_gains(predictions: Predictions, table: FeatureTable, seed: int) -> lis
     """The student against the first control by class, with intervals over seeds and clips."""
     if "student" not in predictions:
         return []
-    labels_N = table.labels_N[table.rows("test")]
+    labels_N = table.labels_N[table.file_rows("test")]
     student_KN, control_KN = (right(predictions, role, table) for role in ("student", CONTROLS[0]))
     gains = []
     for label in np.unique(labels_N):
@@ -185,7 +185,7 @@ def what_was_run(config: ExperimentConfig, run: RunResult, seeds: Sequence[int],
     partition = config.partition
     federation = run.plan.federation
     table, clients = federation.table, federation.clients
-    counts = [f"{len(table.rows(split)):,} {split}" for split in SPLITS]
+    counts = [f"{len(table.file_rows(split)):,} {split}" for split in SPLITS]
     has_video = sum("video" in client.modalities for client in clients)
     clips, labelled = (
         sum(values) for values in zip(*((c.num_clips, (c.labels != UNLABELLED).sum()) for c in clients), strict=True)

@@ -106,6 +106,9 @@ def test_action_units_that_do_not_fit_their_list(tmp_path):
     np.save(tmp_path / "au35.npy", np.zeros((47, 3)))
     with pytest.raises(UserError, match=r"meta.csv: has 48 rows, au35.npy has 47; give a row for each"):
         listed(tmp_path)
+    np.save(tmp_path / "au35.npy", np.float32(1))
+    with pytest.raises(UserError, match=r"au35.npy: is not an array that NumPy reads without pickle"):
+        listed(tmp_path)
     (tmp_path / "meta.csv").write_text("name\n")
     with pytest.raises(UserError, match=r"meta.csv: has no column clip"):
         listed(tmp_path)

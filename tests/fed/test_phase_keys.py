@@ -117,6 +117,7 @@ OTHER = {
     "data.features.video": "media_files:brightness",
     "data.features.video_color": "rgb",
     "data.features.normalize": "group",
+    "data.features.window_hop_s": 0.5,
     "data.synthetic.label_noise": 0.5,
     "data.synthetic.num_groups": 10,
 }

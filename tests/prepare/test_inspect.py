@@ -9,6 +9,7 @@ from media_trees import csv, folder
 
 from mm_ray.errors import UserError
 from mm_ray.prepare.__main__ import main
+from mm_ray.prepare.summary import MORE
 
 
 def run(build, base, *flags):
@@ -73,7 +74,7 @@ def test_the_page_shows_sound_and_frames(tmp_path, capsys):
 def test_what_is_likely_a_mistake_is_a_warning(tmp_path, capsys):
     store = run(folder, tmp_path, "--data.features.max_frames=20")
     lines = inspected(store, capsys)
-    expected = "WARNING: 10 of 10 clips are longer: only the first 0.42 s are used (--data.features.max_frames)"
+    expected = f"WARNING: 10 of 10 clips are longer: only the first 0.42 s are used ({MORE})"
     assert expected in lines
     assert f"Warning: {expected.removeprefix('WARNING: ')}" in (store / "inspect.html").read_text()
 

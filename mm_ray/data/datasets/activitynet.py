@@ -22,7 +22,7 @@ from mm_ray.storage import read_bytes
 READS = ("root", "annotations", "classes")
 
 VIDEOS = ".mp4 .m4v .mkv .webm .mov .avi .flv .ts .m2ts .mts .mpg .mpeg .vob .wmv .ogv .3gp .divx"
-SOUNDS = ".wav .flac .mp3 .m4a .aac .ogg .oga .opus .wma .aif .aiff .ac3 .mka .weba"
+AUDIO_FILES = ".wav .flac .mp3 .m4a .aac .ogg .oga .opus .wma .aif .aiff .ac3 .mka .weba"
 NO_RECORDINGS = ".webp .jpg .jpeg .png .gif .bmp .avif .heic .svg .part .ytdl .ass .sub .lrc .description"
 Segment = tuple[str, int, dict[str, Any]]
 """A video's id, the position of the annotation in it, and the annotation."""
@@ -56,7 +56,7 @@ def read(data: DataConfig) -> Manifest:
 
 
 def _videos(names: Iterable[str]) -> dict[str, str]:
-    """By stem the file to take of those that a downloader leaves under one stem: video before other files before sound.
+    """By stem the file to take of those that a downloader leaves under one stem: video before other files before audio.
 
     Pictures (thumbnails) and subtitles are none of them. Among equals the first by name is taken.
     """
@@ -64,7 +64,7 @@ def _videos(names: Iterable[str]) -> dict[str, str]:
 
 
 def _rank(name: str) -> int:
-    return 0 if ending(name) in VIDEOS.split() else 2 if ending(name) in SOUNDS.split() else 1
+    return 0 if ending(name) in VIDEOS.split() else 2 if ending(name) in AUDIO_FILES.split() else 1
 
 
 def _checked(annotated_segment: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import numpy as np
 from mm_ray.config import DataConfig
 from mm_ray.data.manifest import Clip, Manifest
 from mm_ray.data.media.decode import Media, read_audio
+from mm_ray.data.precomputed import names_bad_array
 from mm_ray.errors import UserError, bad_value
 from mm_ray.seeding import numpy_stream
 
@@ -86,14 +87,12 @@ def _mnist(data: DataConfig) -> tuple[np.ndarray, np.ndarray]:
 
 @lru_cache(maxsize=2)
 def _read_mnist(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    try:
+    with names_bad_array(path, f"the expected file; data.root {_LAYOUT}"):
         with np.load(path) as arrays:
             images, labels_N = arrays["images"], arrays["labels"]
         if images.ndim != 3 or not images.size or images.dtype != np.uint8 or labels_N.shape != images.shape[:1]:
             raise ValueError(f"images of shape {images.shape}")
         return images, labels_N
-    except Exception as error:  # numpy reads a header as Python; its errors, zipfile's and zlib's have no common parent
-        raise UserError(f"{path}: is not the expected file; data.root {_LAYOUT}") from error
 
 
 def _image_pools(labels_N: np.ndarray, speakers: list[str]) -> dict[tuple[int, str], np.ndarray]:

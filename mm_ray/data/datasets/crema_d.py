@@ -14,9 +14,10 @@ tenth of its training clips, by a digest of their names, is for dev (our choice:
 import csv
 import io
 import re
+from pathlib import Path
 
 from mm_ray.config import DataConfig
-from mm_ray.data.dataset_helpers import by_digest, by_stem, ending, files_below, stem, wanted_classes
+from mm_ray.data.dataset_helpers import by_digest, by_stem, ending, files_below, wanted_classes
 from mm_ray.data.manifest import Clip, Manifest, Rejected
 from mm_ray.errors import bad_value
 from mm_ray.storage import exists, join, read_text
@@ -38,9 +39,9 @@ def read(data: DataConfig) -> Manifest:
 
     """
     names = files_below(data.root)
-    sounds = by_stem(name for name in names if ending(name) == ".wav" and _emotion(name))
+    audio_files = by_stem(name for name in names if ending(name) == ".wav" and _emotion(name))
     films = by_stem(name for name in names if ending(name) in (".flv", ".mp4") and _emotion(name))
-    recordings = sounds | {name: film for name, film in films.items() if name not in sounds}
+    recordings = audio_files | {name: film for name, film in films.items() if name not in audio_files}
     actors = by_digest({name.split("_")[0] for name in recordings})
     if len(actors) < NUM_FOLDS:
         few = f"has {len(actors)} actors, {NUM_FOLDS} folds need at least {NUM_FOLDS}"
@@ -52,7 +53,7 @@ def read(data: DataConfig) -> Manifest:
     clips, rejected = [], []
     for name, source in recordings.items():
         if (emotion := _emotion(name)) in class_names:
-            actor, film = name.split("_")[0], films.get(name, "") if name in sounds else ""
+            actor, film = name.split("_")[0], films.get(name, "") if name in audio_files else ""
             splits = listed.get(name.upper(), ()) if listed is not None else _splits(actors.index(actor))
             clips.append(Clip(name, class_names.index(emotion), actor, splits, source, film))
     if listed is not None:
@@ -70,7 +71,7 @@ def _classes(data: DataConfig) -> tuple[str, ...]:
 
 
 def _emotion(name: str) -> str:
-    found = _NAME.fullmatch(stem(name))
+    found = _NAME.fullmatch(Path(name).stem)
     return EMOTIONS.get(found["emotion"].upper(), "") if found else ""
 
 

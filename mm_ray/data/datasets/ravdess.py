@@ -17,14 +17,14 @@ import csv
 import io
 import re
 from collections import defaultdict
-
-import numpy as np
+from pathlib import Path
 
 from mm_ray.config import PRECOMPUTED, DataConfig
-from mm_ray.data.dataset_helpers import annotation, files_below, stem, wanted_classes
+from mm_ray.data.dataset_helpers import annotation, files_below, wanted_classes
 from mm_ray.data.manifest import Clip, Manifest, Rejected
-from mm_ray.errors import UserError, bad_value, in_one_line
-from mm_ray.storage import exists, join, open_binary, read_text
+from mm_ray.data.precomputed import npy_rows
+from mm_ray.errors import UserError, bad_value
+from mm_ray.storage import exists, join, read_text
 
 READS = ("root", "annotations", "classes")
 
@@ -45,11 +45,11 @@ def read(data: DataConfig) -> Manifest:
 
     """
     names = files_below(data.root)
-    known = [name for name in names if _NAME.fullmatch(stem(name))]
-    speech = [name for name in known if stem(name).split("-")[1] == _SPEECH]
+    known = [name for name in names if _NAME.fullmatch(Path(name).stem)]
+    speech = [name for name in known if Path(name).stem.split("-")[1] == _SPEECH]
     by_recording: defaultdict[str, dict[str, str]] = defaultdict(dict)
     for name in speech:  # the archive is spread with each file in two folders: the first is taken
-        modality, _, recording = stem(name).partition("-")
+        modality, _, recording = Path(name).stem.partition("-")
         by_recording[recording].setdefault(modality, name)
     _check_actors(data, {recording[-2:] for recording in by_recording})
     class_names, rows = wanted_classes(data, EMOTIONS), _action_units(data, names)
@@ -103,7 +103,8 @@ def _check_actors(data: DataConfig, actors: set[str]) -> None:
 
 def _action_units(data: DataConfig, names: list[str]) -> dict[str, int]:
     """The row of each recording's action units; empty if videos are used."""
-    has_films = any(stem(name).split("-")[0] in (_AUDIOVISUAL, _VIDEO) for name in names if _NAME.fullmatch(stem(name)))
+    stems = [Path(name).stem for name in names]
+    has_films = any(stem.split("-")[0] in (_AUDIOVISUAL, _VIDEO) for stem in stems if _NAME.fullmatch(stem))
     place = join(data.root, ACTION_UNITS)
     if not exists(place) or (has_films and data.features.video != PRECOMPUTED):
         return {}
@@ -115,18 +116,10 @@ def _action_units(data: DataConfig, names: list[str]) -> dict[str, int]:
         raise UserError(f"{listed}: is not CSV ({error}); correct it") from error
     if "clip" not in (table.fieldnames or ()):
         raise UserError(f"{listed}: has no column clip, which names the recording of each row of {ACTION_UNITS}")
-    num_rows = _num_rows(place)
+    num_rows = npy_rows(place)
     if len(clips) != num_rows:
         raise UserError(f"{listed}: has {len(clips):,} rows, {ACTION_UNITS} has {num_rows:,}; give a row for each")
     return {clip.partition("-")[2]: row for row, clip in enumerate(clips)}
-
-
-def _num_rows(place: str) -> int:
-    try:
-        with open_binary(place) as file:
-            return len(np.load(file, allow_pickle=False))
-    except Exception as error:  # numpy reads a header as Python; its errors have no common parent
-        raise UserError(f"{place}: is not an array ({in_one_line(error)}); give an array (clips, numbers)") from error
 
 
 def _notes(num_clips: int, num_songs: int, num_again: int) -> tuple[str, ...]:

@@ -51,7 +51,7 @@ def read(data: DataConfig) -> Manifest:
 def load(clip: Clip, data: DataConfig) -> Media:
     """About a second of 16 kHz audio, and 8 grey frames (8, 24, 24)."""
     event = int(clip.source.split("/")[0])
-    return Media(_sound(data.synthetic, event, clip), _RATE, _sight(data.synthetic, event, clip))
+    return Media(_waveform(data.synthetic, event, clip), _RATE, _frames(data.synthetic, event, clip))
 
 
 def _clip(dials: SyntheticConfig, event: int, index: int) -> Clip:
@@ -83,7 +83,7 @@ def _given_label(dials: SyntheticConfig, event: int, name: str) -> int:
     return (event + shift) % dials.num_classes if flipped else event
 
 
-def _sound(dials: SyntheticConfig, event: int, clip: Clip) -> np.ndarray:
+def _waveform(dials: SyntheticConfig, event: int, clip: Clip) -> np.ndarray:
     rng = numpy_stream(dials.data_seed, "synthetic", "sound", clip.id)
     total = int(_RATE * rng.uniform(0.8, 1.2))
     start, length = int(total * rng.uniform(0.05, 0.3)), int(total * rng.uniform(0.5, 0.65))
@@ -116,7 +116,7 @@ def _style(data_seed: int, group: str) -> tuple[float, float]:
     return float(rng.normal(0, _PITCH_SPREAD)), float(rng.uniform(-_TILT_SPREAD, _TILT_SPREAD))
 
 
-def _sight(dials: SyntheticConfig, event: int, clip: Clip) -> np.ndarray:
+def _frames(dials: SyntheticConfig, event: int, clip: Clip) -> np.ndarray:
     rng = numpy_stream(dials.data_seed, "synthetic", "sight", clip.id)
     angle = 2 * np.pi * event / dials.num_classes
     steps_S2 = np.arange(_NUM_FRAMES)[:, None] * np.array([np.sin(angle), np.cos(angle)])

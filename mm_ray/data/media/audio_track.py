@@ -41,7 +41,7 @@ class AudioTrackReader:
 
     def __init__(self, stream: AudioStream, origin_s: float = 0.0, start_s: float = 0.0, seconds: float = float("inf")) -> None:
         self.index, self._codec = stream.index, stream.codec_context
-        self._zero_s, self._start_s, self._seconds = origin_s + start_s, start_s, seconds
+        self._zero_s, self._start_s, self.limit_s = origin_s + start_s, start_s, seconds
         _forget_layout(self._codec)
         self._unit_s = float(stream.time_base or 0)
         self._shift_s = 0.0
@@ -67,11 +67,11 @@ class AudioTrackReader:
     @property
     def done(self) -> bool:
         """Whether the span is complete."""
-        return self._begun and self.seconds >= self._seconds
+        return self._begun and self.seconds >= self.limit_s
 
     @property
     def seconds(self) -> float:
-        """Seconds of sound collected."""
+        """Seconds of audio collected."""
         return self._before_s + (self._samples / self._runs[-1][0] if self._runs else 0.0)
 
     @property
@@ -81,11 +81,11 @@ class AudioTrackReader:
 
     @property
     def reached_s(self) -> float:
-        """Where the collected sound ends, seconds since the recording's start."""
+        """Where the collected audio ends, seconds since the recording's start."""
         return self._start_s + self.seconds
 
     def feed(self, packet: Packet) -> None:
-        """Decode one packet of the track; an empty one has no sound, a broken one is only counted."""
+        """Decode one packet of the track; an empty one has no audio, a broken one is only counted."""
         if not (self.done or packet.size == 0 or self._is_early(packet)):
             self.num_packets += 1
             self._decode(packet)
@@ -96,9 +96,9 @@ class AudioTrackReader:
             self._decode(None)
 
     def rest_in_silence(self) -> None:
-        """Fill what is missing of the span with silence: the track has sound, but not here."""
+        """Fill what is missing of the span with silence: the track has audio, but not here."""
         self._begin_run(int(self._codec.sample_rate))
-        self._insert_silence(self._seconds)
+        self._insert_silence(self.limit_s)
 
     def waveform_N(self) -> np.ndarray:
         """What was collected, (N,) float32 in [-1, 1]; the channels are mixed down by their mean."""
@@ -107,12 +107,12 @@ class AudioTrackReader:
             return np.zeros(0, np.float32)
         parts = [(rate, np.concatenate(pieces)) for rate, pieces in self._runs if pieces]
         whole = np.concatenate([resampled(part_N, rate, self.sample_rate) for rate, part_N in parts])
-        limit = self._seconds * self.sample_rate
+        limit = self.limit_s * self.sample_rate
         return whole if limit >= len(whole) else whole[: round(limit)]
 
     @property
     def held_s(self) -> float:
-        """Seconds of sound collected since the last `take`."""
+        """Seconds of audio collected since the last `take`."""
         return self.seconds - self._taken_s
 
     def take(self, sample_rate: int) -> np.ndarray:
@@ -186,7 +186,7 @@ class AudioTrackReader:
 
     def _insert_silence(self, seconds: float) -> None:
         rate, pieces = self._runs[-1]
-        num_samples = round(min(seconds, self._seconds - self.seconds) * rate)
+        num_samples = round(min(seconds, self.limit_s - self.seconds) * rate)
         if num_samples > 0:
             self._mix()
             pieces.append(np.zeros(num_samples, np.float32))

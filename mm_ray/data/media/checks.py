@@ -13,7 +13,7 @@ from mm_ray.data.media.time_range import Span, container_end, own_end, tracks_of
 from mm_ray.data.media.video_track import VideoFrameSampler, varies
 
 SLACK_S = 0.5
-"""Tracks end by so much before their container says, in sound files too."""
+"""Tracks end by so much before their container says, in audio files too."""
 _MOST_BAD = 0.1
 """Fraction of broken packets above which a track is given up."""
 _LOWEST_HZ, _HIGHEST_HZ = 1_000, 1_000_000
@@ -66,8 +66,8 @@ def check_tracks(
     container: InputContainer,
     place: str | Path,
     span: Span,
-    sound: AudioTrackReader | None,
-    sight: VideoFrameSampler | None,
+    audio: AudioTrackReader | None,
+    video: VideoFrameSampler | None,
     ended: bool,
 ) -> None:
     """Refuse tracks that are broken, empty, or lack data.
@@ -76,21 +76,21 @@ def check_tracks(
         container: The file, after its packets.
         place: The file, for the error.
         span: The wanted span.
-        sound: The audio track, if it was wanted.
-        sight: The video track, if there is one.
+        audio: The audio track, if it was wanted.
+        video: The video track, if there is one.
         ended: Whether the file ended before both had what they wanted.
 
     Raises:
         MediaError: `damaged`, `empty_audio` or `truncated`.
 
     """
-    for track in (sound, sight):
+    for track in (audio, video):
         if track is not None and track.bad_packets > _MOST_BAD * max(track.num_packets, 1):
             raise MediaError("damaged", place, f"{track.bad_packets} of {track.num_packets} {track.kind} packets are broken")
-    if sound is not None:
-        _check_sound(sound, place)
+    if audio is not None:
+        _check_audio(audio, place)
     if ended and claim_of(container, place) is Claim.HEADER and not is_whole(place):
-        _check_ends(container, place, span, [track for track in (sound, sight) if track is not None])
+        _check_ends(container, place, span, [track for track in (audio, video) if track is not None])
 
 
 def check_riff(place: str | Path) -> None:
@@ -104,22 +104,22 @@ def check_riff(place: str | Path) -> None:
         raise MediaError("truncated", place, "lacks data that its header announces; give the whole file")
 
 
-def _check_sound(sound: AudioTrackReader, place: str | Path) -> None:
-    if not sound.seconds:
+def _check_audio(audio: AudioTrackReader, place: str | Path) -> None:
+    if not audio.seconds:
         raise MediaError("empty_audio", place, "its audio track is empty; give a file with at least one sample")
-    if bad := [rate for rate in sound.sample_rates if not _LOWEST_HZ <= rate <= _HIGHEST_HZ]:
+    if bad := [rate for rate in audio.sample_rates if not _LOWEST_HZ <= rate <= _HIGHEST_HZ]:
         raise MediaError("damaged", place, f"claims {bad[0]} samples per second; convert it")
 
 
-def check_samples(sound: AudioTrackReader, place: str | Path) -> None:
-    """Refuse sound with samples that are not finite, or of a size that no recorder writes.
+def check_samples(audio: AudioTrackReader, place: str | Path) -> None:
+    """Refuse audio with samples that are not finite, or of a size that no recorder writes.
 
     Raises:
         MediaError: `damaged`.
 
     """
-    if sound.bad_samples:
-        detail = f"{sound.bad_samples:,} samples are not finite, or beyond {MAX_SAMPLE:.0e}; export it again"
+    if audio.bad_samples:
+        detail = f"{audio.bad_samples:,} samples are not finite, or beyond {MAX_SAMPLE:.0e}; export it again"
         raise MediaError("damaged", place, detail)
 
 
@@ -138,18 +138,23 @@ def _check_ends(
 
 
 def flags_of(
-    container: InputContainer, place: str | Path, span: Span, sound: AudioTrackReader | None, sight: VideoFrameSampler | None
+    container: InputContainer,
+    place: str | Path,
+    span: Span,
+    audio: AudioTrackReader | None,
+    video: VideoFrameSampler | None,
+    is_silent: bool,
 ) -> tuple[str, ...]:
     """The flags of a decoded file, of `mm_ray.data.media.errors.FLAGS`."""
     found = {
-        "silent": sound is not None and not sound.waveform_N().any(),
-        "multichannel": sound is not None and sound.num_channels > 2,
-        "variable_frame_rate": sight is not None and varies(sight.packet_times),
-        "rotated": sight is not None and sight.rotated,
+        "silent": audio is not None and is_silent,
+        "multichannel": audio is not None and audio.num_channels > 2,
+        "variable_frame_rate": video is not None and varies(video.packet_times),
+        "rotated": video is not None and video.rotated,
         "wrong_extension": not _named_rightly(container, place),
-        "broken_packets": any(track is not None and track.bad_packets > 0 for track in (sound, sight)),
-        "audio_gap": sound is not None and sound.has_gap,
-        "rate_changes": sound is not None and len(sound.sample_rates) > 1,
+        "broken_packets": any(track is not None and track.bad_packets > 0 for track in (audio, video)),
+        "audio_gap": audio is not None and audio.has_gap,
+        "rate_changes": audio is not None and len(audio.sample_rates) > 1,
         "span_cut": span.cut,
     }
     return tuple(name for name, present in found.items() if present)

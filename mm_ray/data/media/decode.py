@@ -99,15 +99,19 @@ class AudioBlocks:
     Args:
         place: A path or URI.
         block_s: Seconds of a block; decoded at once in memory.
+        start_s: Begin of the wanted part, seconds; `None`: of the recording.
+        end_s: End of the wanted part; `None`: of the recording.
 
     """
 
-    def __init__(self, place: str | Path, block_s: float) -> None:
-        self._place, self._block_s = place, block_s
+    def __init__(self, place: str | Path, block_s: float, start_s: float | None = None, end_s: float | None = None) -> None:
+        self._place, self._block_s, self._wanted = place, block_s, DecodeRequest(start_s, end_s)
         self.sample_rate = 0
         """Hz; known from the first block on."""
         self.num_samples = 0
         self.is_silent = True
+        self.flags: tuple[str, ...] = ()
+        """As `Media.flags`; known after the last block."""
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Decode the next block, (N,) float32 in [-1, 1].
@@ -118,20 +122,30 @@ class AudioBlocks:
         """
         with open_media(self._place) as container:
             check_riff(self._place)
-            span = find_span(container, self._place, None, None, SLACK_S, measured=False)
-            sound = _sound(container, self._place, span, DecodeRequest())
+            span = find_span(container, self._place, self._wanted.start_s, self._wanted.end_s, SLACK_S, measured=False)
+            audio = _audio_track(container, self._place, span, self._wanted)
+            if span.start_s > PREROLL_S:
+                _seek(container, span, span.start_s - PREROLL_S, None)
             for packet in container.demux(container.streams.audio[0]):
-                sound.feed(packet)
-                if sound.held_s >= self._block_s:
-                    yield self._taken(sound)
-            sound.end()
-            check_tracks(container, self._place, span, sound, None, ended=True)
-            yield self._taken(sound)
+                audio.feed(packet)
+                if audio.done:
+                    break
+                if audio.held_s >= self._block_s:
+                    yield self._taken(audio)
+            ended = not audio.done
+            audio.end()
+            _fill_silent_span(container, span, audio)
+            check_tracks(container, self._place, span, audio, None, ended)
+            last_N = self._taken(audio)
+            self.flags = flags_of(container, self._place, span, audio, None, self.is_silent)
+            yield last_N
 
-    def _taken(self, sound: AudioTrackReader) -> np.ndarray:
-        check_samples(sound, self._place)
-        self.sample_rate = self.sample_rate or sound.sample_rate
-        block_N = sound.take(self.sample_rate)
+    def _taken(self, audio: AudioTrackReader) -> np.ndarray:
+        check_samples(audio, self._place)
+        self.sample_rate = self.sample_rate or audio.sample_rate
+        block_N = audio.take(self.sample_rate)
+        left = audio.limit_s * self.sample_rate - self.num_samples
+        block_N = block_N if left >= len(block_N) else block_N[: max(round(left), 0)]
         self.num_samples += len(block_N)
         self.is_silent = self.is_silent and not block_N.any()
         return block_N
@@ -141,7 +155,7 @@ def read_media(place: str | Path, wanted: DecodeRequest, tracks: tuple[str, ...]
     """The first audio track, and frames of the first video track, in one pass over the wanted span of a file.
 
     Both tracks share one clock, that of the recording: seconds since its first sample or frame. The waveform begins where the
-    span begins, with silence where the track has no sound yet, or pauses.
+    span begins, with silence where the track has no audio yet, or pauses.
 
     Args:
         place: A path, or a URI of a pyarrow file system. A picture is a video of one frame.
@@ -156,24 +170,24 @@ def read_media(place: str | Path, wanted: DecodeRequest, tracks: tuple[str, ...]
         check_riff(place)
         measured = wanted.measured or "video" in tracks
         span = find_span(container, place, wanted.start_s, wanted.end_s, SLACK_S, measured)
-        sound = _sound(container, place, span, wanted) if "audio" in tracks else None
-        sight = _sight(container, place, span, wanted) if "video" in tracks else None
-        ended = _pump(container, sound, sight, span)
-        if sound and span.is_part and not sound.seconds and container.streams.audio[0].start_time is not None:
-            sound.rest_in_silence()
-        check_tracks(container, place, span, sound, sight, ended)
-        flags = flags_of(container, place, span, sound, sight)
-    frames = np.stack(sight.frames) if sight and sight.frames else None
-    waveform_N, sample_rate = (sound.waveform_N(), sound.sample_rate) if sound else (np.zeros(0, np.float32), 0)
-    if sound:
-        check_samples(sound, place)
-    if sound and not waveform_N.size:
+        audio = _audio_track(container, place, span, wanted) if "audio" in tracks else None
+        video = _video_track(container, place, span, wanted) if "video" in tracks else None
+        ended = _pump(container, audio, video, span)
+        if audio:
+            _fill_silent_span(container, span, audio)
+        check_tracks(container, place, span, audio, video, ended)
+        waveform_N, sample_rate = (audio.waveform_N(), audio.sample_rate) if audio else (np.zeros(0, np.float32), 0)
+        flags = flags_of(container, place, span, audio, video, is_silent=not waveform_N.any())
+    frames = np.stack(video.frames) if video and video.frames else None
+    if audio:
+        check_samples(audio, place)
+    if audio and not waveform_N.size:
         raise MediaError("empty_audio", place, "the segment is shorter than one sample; give a segment of some seconds")
-    seconds = _length_s(span, [track for track in (sound, sight) if track is not None], ended)
+    seconds = _length_s(span, [track for track in (audio, video) if track is not None], ended)
     return Media(waveform_N, sample_rate, frames, flags, seconds)
 
 
-def _sound(container: InputContainer, place: str | Path, span: Span, wanted: DecodeRequest) -> AudioTrackReader:
+def _audio_track(container: InputContainer, place: str | Path, span: Span, wanted: DecodeRequest) -> AudioTrackReader:
     if not container.streams.audio:
         raise MediaError("no_audio_track", place, "has no audio track; give a file with audio (wav, flac, ogg, mp4)")
     stream = container.streams.audio[0]
@@ -184,12 +198,18 @@ def _sound(container: InputContainer, place: str | Path, span: Span, wanted: Dec
     return AudioTrackReader(stream, span.origin_s, span.start_s, seconds)
 
 
+def _fill_silent_span(container: InputContainer, span: Span, audio: AudioTrackReader) -> None:
+    """A wanted part in which the track pauses is silence, where the track has a clock."""
+    if span.is_part and not audio.seconds and container.streams.audio[0].start_time is not None:
+        audio.rest_in_silence()
+
+
 def _check_decoder(stream: Stream, place: str | Path) -> None:
     if stream.codec_context is None:
         raise MediaError("no_decoder", place, f"FFmpeg has no decoder for its {stream.type} track; convert it")
 
 
-def _sight(container: InputContainer, place: str | Path, span: Span, wanted: DecodeRequest) -> VideoFrameSampler | None:
+def _video_track(container: InputContainer, place: str | Path, span: Span, wanted: DecodeRequest) -> VideoFrameSampler | None:
     streams = films_of(container)
     if not streams:
         return None
@@ -202,52 +222,54 @@ def _sight(container: InputContainer, place: str | Path, span: Span, wanted: Dec
     return VideoFrameSampler(stream, times_S, wanted.size, span.origin_s)
 
 
-def _pump(container: InputContainer, sound: AudioTrackReader | None, sight: VideoFrameSampler | None, span: Span) -> bool:
+def _pump(container: InputContainer, audio: AudioTrackReader | None, video: VideoFrameSampler | None, span: Span) -> bool:
     """Feed packets until both have what they want; returns whether the file ended before."""
     tracks: dict[int, AudioTrackReader | VideoFrameSampler] = {
-        track.index: track for track in (sound, sight) if track is not None
+        track.index: track for track in (audio, video) if track is not None
     }
+    if not tracks:
+        return False
     streams = [container.streams[index] for index in tracks]
     if span.start_s > PREROLL_S:
-        _seek(container, span, span.start_s - PREROLL_S, sight)
+        _seek(container, span, span.start_s - PREROLL_S, video)
     sought_s = float("-inf")
     for packet in container.demux(streams):
         tracks[packet.stream.index].feed(packet)  # the flushing packets have a wrong stream_index
         if all(track.done for track in tracks.values()):
             return False
-        if sight and (sound is None or sound.done) and sight.next_s > sight.last_s + JUMP_S and sight.next_s > sought_s:
-            sought_s = sight.next_s
-            _seek(container, span, sought_s, sight)
-            sight.jumped()
+        if video and (audio is None or audio.done) and video.next_s > video.last_s + JUMP_S and video.next_s > sought_s:
+            sought_s = video.next_s
+            _seek(container, span, sought_s, video)
+            video.jumped()
     for track in tracks.values():
         track.end()
     return not all(track.done for track in tracks.values())
 
 
-def _seek(container: InputContainer, span: Span, time_s: float, sight: VideoFrameSampler | None) -> None:
+def _seek(container: InputContainer, span: Span, time_s: float, video: VideoFrameSampler | None) -> None:
     """Go to the last key frame before a time; where a format has no index (ts, mpg), further back until there is one."""
     begin_s = (container.start_time or 0) / av.time_base
     for back_s in (0.0, *_FURTHER_BACK_S):
         target_s = max(span.origin_s + time_s - back_s, begin_s)
         _seek_clock(container, target_s)
-        if sight is None or time_s <= back_s or _next_key_s(container, span, sight) <= time_s:
+        if video is None or time_s <= back_s or _next_key_s(container, span, video) <= time_s:
             _seek_clock(container, target_s)
             return
 
 
 def _seek_clock(container: InputContainer, time_s: float) -> None:
-    """Go to a time on the container's clock; by its sound if there is no picture yet to go to."""
+    """Go to a time on the container's clock; by its audio if there is no picture yet to go to."""
     try:
         container.seek(int(time_s * av.time_base))
     except av.FFmpegError:
-        sound = next(iter(container.streams.audio), None)
-        if sound is None or sound.time_base is None:
+        audio = next(iter(container.streams.audio), None)
+        if audio is None or audio.time_base is None:
             raise
-        container.seek(int(time_s / sound.time_base), stream=sound)
+        container.seek(int(time_s / audio.time_base), stream=audio)
 
 
-def _next_key_s(container: InputContainer, span: Span, sight: VideoFrameSampler) -> float:
-    for packet in container.demux(container.streams[sight.index]):
+def _next_key_s(container: InputContainer, span: Span, video: VideoFrameSampler) -> float:
+    for packet in container.demux(container.streams[video.index]):
         stamp = packet.dts if packet.pts is None else packet.pts
         if packet.is_keyframe and stamp is not None and packet.time_base is not None:
             return float(stamp * packet.time_base) - span.origin_s

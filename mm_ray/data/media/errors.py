@@ -41,7 +41,7 @@ FLAGS = {
     "audio_gap": "silence was inserted where the audio starts late or pauses",
     "rate_changes": "the sample rate changes within the file; resampled to one rate",
     "span_cut": "the segment ends after the recording",
-    "no_video": "sound only",
+    "no_video": "audio only",
     "cut_off": "longer than data.features.max_frames audio frames; only its beginning is used",
 }
 """By flag, what it means; a clip with flags is kept."""

@@ -104,7 +104,7 @@ def find_origin(container: InputContainer) -> float:
 
 
 def tracks_of(container: InputContainer) -> list[Stream]:
-    """The tracks of sound and of video."""
+    """The tracks of audio and of video."""
     return [*container.streams.audio, *films_of(container)]
 
 
