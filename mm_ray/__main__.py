@@ -4,16 +4,8 @@ import importlib
 from collections.abc import Sequence
 
 from mm_ray import __version__
-from mm_ray.cli import run_main
+from mm_ray.cli import COMMANDS, run_main
 from mm_ray.errors import UserError
-
-COMMANDS = {
-    "train": ("mm_ray.train", "one experiment"),
-    "tune": ("mm_ray.tune.__main__", "search the distillation settings"),
-    "compare": ("mm_ray.compare.__main__", "methods on equal terms"),
-    "prepare": ("mm_ray.prepare.__main__", "recordings into a feature store"),
-    "predict": ("mm_ray.predict", "labels of recordings from a trained student"),
-}
 
 
 def main(argv: Sequence[str]) -> None:
@@ -26,7 +18,7 @@ def main(argv: Sequence[str]) -> None:
     name = argv[0] if argv else "--help"
     if name in ("-h", "--help"):
         print("usage: mm-ray COMMAND [FLAGS]\n")
-        print("\n".join(f"  {command:<10}{about}" for command, (_, about) in COMMANDS.items()))
+        print("\n".join(f"  {command:<12}{about}" for command, (_, about) in COMMANDS.items()))
         print("\nmm-ray COMMAND --help lists its flags")
     elif name == "--version":
         print(f"mm_ray {__version__}")

@@ -101,6 +101,8 @@ def tune(
     storage: str = "",
     host: str = "actor",
     export: bool = False,
+    figures: bool = False,
+    from_study: str = "",
     address: str = "",
     name: str = "",
     runs: str | Path = "runs",
@@ -129,6 +131,9 @@ def tune(
         storage: A database's URL for Optuna; empty: a journal in the study's folder.
         host: What runs a trial: an `actor`, or a `train` job.
         export: Write the student as safetensors and ONNX with a model card into `export/`.
+        figures: Write the report's figures as SVG and PDF into `figures/`.
+        from_study: Name of an older study below `runs`: its complete trials are known results, where their configuration is
+            one of the space.
         address: Ray cluster to join; empty starts a Ray on this machine.
         name: Of the study, and of its folder below `runs`; the same name and settings go on with it.
         runs: As for `train`.
@@ -149,7 +154,7 @@ def tune(
 
         request = StudyRequest(
             asked, space, trials, seeds, test_seeds, time, rounds, patience, searcher, scheduler, storage, host, export,
-            name, str(runs), str(phases), address, tracker,
+            name, str(runs), str(phases), address, tracker, from_study, figures,
         )  # fmt: skip
         return study_result(run_study(request))
 
@@ -164,6 +169,7 @@ def compare(
     alphas: Sequence[float] = (),
     folds: Sequence[int] | Literal["all"] = (),
     tune: int = 0,
+    figures: bool = False,
     executor: Executor = "ray",
     address: str = "",
     name: str = "",
@@ -184,6 +190,7 @@ def compare(
         alphas: Dirichlet alphas; empty takes the config's.
         folds: Folds of the data, or `all`; empty takes the config's.
         tune: Trials that each method gets on dev before its test.
+        figures: Write the page's figures as SVG and PDF into `figures/`.
         executor: `ray` runs as many cells side by side as fit, `serial` one after the other in this process.
         address: With `ray`: the cluster to join; empty starts a Ray on this machine.
         name: Of the comparison, and of its folder below `runs`.
@@ -205,7 +212,7 @@ def compare(
 
         request = ComparisonRequest(
             asked, tuple(methods), seeds, tuple(video_missing), tuple(alphas), folds, tune, executor == "serial", address, name,
-            str(runs), str(phases), tracker,
+            str(runs), str(phases), tracker, figures,
         )  # fmt: skip
         return CompareResult(*run_comparison(request))
 

@@ -23,6 +23,15 @@ from mm_ray.errors import EnvironmentFailure, UserError, bad_value, in_one_line
 from mm_ray.storage import names_bad_file
 from mm_ray.validation import choices_of, read_text, with_overrides
 
+COMMANDS = {
+    "train": ("mm_ray.train", "one experiment"),
+    "tune": ("mm_ray.tune.__main__", "search the distillation settings"),
+    "compare": ("mm_ray.compare.__main__", "methods on equal terms"),
+    "prepare": ("mm_ray.prepare.__main__", "recordings into a feature store"),
+    "predict": ("mm_ray.predict", "labels of recordings from a trained student"),
+    "completion": ("mm_ray.completion", "the script by which bash or zsh completes all this"),
+}
+"""Of `mm-ray`, each with its module and what it is for."""
 GROUPS_WITH_NAME = ("data",)
 """`--data X` stands for `--data.name X`."""
 NUMBERS = {"int": "a whole number", "float": "a number"}
@@ -134,7 +143,7 @@ class Parser(argparse.ArgumentParser):
             add_help=False,
             formatter_class=_Formatter,
         )
-        self._fields = fields or {}
+        self.fields = fields or {}
         if fields:
             self.usage = "%(prog)s [FLAGS]"  # there are a hundred
 
@@ -155,7 +164,7 @@ class Parser(argparse.ArgumentParser):
         if asked is not None:
             print(self._help(asked).rstrip())
             self.exit()
-        add_fields(self, self._fields)
+        add_fields(self, self.fields)
         flags, unknown = self.parse_known_args(_normalised(args or ()), namespace)
         if unknown:
             raise UserError(self._unknown(unknown[0]))
@@ -165,7 +174,7 @@ class Parser(argparse.ArgumentParser):
         """The help of a group of config fields, of all of them (`all`), or of the command itself (empty)."""
         if not group:
             return self._own_help()
-        inner = {name: info for name, info in self._fields.items() if "." in name}
+        inner = {name: info for name, info in self.fields.items() if "." in name}
         within = {name: info for name, info in inner.items() if group == "all" or f"{name}.".startswith(f"{group}.")}
         if not within:
             raise UserError(f"--help {group}: no such group of fields; there are: {', '.join(self._groups()) or 'none'}")
@@ -175,24 +184,24 @@ class Parser(argparse.ArgumentParser):
 
     def _own_help(self) -> str:
         shown = self.add_argument_group("help")
-        if not self._fields:
+        if not self.fields:
             shown.add_argument("-h", "--help", action="store_true", help="This text")
             return self.format_help()
         shown.add_argument("--help", nargs="?", metavar="GROUP", help="This text; with a GROUP, its config fields")
         shown.add_argument("--help-all", action="store_true", help="All config fields")
-        names = [name for name in self._fields if "." not in name]
+        names = [name for name in self.fields if "." not in name]
         if names:
-            add_fields(self, {name: self._fields[name] for name in names})
+            add_fields(self, {name: self.fields[name] for name in names})
         lines = [f"  {name:<12}{self._about(name)}" for name in self._groups()]
         head = "config fields, each a flag, such as --phase2.temperature 2; --help GROUP lists:"
         return self.format_help() + "\n" + "\n".join([head, *lines]) + "\n"
 
     def _groups(self) -> list[str]:
-        return list(dict.fromkeys(name.partition(".")[0] for name in self._fields if "." in name))
+        return list(dict.fromkeys(name.partition(".")[0] for name in self.fields if "." in name))
 
     def _about(self, group: str) -> str:
         section = ExperimentConfig.__pydantic_fields__[group]  # type: ignore[attr-defined]
-        count = sum(name.startswith(f"{group}.") for name in self._fields)
+        count = sum(name.startswith(f"{group}.") for name in self.fields)
         return f"{in_one_line(section.description)} ({count})"
 
     def _unknown(self, argument: str) -> str:

@@ -47,19 +47,34 @@ class FeatureConfig:
     max_video_frames: Annotated[int, Field(ge=1, le=100_000)] = 10
     """Maximum number of video frames per clip (S); a longer clip gives this number of evenly spaced frames."""
     video: str = "pixels"
-    """Video features: `pixels`, `mobilenet_v2` (D = 1280; needs mm-ray[video] and weights), or your own `module:function`. A
-    data set that names arrays uses them by itself (`precomputed`).
+    """Video features: `pixels`, `mobilenet_v2` (D = 1280; needs mm-ray[video] and weights), a frozen image encoder
+    `transformers:NAME_OR_PATH` (needs mm-ray[pretrained]), or your own `module:function`. A data set that names arrays uses
+    them by itself (`precomputed`).
     """
-    audio: Literal["log_mel", "precomputed"] = "log_mel"
-    """Audio features. A data set that names arrays uses them by itself (`precomputed`)."""
+    audio: str = "log_mel"
+    """Audio features: `log_mel`, or a frozen pretrained encoder's: `torchaudio:PIPELINE` (such as `torchaudio:HUBERT_BASE`) or
+    `transformers:NAME_OR_PATH` (wav2vec 2.0, HuBERT, WavLM, Whisper, AST; needs mm-ray[pretrained]). A data set that names
+    arrays uses them by itself (`precomputed`).
+    """
     normalize: Literal["none", "group"] = "none"
-    """`group` scales video features and precomputed features to mean 0 and variance 1 over the clips of each group (speaker,
+    """`group` scales all features but `log_mel` to mean 0 and variance 1 over the clips of each group (speaker,
     site). Use it if groups differ more than classes, or if features have very different scales.
     """
     video_size: Annotated[int, Field(ge=1, le=1_024)] = 16
     """With `pixels`: width and height to which frames are scaled, pixels."""
     video_color: Literal["grey", "rgb"] = "grey"
     """With `pixels`: keep the brightness only (`grey`, D = video_size squared) or the colours (`rgb`, three times as many)."""
+
+    def __post_init__(self) -> None:
+        """Refuse audio features that there are not."""
+        if self.audio not in ("log_mel", PRECOMPUTED) and not self.is_pretrained_audio:
+            raise bad_value("audio", self.audio, "must be log_mel, torchaudio:PIPELINE or transformers:NAME_OR_PATH")
+
+    @property
+    def is_pretrained_audio(self) -> bool:
+        """Whether the audio features are those of a frozen pretrained encoder."""
+        library, _, name = self.audio.partition(":")
+        return library in ("torchaudio", "transformers") and bool(name)
 
     @property
     def audio_s(self) -> float:

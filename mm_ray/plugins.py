@@ -26,6 +26,8 @@ from mm_ray.errors import bad_value, in_one_line, unknown_name
 
 SHIPPED = ("mm_ray", "tune_spaces")
 """Packages whose code is part of the version, and in no digest."""
+NO_PHASE = ("space", "tracker")
+"""Fields whose code no phase's result depends on."""
 _USED: dict[str, str] = {}
 _FILES: dict[Path, ModuleType] = {}
 
@@ -99,7 +101,7 @@ def load(field: str, name: str, fresh: bool = False) -> ModuleType:
     if name.endswith(".py") and path is None:
         raise bad_value(field, name, "no such file")
     module: ModuleType = in_user_code(field, name, "cannot be imported", lambda: _import(name, path, fresh))
-    if digest := code_digest(module):
+    if field not in NO_PHASE and (digest := code_digest(module)):
         _USED[name] = digest
     return module
 
@@ -192,7 +194,7 @@ def plain(name: str) -> str:
 
 
 def code_used() -> dict[str, str]:
-    """The digests of the own code that this process has loaded, by the name that it was given."""
+    """The digests of the own code that this process has loaded for phases, by the name that it was given."""
     return dict(_USED)
 
 

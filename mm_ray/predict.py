@@ -21,16 +21,7 @@ be read gets a line on stderr, the others are predicted, the exit code is 2."""
 
 def main(argv: Sequence[str]) -> None:
     """Parse the flags and predict file by file, several at once, in the order in which they are named."""
-    parser = Parser("mm_ray.predict", DESCRIPTION)
-    parser.add_argument("student", help="A run's student.safetensors (student.json lies beside it)")
-    parser.add_argument("files", nargs="+", help="Recordings, folders of them, patterns such as '*.wav', or - for one on stdin")
-    parser.add_argument("--json", action="store_true", help="One JSON object per line: file, label, probability, probabilities")
-    parser.add_argument("--windows", action="store_true", help="One line per window, with its begin and end in seconds")
-    parser.add_argument("--window", type=float, help="Length of a window, seconds (default: that of the training clips)")
-    parser.add_argument("--hop", type=float, help="Shift between windows, seconds (default: half a window)")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="Files at a time (default: one per CPU)")
-    parser.add_argument("--encoder", default="", help="The student's encoder, if it is your own: mine.py:thing")
-    flags = parser.parse_args(argv)
+    flags = make_parser().parse_args(argv)
     if flags.jobs < 1:
         raise bad_value("jobs", flags.jobs, "must be at least 1")
     from mm_ray.models.student import load_student  # torch, which --help need not wait for
@@ -41,6 +32,20 @@ def main(argv: Sequence[str]) -> None:
     answers = predict_all(student, flags.files, windows, flags.jobs)
     if not all([_printed(answer, flags) for answer in answers]):
         sys.exit(2)
+
+
+def make_parser() -> Parser:
+    """The command's flags."""
+    parser = Parser("mm_ray.predict", DESCRIPTION)
+    parser.add_argument("student", help="A run's student.safetensors (student.json lies beside it)")
+    parser.add_argument("files", nargs="+", help="Recordings, folders of them, patterns such as '*.wav', or - for one on stdin")
+    parser.add_argument("--json", action="store_true", help="One JSON object per line: file, label, probability, probabilities")
+    parser.add_argument("--windows", action="store_true", help="One line per window, with its begin and end in seconds")
+    parser.add_argument("--window", type=float, help="Length of a window, seconds (default: that of the training clips)")
+    parser.add_argument("--hop", type=float, help="Shift between windows, seconds (default: half a window)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="Files at a time (default: one per CPU)")
+    parser.add_argument("--encoder", default="", help="The student's encoder, if it is your own: mine.py:thing")
+    return parser
 
 
 def _printed(answer: "HeardWindows | UserError", flags: argparse.Namespace) -> bool:

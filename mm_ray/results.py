@@ -12,12 +12,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from mm_ray.classifier import AudioClassifier
-from mm_ray.config import ExperimentConfig, flatten, with_overrides
+from mm_ray.config import ExperimentConfig
 from mm_ray.errors import UserError, bad_value
 from mm_ray.evaluate.statistics import compare_all, spread_text
+from mm_ray.runtime.run_folder import stored_config
 from mm_ray.storage import read_object
 from mm_ray.types import RoundReport
 
@@ -84,16 +83,19 @@ class TrainResult:
         """sha256 over the student's tensors: equal for equal students."""
         return str(self.values["params_digest"])
 
-    def student(self) -> AudioClassifier:
+    def student(self, encoder: str = "") -> AudioClassifier:
         """The trained student.
 
+        Args:
+            encoder: Its encoder, if it is your own (`mine.py:thing`): its code runs.
+
         Raises:
-            UserError: The method has none.
+            UserError: The method has none, or its encoder was not given.
 
         """
         if "student" not in self.test:
             raise bad_value("method", self.config.method, "has no student")
-        return AudioClassifier.load(self.folder)
+        return AudioClassifier.load(self.folder, encoder)
 
     def to_pandas(self) -> pd.DataFrame:
         """A row for each round: `phase`, `round`, what it cost, and a column for each metric."""
@@ -157,17 +159,13 @@ def read_result(folder: Path) -> TrainResult:
     rounds = [RoundReport(**json.loads(line)) for line in (folder / "rounds.jsonl").read_text().splitlines()]
     return TrainResult(
         folder,
-        _stored_config(best if best.exists() else folder / "config.yaml"),
+        stored_config(best if best.exists() else folder / "config.yaml"),
         {role: Scores(**scores) for role, scores in values["test"].items()},
         {role: scores["top1"] for role, scores in values["dev"].items()},
         tuple(rounds),
         tuple(read_object(folder / "confusions.json", REMEDY)["class_names"]),
         values,
     )
-
-
-def _stored_config(path: Path) -> ExperimentConfig:
-    return with_overrides(ExperimentConfig(), flatten(yaml.safe_load(path.read_text())))
 
 
 @dataclass(frozen=True)
@@ -218,9 +216,9 @@ class TuneResult:
         """The page with the study's tables and figures."""
         return self.folder / "report.html"
 
-    def student(self) -> AudioClassifier:
-        """The chosen configuration's student, of the first test seed."""
-        return self.run.student()
+    def student(self, encoder: str = "") -> AudioClassifier:
+        """The chosen configuration's student, of the first test seed; `encoder` is its encoder, if it is your own."""
+        return self.run.student(encoder)
 
     def _repr_html_(self) -> str:
         cells = [[role, spread_text(values)] for role, values in self.test.items()]
@@ -232,7 +230,7 @@ class TuneResult:
 def study_result(finished: FinishedStudy) -> TuneResult:
     """What a study's folder and its conclusion hold, as a record."""
     folder, found, run = finished.study.folder, finished.found, read_result(finished.study.folder)
-    config = _stored_config(folder / "best.yaml")
+    config = stored_config(folder / "best.yaml")
     best = ChosenTrial(found.row["number"], found.row["score"], found.row["params"], found.row["overrides"], config)
     return TuneResult(folder, best, found.test, found.verdict, run, finished)
 
@@ -285,10 +283,31 @@ class CompareResult:
             UserError: The comparison has no such method.
 
         """
-        if reference not in self.methods:
-            raise bad_value("reference", reference, f"is no method of this comparison; it has: {', '.join(self.methods)}")
+        self._check_method(reference)
         tests = compare_all(self.cells, self.methods, [reference], metric)
         return [PairedDifference(t.method, t.other, t.regime, **asdict(t.result), p_holm=t.holm_p) for t in tests]
+
+    def figure(self, reference: str = "", alpha: float | None = None) -> go.Figure:
+        """Top-1 on the test set against the fraction of clients without video; or, of a reference, paired differences to it.
+
+        Args:
+            reference: One of the methods; empty shows the scores themselves.
+            alpha: Of which regimes; None takes the first one's for the scores, and all regimes together for differences.
+
+        Raises:
+            UserError: The comparison has no such method, or nothing of this alpha.
+
+        """
+        from mm_ray.report.comparison import against_missing_video, forest, paired_records
+
+        alphas = sorted({row["alpha"] for row in self.cells})
+        if alpha is not None and alpha not in alphas:
+            raise bad_value("alpha", alpha, f"is none of this comparison; it has: {', '.join(map(str, alphas))}")
+        if not reference:
+            return against_missing_video(self.cells, self.methods, alphas[0] if alpha is None else alpha)
+        self._check_method(reference)
+        records = paired_records([row for row in self.cells if alpha in (None, row["alpha"])], (reference,))
+        return forest([one for one in records if one["video_missing"] is None] or records)
 
     def to_pandas(self) -> pd.DataFrame:
         """`cells` as a table."""
@@ -312,6 +331,10 @@ class CompareResult:
     def report(self) -> Path:
         """The page with the comparison's tables and figures."""
         return self.folder / "compare.html"
+
+    def _check_method(self, reference: str) -> None:
+        if reference not in self.methods:
+            raise bad_value("reference", reference, f"is no method of this comparison; it has: {', '.join(self.methods)}")
 
     def _table(self) -> tuple[list[str], list[list[str]]]:
         regimes = sorted({(row["video_missing"], row["alpha"]) for row in self.cells})

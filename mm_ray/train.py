@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mm_ray import api
 from mm_ray.callable_module import make_callable
-from mm_ray.cli import add_run_flags, experiment_parser, parse, run_main
+from mm_ray.cli import Parser, add_run_flags, experiment_parser, parse, run_main
 
 if TYPE_CHECKING:
     from mm_ray.results import TrainResult
@@ -18,13 +18,18 @@ goes on when the same command is given again."""
 
 def main(argv: Sequence[str]) -> None:
     """Parse the flags, run, print the result."""
+    config, flags = parse(make_parser(), argv)
+    where = {"name": flags.name, "runs": flags.runs, "phases": flags.phases, "address": flags.address, "tracker": flags.tracker}
+    print_result(api.train(config, control=flags.control, executor="serial" if flags.serial else "ray", **where))
+
+
+def make_parser() -> Parser:
+    """The command's flags."""
     parser = experiment_parser("mm_ray.train", DESCRIPTION)
     add_run_flags(parser)
     parser.add_argument("--serial", action="store_true", help="Without Ray, in this process: same bits")
     parser.add_argument("--control", action="store_true", help="Also run both cross-entropy controls")
-    config, flags = parse(parser, argv)
-    where = {"name": flags.name, "runs": flags.runs, "phases": flags.phases, "address": flags.address, "tracker": flags.tracker}
-    print_result(api.train(config, control=flags.control, executor="serial" if flags.serial else "ray", **where))
+    return parser
 
 
 def print_result(result: "TrainResult") -> None:

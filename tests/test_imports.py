@@ -23,6 +23,7 @@ LAYERS = (
 RANKS = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 ENTRY_POINTS = (
     "__init__", "api", "classifier", "results", "testing", "train", "predict", "prediction", "prepare", "compare", "cli",
+    "completion",
 )  # fmt: skip
 ENTRY_RANK = len(LAYERS)
 REGISTRIES = (

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mm_ray import api
-from mm_ray.cli import add_run_flags, experiment_parser, parse, run_main
+from mm_ray.cli import Parser, add_run_flags, experiment_parser, parse, run_main
 from mm_ray.compare.cells import each_once
 from mm_ray.errors import bad_value
 
@@ -15,17 +15,7 @@ Writes compare.csv (a row for each cell) and compare.html below RUNS/NAME."""
 
 def main(argv: Sequence[str]) -> None:
     """Parse the flags, run the cells, say where the tables are."""
-    parser = experiment_parser("mm_ray.compare", DESCRIPTION)
-    add = parser.add_argument
-    add("--methods", default=",".join(api.METHODS), metavar="A,B", help="Methods (default: eight of them)")
-    add("--video_missing", default="", metavar="Q,Q", help="Fractions, such as .2,.5,.8; partition.video_missing")
-    add("--alphas", default="", metavar="A,A", help="Dirichlet alphas, such as .1,1; partition.alpha")
-    add("--seeds", default="3", metavar="N", help="How many, or a list such as 0,3,7")
-    add("--folds", default="", metavar="LIST", help="A list such as 0,1,2, or all; data.fold")
-    add("--tune", type=int, default=0, metavar="N", help="Trials on dev of each method before its test")
-    add("--serial", action="store_true", help="Without Ray, in this process: same bits")
-    add_run_flags(parser, tracker="none")
-    config, flags = parse(parser, argv)
+    config, flags = parse(make_parser(), argv)
     methods = each_once("methods", [name.strip() for name in flags.methods.split(",") if name.strip()], flags.methods)
     if not methods:
         raise bad_value("--methods", flags.methods, "names no method; write modality_mirror,control")
@@ -43,8 +33,25 @@ def main(argv: Sequence[str]) -> None:
         runs=flags.runs,
         phases=flags.phases,
         tracker=flags.tracker,
+        figures=flags.figures,
     )
     print(f"table:  {result.folder / 'compare.csv'}\nreport: {result.report()}")
+
+
+def make_parser() -> Parser:
+    """The command's flags."""
+    parser = experiment_parser("mm_ray.compare", DESCRIPTION)
+    add = parser.add_argument
+    add("--methods", default=",".join(api.METHODS), metavar="A,B", help="Methods (default: eight of them)")
+    add("--video_missing", default="", metavar="Q,Q", help="Fractions, such as .2,.5,.8; partition.video_missing")
+    add("--alphas", default="", metavar="A,A", help="Dirichlet alphas, such as .1,1; partition.alpha")
+    add("--seeds", default="3", metavar="N", help="How many, or a list such as 0,3,7")
+    add("--folds", default="", metavar="LIST", help="A list such as 0,1,2, or all; data.fold")
+    add("--tune", type=int, default=0, metavar="N", help="Trials on dev of each method before its test")
+    add("--figures", action="store_true", help="Write figures/: the page's as SVG and PDF")
+    add("--serial", action="store_true", help="Without Ray, in this process: same bits")
+    add_run_flags(parser, tracker="none")
+    return parser
 
 
 def _seeds(text: str) -> int | list[int]:

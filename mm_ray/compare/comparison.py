@@ -16,6 +16,7 @@ from mm_ray.data.feature_table import FeatureTable
 from mm_ray.errors import bad_value
 from mm_ray.fed.experiment import plan_experiment
 from mm_ray.report.comparison import write_comparison
+from mm_ray.report.vector import check_figures
 from mm_ray.runtime.run_folder import default_name, open_folder, phases_place
 from mm_ray.runtime.tracking import RunInfo, TrackedRun, check_trackers, flat_config
 from mm_ray.startup import load_with_progress, local_gpus, say_changed_code, say_idle_gpus
@@ -41,6 +42,7 @@ class ComparisonRequest:
     runs: str = "runs"
     phases: str = ""
     tracker: str = "none"
+    figures: bool = False
 
 
 Rows = list[Mapping[str, Any]]
@@ -56,10 +58,11 @@ def run_comparison(request: ComparisonRequest) -> tuple[Path, Rows]:
     with one_torch_thread():
         comparison, cells = _prepare(request)
         with names_full_disk(comparison.folder):
-            return comparison.folder, _run(comparison, cells, request.tune)
+            return comparison.folder, _run(comparison, cells, request)
 
 
-def _run(comparison: Comparison, cells: list[ComparisonRun], tune_trials: int) -> Rows:
+def _run(comparison: Comparison, cells: list[ComparisonRun], request: ComparisonRequest) -> Rows:
+    tune_trials = request.tune
     if tune_trials:
         from mm_ray.compare.tuning import tuned_settings  # only this needs Optuna
 
@@ -69,13 +72,13 @@ def _run(comparison: Comparison, cells: list[ComparisonRun], tune_trials: int) -
     write_csv(comparison.folder / "compare.csv", rows)
     class_names = next(iter(comparison.tables.values())).class_names
     page = comparison.folder / "compare.html"
-    print(write_comparison(page, rows, class_names, _settings(comparison.base, tune_trials)))
+    print(write_comparison(page, rows, class_names, _settings(comparison.base, tune_trials), request.figures))
     with TrackedRun(comparison.trackers, RunInfo(comparison.folder, "", flat_config(comparison.base), board=None)) as tracked:
         tracked.finish("SUCCESS", _means(rows), artifacts=True)
     return list(rows)
 
 
-def _means(rows: Rows) -> dict[str, float]:
+def _means(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Mean top-1 of each method over all its cells, as a tracker's metrics."""
     scores: dict[str, list[float]] = {}
     for row in rows:
@@ -92,6 +95,7 @@ def _prepare(request: ComparisonRequest) -> tuple[Comparison, list[ComparisonRun
     missing = each_once("video_missing", request.video_missing) or [config.partition.video_missing]
     alphas = each_once("alphas", request.alphas) or [config.partition.alpha]
     trackers = check_trackers(request.tracker)
+    check_figures(request.figures)
     if not request.serial:
         _check_fits(config, request.address)
     tables = _tables(config.data, request)

@@ -13,6 +13,7 @@ import torch
 
 from mm_ray.config import PRECOMPUTED, DataConfig
 from mm_ray.data.features.log_mel import finite_features
+from mm_ray.data.features.pretrained_audio import pretrained_features
 from mm_ray.data.manifest import Clip, ManifestModule, Rejected, label_name, own_load
 from mm_ray.data.media.decode import DecodeRequest, Media, read_media
 from mm_ray.data.media.errors import MediaError
@@ -63,6 +64,8 @@ def extract(module: ManifestModule, number: int, clip: Clip, data: DataConfig) -
 def _audio_of(clip: Clip, media: Media, data: DataConfig) -> np.ndarray:
     if data.features.audio == PRECOMPUTED:
         return read_frames(_place(clip.source, data))[: data.features.max_frames]
+    if data.features.is_pretrained_audio:
+        return pretrained_features(media.waveform_N, media.sample_rate, data.features)
     return finite_features(media.waveform_N, media.sample_rate, data.features, clip.source)
 
 

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from mm_ray.config import DataConfig, FeatureConfig, read_names
 from mm_ray.data.feature_row import Row
+from mm_ray.data.features.pretrained_audio import audio_identity
 from mm_ray.data.file_stamps import Origin
 from mm_ray.data.manifest import Manifest, Rejected
 from mm_ray.data.video_features import video_identity
@@ -61,6 +62,8 @@ class Settings:
     features: FeatureConfig
     video_identity: str = ""
     """What the video features depend on besides the settings: weights, the user's own code."""
+    audio_identity: str = ""
+    """The same of the audio features."""
     format: int = FORMAT_VERSION
 
     def to_json(self) -> dict[str, Any]:
@@ -71,17 +74,19 @@ class Settings:
     def from_json(cls, content: dict[str, Any]) -> "Settings":
         """The settings in a shard's metadata."""
         features, names, folds = FeatureConfig(**content["features"]), read_names(content["class_names"]), content["num_folds"]
-        return cls(content["name"], names, int(folds), features, content["video_identity"], content["format"])
+        identities = content["video_identity"], content.get("audio_identity", "")
+        return cls(content["name"], names, int(folds), features, *identities, content["format"])
 
 
 def settings_of(manifest: Manifest, data: DataConfig) -> Settings:
     """The settings of a store of this manifest.
 
     Raises:
-        UserError: The video features lack what they need.
+        UserError: The features lack what they need.
 
     """
-    return Settings(manifest.name, manifest.class_names, manifest.num_folds, data.features, video_identity(data))
+    identities = video_identity(data), audio_identity(data.features)
+    return Settings(manifest.name, manifest.class_names, manifest.num_folds, data.features, *identities)
 
 
 def write_shard(store: str | Path, settings: Settings, rows: Sequence[Row], origin: Origin | None = None) -> str:

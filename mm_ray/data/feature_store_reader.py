@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mm_ray.config import PRECOMPUTED, FeatureConfig
+from mm_ray.config import FeatureConfig
 from mm_ray.data.feature_store import FORMAT_VERSION, OTHER_WIDTHS, REJECTED, SCHEMA, Settings, add_fingerprints, digest, shards
 from mm_ray.data.feature_table import SPLITS, FeatureTable
 from mm_ray.data.file_stamps import Origin, Stamp
@@ -229,7 +229,7 @@ def _metadata(place: str) -> dict[str, Any]:
             if not int(content[f"{modality}_features"]) >= 0:
                 raise ValueError(f"{content[f'{modality}_features']} {modality} features")
         features = content["features"]
-        if features.get("audio") != PRECOMPUTED and content["audio_features"] not in (0, features["num_mels"]):
+        if features.get("audio", "log_mel") == "log_mel" and content["audio_features"] not in (0, features["num_mels"]):
             raise ValueError(f"{content['audio_features']} audio features of {features['num_mels']} mel bins")
         return content
 

@@ -14,6 +14,7 @@ from mm_ray.data.dataset_helpers import hold_out
 from mm_ray.data.feature_store import FORMAT_VERSION, digest, write_rejected
 from mm_ray.data.feature_store_reader import is_finished, read_store, refuse_other_features
 from mm_ray.data.feature_table import SPLITS, FeatureTable
+from mm_ray.data.features.pretrained_audio import audio_identity
 from mm_ray.data.file_stamps import file_stamps, root_identity
 from mm_ray.data.manifest import PACKAGE, Manifest, ManifestModule, find_manifest, read_manifest, refuse_unused, warnings_of
 from mm_ray.data.normalize import by_group
@@ -119,7 +120,7 @@ def store_path(module: ManifestModule, manifest: Manifest, data: DataConfig, cac
     code = source_of(module).decode()
     stamps = file_stamps((name for clip in manifest.clips for name in (clip.source, clip.video_source)), data)
     clips = [(asdict(clip), stamps.get(clip.source), stamps.get(clip.video_source)) for clip in manifest.clips]
-    of_features = [FORMAT_VERSION, asdict(data.features), video_identity(data)]
+    of_features = [FORMAT_VERSION, asdict(data.features), video_identity(data), *filter(None, [audio_identity(data.features)])]
     identity = [*of_features, manifest.name, manifest.class_names, root_identity(data.root), clips, code]
     short = hashlib.blake2b(json.dumps(identity).encode(), digest_size=6).hexdigest()
     place = Path(cache) / f"{manifest.name}-{short}"

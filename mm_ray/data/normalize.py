@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from mm_ray.config import PRECOMPUTED
 from mm_ray.data.feature_store import digest
 from mm_ray.data.feature_table import FeatureTable
 from mm_ray.errors import bad_value
@@ -16,7 +15,7 @@ _EPSILON = 1e-5
 
 
 def by_group(table: FeatureTable) -> FeatureTable:
-    """Video features, and precomputed audio features, with mean 0 and variance 1 in each group; no label is read.
+    """Video features, and audio features other than log-mel, with mean 0 and variance 1 in each group; no label is read.
 
     Log-mel features stay as they are: they are normalised over the clip, which a single recording can be too.
 
@@ -25,7 +24,7 @@ def by_group(table: FeatureTable) -> FeatureTable:
 
     """
     audio_XD, video_XD = table.audio_flat_XF, table.video_flat_XD
-    if table.features.audio == PRECOMPUTED:
+    if table.features.audio != "log_mel":
         audio_XD = _normalised(audio_XD, table.audio_offsets_N1, table)
     if video_XD is not None:
         video_XD = _normalised(video_XD, table.video_offsets_N1, table)

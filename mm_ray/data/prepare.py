@@ -182,7 +182,13 @@ def _stored_clips(store: str, settings: Settings) -> dict[str, Mapping[str, obje
     return {fields["clip_id"]: fields for fields in table.to_pylist()}
 
 
-FLAGS = {"name": "SOURCE", "class_names": "classes", "video_identity": "data.features.video", "num_folds": "SOURCE"}
+FLAGS = {
+    "name": "SOURCE",
+    "class_names": "classes",
+    "video_identity": "data.features.video",
+    "audio_identity": "data.features.audio",
+    "num_folds": "SOURCE",
+}
 """The flags that decide settings of other names."""
 
 
@@ -197,7 +203,7 @@ def _check_settings(store: str, stored: Settings, wanted: Settings) -> None:
 def _flat(settings: Settings) -> dict[str, object]:
     content = settings.to_json()
     features = {f"data.features.{name}": value for name, value in content.pop("features").items()}
-    return {**content, **features}
+    return {**features, **content}  # an identity differs also where the setting itself does
 
 
 def _short(value: object) -> str:

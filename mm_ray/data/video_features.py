@@ -12,6 +12,7 @@ from typing import Protocol, cast
 import numpy as np
 
 from mm_ray.config import DataConfig, FeatureConfig
+from mm_ray.data.features.pretrained_video import PretrainedVideo
 from mm_ray.data.media.video_track import Size
 from mm_ray.errors import bad_value
 from mm_ray.plugins import code_digest, load, resolve
@@ -86,6 +87,8 @@ def find_recipe(name: str) -> VideoRecipe:
         UserError: There is none, or the function does not import.
 
     """
+    if name.startswith("transformers:"):
+        return PretrainedVideo(name)
     return _own(name) if ":" in name else cast(VideoRecipe, resolve(_FIELD, name, PACKAGE, "compute"))
 
 

@@ -7,13 +7,14 @@ Shape suffixes: N samples, T audio frames, F audio bins, W windows, C classes.
 
 import itertools
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from mm_ray.config import FeatureConfig
-from mm_ray.data.features.log_mel import check_frames, log_mel_blocks, normalized
+from mm_ray.data.features.log_mel import check_finite, check_frames, log_mel_blocks, normalized
+from mm_ray.data.features.pretrained_audio import pretrained_features
 from mm_ray.errors import UserError, bad_value
 from mm_ray.models.student import Student
 from mm_ray.types import Batch
@@ -79,6 +80,8 @@ def predict_blocks(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The same for a waveform that comes in blocks, of which some seconds are held at a time; `place` names it in errors."""
     features, num_samples = student.features, 0
+    if features.is_pretrained_audio:
+        return _predict_pretrained(student, np.concatenate(list(blocks)), sample_rate, windows, place)
 
     def counted() -> Iterator[np.ndarray]:
         nonlocal num_samples
@@ -96,6 +99,24 @@ def predict_blocks(
         probabilities.append(window_probabilities(student, audio_WTF, place))
     frames_W2 = np.array(times) * features.hop_ms + [0, features.frame_ms - features.hop_ms]
     return frames_W2 / 1000, np.concatenate(probabilities)
+
+
+def _predict_pretrained(
+    student: Student, waveform_N: np.ndarray, sample_rate: int, windows: Windows, place: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same for a student of a pretrained encoder's features, which gets one window of the waveform after the other."""
+    features = student.features
+    frame, hop = (sample_rate * ms / 1000 for ms in (features.frame_ms, features.hop_ms))
+    num_frames = max(1 + int((len(waveform_N) - frame) // hop), 1)
+    ranges = [(start, start + len(numbers)) for start, numbers in cut_windows([np.arange(num_frames)[:, None]], windows)]
+    probabilities = []
+    for first, stop in ranges:
+        window_N = waveform_N[round(first * hop) : round((stop - 1) * hop + frame)]
+        audio_TD = pretrained_features(window_N, sample_rate, replace(features, max_frames=windows.size))
+        check_finite(audio_TD, place)
+        probabilities.append(window_probabilities(student, audio_TD[None], place)[0])
+    frames_W2 = np.array(ranges) * features.hop_ms + [0, features.frame_ms - features.hop_ms]
+    return frames_W2 / 1000, np.stack(probabilities)
 
 
 def cut_windows(blocks: Iterable[np.ndarray], windows: Windows) -> Iterator[tuple[int, np.ndarray]]:

@@ -117,9 +117,11 @@ def model_settings(model: ModelConfig) -> dict[str, Any]:
     """
     names = {modality: model.encoder(modality) for modality in MODALITIES}
     used = {shipped_name(name) for name in names.values()}
-    unused = set() if "" in used else {"transformer", "resnet", "mlp", "frame_cnn"} - used
+    fields = asdict(model)
+    of_one_encoder = {name for name, value in fields.items() if isinstance(value, dict)}
+    unused = set() if "" in used else of_one_encoder - used
     unused |= {f"{modality}_encoder" for modality, name in names.items() if name == DEFAULTS[modality]}
-    content = {name: value for name, value in asdict(model).items() if name not in unused}
+    content = {name: value for name, value in fields.items() if name not in unused}
     codes = {m: code_digest(find_encoder(m, model)) for m in MODALITIES}
     return content | ({"encoder_code": own} if (own := {m: code for m, code in codes.items() if code}) else {})
 

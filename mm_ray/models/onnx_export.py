@@ -66,7 +66,10 @@ def write_onnx(student: Student, path: Path) -> None:
 
 
 def check_exportable(student: Student) -> None:
-    """Refuse a student whose encoder cannot be written as ONNX (UserError)."""
+    """Refuse a student whose features or encoder cannot be written as ONNX (UserError)."""
+    if student.features.is_pretrained_audio:
+        why = "cannot be written as ONNX: the file would hold the pretrained encoder; only log_mel and precomputed features can"
+        raise bad_value("data.features.audio", student.features.audio, why)
     if not hasattr(part_of(student.network, "audio.encoder"), "write_onnx"):
         why = f"cannot be written as ONNX; of the encoders here {', '.join(exporting())} can, your own with write_onnx(graph)"
         raise bad_value("model.audio_encoder", student.model.audio_encoder, why)

@@ -22,7 +22,9 @@ class Graph:
     tensors: dict[str, np.ndarray] = field(default_factory=dict)
 
     def add(self, text: str, **tensors: Any) -> None:
-        """Append lines; a whole number becomes int64, a fraction float32."""
+        """Append lines; a whole number becomes int64, a fraction float32. A tensor's name must be new."""
+        if taken := self.tensors.keys() & tensors.keys():
+            raise ValueError(f"the graph has a tensor {min(taken)} already")
         self.lines += [line.strip() for line in text.splitlines() if line.strip()]
         for name, value in tensors.items():
             array = np.asarray(value)

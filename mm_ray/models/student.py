@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from mm_ray.config import PRECOMPUTED, FeatureConfig, ModelConfig, flatten, read_names, with_overrides
+from mm_ray.config import FeatureConfig, ModelConfig, flatten, read_names, with_overrides
 from mm_ray.errors import bad_value, in_one_line
 from mm_ray.models.encoder import shipped_name
 from mm_ray.models.flat_params import named_tensors
@@ -94,7 +94,7 @@ def _names(description: dict[str, Any]) -> tuple[str, ...]:
 
 def _features(description: dict[str, Any]) -> FeatureConfig:
     features = FeatureConfig(**description["features"])
-    if features.audio != PRECOMPUTED and features.num_mels != description["shapes"]["audio_bins"]:
+    if features.audio == "log_mel" and features.num_mels != description["shapes"]["audio_bins"]:
         raise ValueError(f"{features.num_mels} mels for a network of {description['shapes']['audio_bins']}")
     return features
 

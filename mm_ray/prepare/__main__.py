@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from mm_ray import api
 from mm_ray.cli import run_main
+from mm_ray.prepare.flags import make_parser as make_parser
 from mm_ray.prepare.flags import parse_flags
 
 

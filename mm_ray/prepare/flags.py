@@ -32,13 +32,14 @@ def parse_flags(argv: Sequence[str]) -> tuple[DataConfig, Namespace]:
         UserError: An unknown flag, a value of the wrong type or out of range, a missing SOURCE, ROOT or --out.
 
     """
-    flags = _parser().parse_args([_long(argument) for argument in argv])
+    flags = make_parser().parse_args([_long(argument) for argument in argv])
     _check(flags)
     named = {"data.name": flags.source or DataConfig().name, "data.root": flags.root}
     return with_overrides(ExperimentConfig(), given_fields(flags) | named).data, flags
 
 
-def _parser() -> Parser:
+def make_parser() -> Parser:
+    """The command's flags."""
     fields = {name: info for name, info in FIELDS.items() if name.startswith("data.") and name not in NO_FLAGS}
     parser = Parser("mm_ray.prepare", DESCRIPTION, fields)
     add = parser.add_argument

@@ -12,6 +12,7 @@ from mm_ray.evaluate.statistics import MethodDifference, Row, compare_all, mean_
 from mm_ray.report.figures import GREEN, GREY, ORANGE, errors, style_of, styled
 from mm_ray.report.pages import NONE, render
 from mm_ray.report.tables import HEAD, Record, cells, is_sure, or_none, regime_text, to_latex, to_markdown
+from mm_ray.report.vector import write_figures
 from mm_ray.storage import write_text
 
 REFERENCES = ("control", "control_all", "harmony")
@@ -41,7 +42,9 @@ def _record(one: MethodDifference) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def write_comparison(path: Path, rows: Sequence[Row], class_names: Sequence[str], settings: str) -> str:
+def write_comparison(
+    path: Path, rows: Sequence[Row], class_names: Sequence[str], settings: str, vector_figures: bool = False
+) -> str:
     """Write the page and, beside it, `paired.json`, `paired.md` and `paired.tex`; returns a short table for the terminal.
 
     Args:
@@ -50,13 +53,13 @@ def write_comparison(path: Path, rows: Sequence[Row], class_names: Sequence[str]
             `rounds_reused`, `bytes_up`, `bytes_down`, `seconds`, `per_class`.
         class_names: Labels in their order.
         settings: With which settings the methods ran, for people.
+        vector_figures: Also write the figures as SVG and PDF into `figures/`.
 
     """
     methods = list(dict.fromkeys(row["method"] for row in rows))
     regimes = sorted({(row["video_missing"], row["alpha"]) for row in rows})
     records = paired_records(rows)
-    page = render(
-        "comparison.html",
+    content: dict[str, Any] = dict(
         title=f"Comparison {path.parent.name}",
         settings=settings,
         facts=_facts(rows),
@@ -69,7 +72,9 @@ def write_comparison(path: Path, rows: Sequence[Row], class_names: Sequence[str]
         test_heads=HEAD[1:],
         per_class=per_class(rows, class_names),
     )
-    write_text(path, page)
+    write_text(path, render("comparison.html", **content))
+    if vector_figures:
+        write_figures(path.parent / "figures", content)
     for name, text in (("json", json.dumps(records, indent=2)), ("md", to_markdown(records)), ("tex", to_latex(records))):
         write_text(path.with_name(f"paired.{name}"), text)
     return _terminal(rows, methods, regimes)

@@ -13,6 +13,7 @@ from mm_ray.report import study_figures as figures
 from mm_ray.report.figures import needs
 from mm_ray.report.pages import number_text, render, score_text
 from mm_ray.report.study_figures import ROLES, Row
+from mm_ray.report.vector import write_figures
 from mm_ray.report.verdict import CONTROLS, tone
 from mm_ray.storage import write_text
 
@@ -98,15 +99,14 @@ class StudyRecord:
     ending: StudyEnding | None = None
 
 
-def write_study(path: Path, record: StudyRecord) -> None:
-    """Write the page of a study."""
+def write_study(path: Path, record: StudyRecord, vector_figures: bool = False) -> None:
+    """Write the page of a study and, where `vector_figures` says so, its figures as SVG and PDF into `figures/`."""
     trials, metric, best = record.trials, record.metric, record.best.get("number")
     end = record.ending or StudyEnding({})
     control = next((name for name in CONTROLS if name in end.test), "")
     claim, *basis = end.verdict or [_unfinished(record)]
     roles = [role for role in ("student", control) if end.clients and role in end.clients[0]["accuracy"]]
-    page = render(
-        "study.html",
+    content: dict[str, Any] = dict(
         title=f"Study {record.name}",
         claim=claim,
         tone=tone(claim),
@@ -136,7 +136,9 @@ def write_study(path: Path, record: StudyRecord) -> None:
         clients=[_client(row, end.classes, roles) for row in end.clients],
         client_roles=[ROLES[role][0] for role in roles],
     )
-    write_text(path, page)
+    write_text(path, render("study.html", **content))
+    if vector_figures:
+        write_figures(path.parent / "figures", content)
 
 
 def _unfinished(record: StudyRecord) -> str:

@@ -11,7 +11,7 @@ from typing import IO
 
 import yaml
 
-from mm_ray.config import ExperimentConfig
+from mm_ray.config import ExperimentConfig, flatten, with_overrides
 from mm_ray.data.feature_table import FeatureTable
 from mm_ray.errors import bad_value
 from mm_ray.fed.experiment import Evaluation
@@ -40,6 +40,12 @@ def default_name(config: ExperimentConfig) -> str:
 def config_yaml(config: ExperimentConfig) -> str:
     """The complete config as YAML."""
     return yaml.safe_dump(json.loads(json.dumps(asdict(config))), sort_keys=False)
+
+
+def stored_config(path: Path) -> ExperimentConfig:
+    """The config of a run's `config.yaml` or `best.yaml`."""
+    config: ExperimentConfig = with_overrides(ExperimentConfig(), flatten(yaml.safe_load(path.read_text())))
+    return config
 
 
 def open_folder(runs: str, name: str, config: ExperimentConfig) -> Path:

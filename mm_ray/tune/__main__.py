@@ -7,7 +7,7 @@ from shlex import quote
 from typing import TYPE_CHECKING
 
 from mm_ray import api
-from mm_ray.cli import INTERRUPTED, add_run_flags, experiment_parser, parse, run_main, value_of
+from mm_ray.cli import INTERRUPTED, Parser, add_run_flags, experiment_parser, parse, run_main, value_of
 from mm_ray.tune.flags import KEPT, add_study_flags, resumed
 
 if TYPE_CHECKING:
@@ -20,11 +20,10 @@ command, or --resume NAME, goes on with a study that was stopped."""
 
 def main(argv: Sequence[str]) -> None:
     """Parse the flags, run the study, print what it found."""
-    parser = experiment_parser("mm_ray.tune", DESCRIPTION)
-    add_study_flags(parser)
-    add_run_flags(parser)
-    config, flags = parse(parser, [*resumed(value_of("--resume", argv), value_of("--runs", argv)), *argv])
-    settings = {name: getattr(flags, name) for name in (*KEPT, "time", "export", "runs", "phases", "address")}
+    config, flags = parse(make_parser(), [*resumed(value_of("--resume", argv), value_of("--runs", argv)), *argv])
+    settings = {
+        name: getattr(flags, name) for name in (*KEPT, "time", "export", "runs", "phases", "address", "from_study", "figures")
+    }
     try:
         print_best(api.tune(config=config, name=flags.resume or flags.name, **settings))
     except KeyboardInterrupt as stop:
@@ -33,6 +32,14 @@ def main(argv: Sequence[str]) -> None:
         folder = Path(stop.args[0])
         print(f"stopped; resume with: {_again(folder, flags.runs)}", flush=True)
         sys.exit(INTERRUPTED)
+
+
+def make_parser() -> Parser:
+    """The command's flags."""
+    parser = experiment_parser("mm_ray.tune", DESCRIPTION)
+    add_study_flags(parser)
+    add_run_flags(parser)
+    return parser
 
 
 def _again(folder: Path, runs: str) -> str:

@@ -13,11 +13,11 @@ def export(folder: Path, tested: Evaluation) -> Path:
     """Write `export/` below the study's folder; returns it.
 
     Raises:
-        UserError: The method has no student.
+        UserError: The method has no student, or its encoder cannot be written as ONNX.
 
     """
     plan = tested.finished.plan
     if "student" not in tested.confusions:
         raise bad_value("method", plan.config.method, "has no student to export; leave out --export")
     found = Subject(folder.name, folder / STUDENT, plan.config, tested.result, plan.federation, tested.confusions)
-    return write_export(folder / "export", found)
+    return write_export(folder / "export", found, encoder=plan.config.model.audio_encoder)

@@ -116,7 +116,7 @@ def finalize(runner: Runner, search: StudySearch, finals: Finals | None) -> Stud
         | {"duration": _duration(search), "student's digest": tested[0].result["params_digest"]},
         command=f"python -m mm_ray.train --config {best} --seed {study.base.seed + 7} --control",
     )
-    write_report(study.folder / "report.html", search.study, rows, _shown(row), metric, ending)
+    write_report(study.folder / "report.html", search.study, rows, _shown(row), metric, ending, study.vector_figures)
     chosen = RunInfo(study.folder, "best", flat_config(plans[0].config), board="best")
     with TrackedRun(study.trackers, chosen) as tracked:
         for report in tested[0].reports:

@@ -26,6 +26,8 @@ def add_study_flags(parser: ArgumentParser) -> None:
     add("--storage", default="", metavar="URL", help="Optuna's, as sqlite:///FILE (default: a journal)")
     add("--host", choices=HOSTS, default="actor", metavar="NAME", help="Trials are an actor, or a train job")
     add("--export", action="store_true", help="Write export/: safetensors, ONNX, a model card")
+    add("--figures", action="store_true", help="Write figures/: the report's as SVG and PDF")
+    add("--from", dest="from_study", default="", metavar="NAME", help="An older study, whose trials are known results")
     add("--resume", default="", metavar="NAME", help="Go on with a study, as it was configured")
 
 

@@ -22,6 +22,7 @@ def write_report(
     best: Mapping[str, Any],
     metric: str = "dev/audio_top1",
     ending: StudyEnding | None = None,
+    vector_figures: bool = False,
 ) -> None:
     """Write the report of a study, finished or not.
 
@@ -32,13 +33,14 @@ def write_report(
         best: `number`, `params` and `score` of the best trial, empty if there is none yet.
         metric: The first objective.
         ending: The test of the best configuration, if it was made.
+        vector_figures: Also write the figures as SVG and PDF.
 
     """
     by_number = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
     rows = [dict(row) | _end_of(by_number.get(row["number"])) for row in trials]
     maximize = study.directions[0] == StudyDirection.MAXIMIZE
     record = StudyRecord(path.resolve().parent.name, rows, metric, maximize, importances(study, maximize), best, ending)
-    write_study(path, record)
+    write_study(path, record, vector_figures)
 
 
 def _end_of(trial: FrozenTrial | None) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from mm_ray.errors import bad_value
 from mm_ray.fed.experiment import plan_experiment
 from mm_ray.fed.virtual_time import SIM_SECONDS
 from mm_ray.plugins import find_file
+from mm_ray.report.vector import check_figures
 from mm_ray.runtime.cluster import cluster_at, connect
 from mm_ray.runtime.placement import place_trial
 from mm_ray.runtime.run_folder import default_name, open_folder, phases_place
@@ -24,6 +25,7 @@ from mm_ray.runtime.tracking import DEFAULT, check_trackers
 from mm_ray.startup import load_with_progress, say_changed_code, say_idle_gpus
 from mm_ray.storage import check_place, names_full_disk, write_text
 from mm_ray.tune.choices import HOSTS
+from mm_ray.tune.earlier_study import check_earlier, take_trials
 from mm_ray.tune.export import export
 from mm_ray.tune.finalize import StudyConclusion, finalize, report_so_far
 from mm_ray.tune.flags import KEPT
@@ -58,6 +60,8 @@ class StudyRequest:
     phases: str = ""
     address: str = ""
     tracker: str = DEFAULT
+    from_study: str = ""
+    figures: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,9 @@ def run_study(request: StudyRequest) -> FinishedStudy:
     with one_torch_thread():
         runner = _prepared(request)
         with names_full_disk(runner.study.folder):
+            if request.from_study:
+                earlier = check_earlier(request.from_study, request.runs, runner.study.folder.name)
+                print(take_trials(runner.study.open_search(), request.config, request.seeds, earlier), flush=True)
             return _run(runner, request.export)
 
 
@@ -98,7 +105,10 @@ def _prepared(request: StudyRequest) -> Runner:
     if SIM_SECONDS in {*space.objectives, *space.at_least} and not config.clients.profile:
         raise bad_value("space", space.name, f"names {SIM_SECONDS}; add --clients.profile, such as phone,laptop,server")
     trackers = check_trackers(request.tracker)
+    check_figures(request.figures)
     place_trial(config.clients, cluster_at(request.address), request.host)
+    if request.from_study:
+        check_earlier(request.from_study, request.runs, name)
     table = load_with_progress(config.data, request.runs)
     plan_experiment(config, table)
     phases = phases_place(request.phases, request.runs, name)
@@ -109,8 +119,9 @@ def _prepared(request: StudyRequest) -> Runner:
     _keep(folder, request)
     cluster = connect(request.address)
     study = Study(
-        config, space, folder, phases, request.trials, request.host, search, limits, request.seeds, request.test_seeds, trackers
-    )
+        config, space, folder, phases, request.trials, request.host, search, limits, request.seeds, request.test_seeds,
+        trackers, request.figures,
+    )  # fmt: skip
     print(f"study {folder}: {study.trials} trials of the space {space.name} on {cluster.name} ({cluster.num_cpus:g} CPUs)")
     say_idle_gpus(config.clients, cluster.num_gpus)
     if DEFAULT in trackers:

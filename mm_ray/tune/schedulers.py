@@ -5,6 +5,8 @@ their rungs with the driver.
 """
 
 import warnings
+from copy import copy
+from itertools import accumulate
 from typing import Any
 
 import optuna
@@ -29,11 +31,11 @@ def make_pruner(name: str) -> BasePruner | None:
     """The rule of a scheduler's name; None lets every trial run."""
     match name:
         case "asha":
-            return SuccessiveHalving(GRACE_ROUNDS, REDUCTION)
+            return OnBestSoFar(SuccessiveHalving(GRACE_ROUNDS, REDUCTION))
         case "hyperband":
-            return SuccessiveHalving(GRACE_ROUNDS, REDUCTION, BRACKETS)
+            return OnBestSoFar(SuccessiveHalving(GRACE_ROUNDS, REDUCTION, BRACKETS))
         case "median":
-            return optuna.pruners.MedianPruner(MEDIAN_STARTUP_TRIALS, n_warmup_steps=GRACE_ROUNDS)
+            return OnBestSoFar(optuna.pruners.MedianPruner(MEDIAN_STARTUP_TRIALS, n_warmup_steps=GRACE_ROUNDS))
         case "wilcoxon":
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -56,6 +58,39 @@ def check_scheduler(name: str, space: Space, num_seeds: int) -> None:
         raise bad_value("scheduler", name, f"compares rounds, but a trial of {num_seeds} seeds is judged by them; use wilcoxon")
     if num_seeds == 1 and name == "wilcoxon":
         raise bad_value("scheduler", name, "compares seeds; give --seeds 4 or more")
+
+
+class OnBestSoFar(BasePruner):
+    """A rule over curves that never fall: each round counts with the best value up to it, since a trial keeps its best round.
+
+    The study holds the rounds' own values, as Optuna's dashboard shows them.
+    """
+
+    def __init__(self, rule: BasePruner) -> None:
+        self.rule = rule
+
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        """Whether the rule stops the trial at its last step."""
+        view: Any = _BestSoFar(study)
+        return self.rule.prune(view, view.seen(trial))
+
+
+class _BestSoFar:
+    """What a rule reads of a study."""
+
+    def __init__(self, study: optuna.Study) -> None:
+        self._study, self.direction = study, study.direction
+
+    def get_trials(self, deepcopy: bool = False, states: Any = None) -> list[FrozenTrial]:
+        return [self.seen(trial) for trial in self._study.get_trials(deepcopy=False, states=states)]
+
+    def seen(self, trial: FrozenTrial) -> FrozenTrial:
+        best = max if self.direction == StudyDirection.MAXIMIZE else min
+        steps = sorted(trial.intermediate_values)
+        values = accumulate((trial.intermediate_values[step] for step in steps), best)
+        shown = copy(trial)
+        shown.intermediate_values = dict(zip(steps, values, strict=True))
+        return shown
 
 
 class SuccessiveHalving(BasePruner):

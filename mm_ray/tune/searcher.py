@@ -26,6 +26,8 @@ NOTES = ("rounds_computed", "rounds_reused", "seconds", "best_round", "seed_scor
 """Keys of a result that are kept as user attributes of the trial, beside its `summary`."""
 ENDED_AFTER = "ended_after"
 """User attribute: how many trials had ended before this one. Optuna's own times follow a clock that may be set back."""
+FROM = "from"
+"""User attribute: the older study and the trial in it whose result a trial took over."""
 MAX_GIVEN_BACK = 3
 STORAGE_ERROR = f"{StorageError.__module__}.{StorageError.__qualname__}: "
 
@@ -82,9 +84,12 @@ class StudySearch(Searcher):
         """Called with what `suggest` gave and the state, before the study records it."""
 
     def remaining(self, num_trials: int) -> int:
-        """How many trials Tune must still run so that `num_trials` have ended; duplicates cost nothing and do not count."""
-        ended = [trial for trial in self._stored() if trial.state.is_finished() and "same_as" not in trial.user_attrs]
-        return max(num_trials - len(ended), 0)
+        """How many trials Tune must still run so that `num_trials` have ended.
+
+        Duplicates, and results of an older study, cost nothing and do not count.
+        """
+        run = [trial for trial in self._stored() if not {"same_as", FROM} & trial.user_attrs.keys()]
+        return max(num_trials - sum(trial.state.is_finished() for trial in run), 0)
 
     def interrupt(self) -> None:
         """From now on a trial that ends before its last round stays open, and is handed out first when the study resumes.
@@ -116,7 +121,7 @@ class StudySearch(Searcher):
     def report(self, trial_id: str, result: Mapping[str, Any]) -> bool:
         """Report a result's `steps` to the study; True if the study's rule gives the trial up at one of them.
 
-        Steps count rounds of phase 2 (or seeds, see `TrialRun`), each with the score so far. Those that an earlier driver
+        Steps count rounds of phase 2 (or seeds, see `TrialRun`), each with its own score. Those that an earlier driver
         reported are judged already, except the last: that driver may have died before it judged. Optuna knows no
         intermediate values for several objectives: then nothing is reported.
         """

@@ -50,6 +50,7 @@ class Study:
     num_seeds: int = 1
     num_test_seeds: int = 0
     trackers: Sequence[str] = (DEFAULT,)
+    vector_figures: bool = False
 
     @property
     def device(self) -> str:

@@ -2,6 +2,7 @@
 space or experiment."""
 
 import re
+import warnings
 from pathlib import Path
 
 import optuna
@@ -39,6 +40,9 @@ def open_study(space: Space, run_dir: Path, name: str, storage: str = "", experi
     else:
         _refuse_another(names, name, space, experiment)
         study = optuna.create_study(study_name=full_name, storage=opened, directions=space.directions)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names(list(space.objectives))
     for params in space.enqueued:
         study.enqueue_trial(params, skip_if_exists=True)
     return study

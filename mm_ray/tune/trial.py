@@ -37,7 +37,7 @@ class TrialRun:
     """One trial's rounds, seed after seed. `step` returns at each new round of phase 2, or after a while.
 
     Each result has `score` (the objective so far; of phase 1's audio network until phase 2 begins; with several seeds the mean
-    over those that are done), `seed_scores`, `steps` (what the study's scheduler judges: the step and its score; rounds of
+    over those that are done), `seed_scores`, `steps` (what the study's scheduler judges: the step and its own score; rounds of
     phase 2, or with several seeds the seeds, counted from 1), `round` (over all phases), `phase2_round`, `best_round`,
     `finished`, `rounds_computed`, `rounds_reused`, `seconds`, the metrics of `mm_ray.tune.space.METRICS` by name, and
     `reports`, the reports since the result before, each with its `seed`.

@@ -28,7 +28,7 @@ class TrialMetrics:
         self.metrics: dict[str, float] = {}
         self.position = {"round": 0, "phase2_round": 0, "best_round": 0, "rounds_computed": 0, "rounds_reused": 0}
         self.steps: list[tuple[int, float]] = []
-        """The last phase's rounds with the score so far."""
+        """The last phase's rounds, each with the objective in it."""
 
     def add(self, report: RoundReport) -> None:
         """Note a round."""
@@ -48,7 +48,7 @@ class TrialMetrics:
             self.position["best_round"] = report.round
         if report.phase == self._last.name:
             self.position["phase2_round"] = report.round
-            self.steps.append((report.round, self.score))
+            self.steps.append((report.round, report.metrics.get(self._objective, self.score if top1 is None else top1)))
 
     def values(self) -> dict[str, Any]:
         """All metrics that a space may name (`mm_ray.tune.space.METRICS`), as far as there are some."""

@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from mm_ray.data.feature_table import FeatureTable
 from mm_ray.errors import UserError
@@ -51,8 +51,9 @@ def _made_again(
         overrides = search.space.overrides(trial)  # type: ignore[arg-type]
     count = notes.get("rounds_computed", 0) + notes.get("rounds_reused", 0)
     result, curve = _replay(TrialRun(replace(settings, judged=True), overrides, table, StoredOnly(device)), count)
-    last = max(trial.intermediate_values, default=-1)
-    score = trial.values[0] if trial.values else trial.intermediate_values.get(last, result.get("score"))
+    score = result.get("score") if len(curve) == count else max(trial.intermediate_values.values(), default=None)
+    if trial.state == TrialState.COMPLETE:
+        score = trial.values[0]
     row = {"number": trial.number, "state": trial.state.name, "params": trial.params, "overrides": overrides}
     row |= {key: notes.get(key) for key in ROW_KEYS} | {"score": score}
     return row | {"metrics": {name: result[name] for name in METRICS if name in result}, "curve": curve}

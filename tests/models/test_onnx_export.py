@@ -12,6 +12,7 @@ from fed.tiny import tiny_config
 from mm_ray.config import PRECOMPUTED
 from mm_ray.data.features.log_mel import audio_features
 from mm_ray.evaluate.windows import predict_windows, window_probabilities
+from mm_ray.models.encoder import exporting
 from mm_ray.models.network import PARTS, init_part
 from mm_ray.models.onnx_export import write_onnx
 from mm_ray.models.student import load_student, save_student
@@ -24,8 +25,9 @@ LENGTHS_S = (0.02, 0.03, 0.04, 0.06, 0.0799, 0.08, 0.12, 0.3, 0.5, 1.0, 2.5, 4.9
 """Windows of the students below have 5 s."""
 
 
-def saved(folder, pooling="mean", **features):
-    config = tiny_config({"model.audio_pooling": pooling, "data.features.max_frames": 125})
+def saved(folder, pooling="mean", encoder="conv_gru", **features):
+    fields = {"model.audio_pooling": pooling, "model.audio_encoder": encoder, "data.features.max_frames": 125}
+    config = tiny_config(fields)
     generator = torch.Generator().manual_seed(0)
     params = {part: init_part(part, config.model, SHAPES, generator) for part in PARTS["audio"]}
     settings = replace(config.data.features, **features)
@@ -155,6 +157,15 @@ def test_other_recipes(tmp_path, settings):
         waveform_N = recording(np.random.default_rng(8), seconds)
         answer_WC = predict_windows(student, waveform_N, rate)[1]
         np.testing.assert_allclose(session.run(None, padded([waveform_N]))[1][0], answer_WC.mean(0), atol=1e-4)
+
+
+@pytest.mark.parametrize("encoder", [name for name in exporting() if name != "conv_gru"])
+def test_other_encoders(tmp_path, encoder):
+    student = saved(tmp_path, encoder=encoder)
+    session = session_of(student, tmp_path)
+    waveforms = [recording(np.random.default_rng(9), seconds) for seconds in (0.3, 2.0, 11.0)]
+    for waveform_N, got_C in zip(waveforms, session.run(None, padded(waveforms))[1], strict=True):
+        np.testing.assert_allclose(got_C, expected(student, waveform_N), atol=1e-4)
 
 
 def test_the_file_says_what_it_needs(student, session):

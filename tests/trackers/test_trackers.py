@@ -14,7 +14,7 @@ import pytest
 
 from mm_ray import api
 from mm_ray.errors import EnvironmentFailure, UserError
-from mm_ray.plugins import modules_in
+from mm_ray.plugins import code_used, modules_in
 from mm_ray.runtime import tracking
 from mm_ray.runtime.tracking import RunInfo, TrackedRun, best_round, check_trackers
 
@@ -178,6 +178,7 @@ class begin:
 """)
     monkeypatch.chdir(tmp_path)
     run = TrackedRun(check_trackers("mine.py"), RunInfo(tmp_path, "", {}))
+    assert "mine.py" not in code_used(), "an edited tracker changes no phase"
     for number in (1, 2, 2, 1, 3):  # a worker that was started again begins anew
         run.add_round({"phase": "a", "round": number, "metrics": {}})
     assert (tmp_path / "log").read_text() == "1 a 1\n2 a 2\n3 a 3\n"

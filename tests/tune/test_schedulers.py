@@ -109,3 +109,11 @@ def test_what_a_scheduler_cannot_compare(tmp_path):
     for case in (("asha", pair, 1), ("median", one, 3), ("wilcoxon", one, 1)):
         with pytest.raises(UserError, match=f"--scheduler {case[0]}: compares"):
             check_scheduler(*case)
+
+
+@pytest.mark.parametrize("name", ["asha", "hyperband", "median"])
+def test_a_rule_judges_each_round_by_the_best_up_to_it(name):
+    curves = [[0.5, 0.6, 0.2, 0.4, 0.3], [0.1, 0.4, 0.2, 0.3, 0.35]] + [[0.45] * 5] * 4 + [[0.44, 0.1, 0.2, 0.1, 0.43]]
+    best = [[max(curve[:n]) for n in range(1, 6)] for curve in curves]
+    assert stopped(make_pruner(name), curves) == stopped(make_pruner(name), best)
+    assert any(stopped(make_pruner(name), curves))

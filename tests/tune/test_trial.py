@@ -4,7 +4,10 @@ import pytest
 from fed.tiny import Run, table_of, tiny_config
 
 from mm_ray.fed.executor import SerialExecutor
+from mm_ray.fed.method import find_method
 from mm_ray.tune.trial import TrialRun, TrialSettings
+from mm_ray.tune.trial_metrics import TrialMetrics
+from mm_ray.types import RoundReport
 
 OVERRIDES = {"phase2.temperature": 2.0}
 
@@ -47,12 +50,21 @@ def test_flops_and_simulated_time_are_sums_over_all_rounds(tmp_path, runs):
     assert "sim_seconds" not in play(trial_of(tmp_path))[-1]
 
 
-def test_steps_are_the_rounds_of_phase_2_with_the_best_so_far(tmp_path, runs):
+def test_steps_are_the_rounds_of_phase_2_as_they_were(tmp_path, runs):
     steps = [step for result in play(trial_of(tmp_path)) for step in result["steps"]]
     top1 = [report.metrics["dev/audio_top1"] for report in runs[0].reports if report.phase == "phase2/distill"]
-    assert steps == [(n, max(top1[:n])) for n in range(1, len(top1) + 1)]
+    assert steps == [*enumerate(top1, 1)]
     again = play(trial_of(tmp_path))  # everything is stored: one result, and the same steps
     assert (len(again), again[0]["steps"], again[0]["rounds_computed"]) == (1, steps, 0)
+
+
+def test_a_step_has_its_own_score_and_the_trial_that_of_its_best_round():
+    figures = TrialMetrics(find_method(tiny_config()), "dev/audio_uar")
+    for number, (top1, uar) in enumerate([(0.5, 0.3), (0.6, 0.5), (0.4, 0.7)], start=1):
+        metrics = {"dev/audio_top1": top1, "dev/audio_uar": uar}
+        figures.add(RoundReport("phase2/distill", number, metrics, 1, 0.0, 0, 0))
+    assert figures.steps == [(1, 0.3), (2, 0.5), (3, 0.7)]
+    assert (figures.score, figures.position["best_round"]) == (0.5, 2)
 
 
 def test_where_a_scheduler_judges_a_stored_round_is_a_result_as_a_new_one_is(tmp_path):

@@ -59,6 +59,11 @@ def check_frames(audio_TF: np.ndarray, seconds: float, features: FeatureConfig, 
     if len(audio_TF) < min(2, features.max_frames):
         lasts_ms, least_ms = 1000 * seconds, features.frame_ms + features.hop_ms
         raise MediaError("too_short", place, f"lasts {lasts_ms:.0f} ms; give a recording or segment of {least_ms} ms or more")
+    check_finite(audio_TF, place)
+
+
+def check_finite(audio_TF: np.ndarray, place: str) -> None:
+    """Refuse features of a recording that are not finite (MediaError `damaged`)."""
     if not np.isfinite(audio_TF).all():
         raise MediaError("damaged", place, "has samples that are not finite; export it again")
 

@@ -137,7 +137,7 @@ def _write_block(graph: Graph, block: TransformerBlock, i: int, hidden: int) -> 
         qkv_ordered_{i} = Transpose <perm = [2, 0, 3, 1, 4]> (qkv_split_{i})
         queries_{i} = Gather(qkv_ordered_{i}, zero)
         keys_{i} = Gather(qkv_ordered_{i}, one)
-        values_{i} = Gather(qkv_ordered_{i}, two_{i})
+        values_{i} = Gather(qkv_ordered_{i}, third_{i})
         keys_turned_{i} = Transpose <perm = [0, 1, 3, 2]> (keys_{i})
         products_{i} = MatMul(queries_{i}, keys_turned_{i})
         scores_{i} = Div(products_{i}, root_{i})
@@ -148,7 +148,7 @@ def _write_block(graph: Graph, block: TransformerBlock, i: int, hidden: int) -> 
         taken_flat_{i} = Reshape(taken_turned_{i}, hidden_shape_{i})
         """,
         **{f"qkv_shape_{i}": [0, 0, 3, block.heads, size], f"hidden_shape_{i}": [0, 0, hidden]},
-        **{f"two_{i}": 2, f"root_{i}": math.sqrt(size)},
+        **{f"third_{i}": 2, f"root_{i}": math.sqrt(size)},
     )
     graph.add_linear(f"attended_{i}", f"taken_flat_{i}", array(block.attended.weight), array(block.attended.bias))
     graph.add(f"between_{i} = Add({x}, attended_{i})")
