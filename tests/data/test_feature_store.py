@@ -103,6 +103,14 @@ def test_shards_do_not_matter_to_the_fingerprint(tmp_path):
     assert len({read_store(tmp_path / str(shards), 0).fingerprint for shards in (1, 2, 3)}) == 1
 
 
+def test_settings_that_came_later_and_are_off_leave_the_fingerprint_of_older_stores(tmp_path):
+    write_store(tmp_path, MANIFEST, FEATURES, *arrays())
+    assert read_store(tmp_path, 0).fingerprint == "0a5618d62b497cb7a2efeea1a6112704"
+    content = settings_of(MANIFEST, DataConfig(features=FEATURES)).to_json()
+    assert "audio_identity" not in content
+    assert "window_hop_s" not in content["features"]
+
+
 def test_features_are_computed_once(tmp_path):
     seen = []
     first = load_data(SMALL, tmp_path, lambda done, total: seen.append((done, total)))

@@ -11,11 +11,12 @@ from fed.tiny import TINY, tiny_config
 from media_files import tone, write_film, write_wav
 
 from mm_ray.config import DataConfig, ExperimentConfig, FeatureConfig, PartitionConfig, with_overrides
+from mm_ray.data import feature_row
 from mm_ray.data.feature_row import extract, extract_windows
 from mm_ray.data.feature_store_reader import read_store
 from mm_ray.data.load import load_data
 from mm_ray.data.manifest import Clip, find_manifest
-from mm_ray.data.media.decode import Media
+from mm_ray.data.media.decode import Media, read_audio
 from mm_ray.data.partition import make_clients
 from mm_ray.errors import UserError
 from mm_ray.fed.evaluation import batches_of, by_recording, confusion_of
@@ -94,6 +95,17 @@ def test_a_clip_that_its_data_set_loads_shares_its_frames_evenly():
     rows = extract_windows(Lab, 0, clip, data_of("", video="pixels"))
     assert [(row.clip.start_s, row.seconds) for row in rows] == [(0.0, 1.02), (0.5, 1.02), (1.0, 1.02)]
     assert [len(row.video_SD) for row in rows] == [5, 6, 5]  # of frames every 0.2525 s: 0 to 4, 1 to 6, 3 to 7
+
+
+def test_a_pretrained_encoder_gets_the_waveform_of_each_window(root, monkeypatch):
+    heard = []
+    monkeypatch.setattr(feature_row, "pretrained_features", lambda x_N, *_: heard.append(x_N) or np.ones((3, 5), np.float16))
+    clip = Clip("high/1.wav", 0, "g", ("train",), "high/1.wav")
+    rows = extract_windows(find_manifest("folder"), 0, clip, data_of(root, audio="torchaudio:HUBERT_BASE"))
+    assert [row.audio_TF.shape for row in rows] == [(3, 5)] * 5
+    whole_N = read_audio(root / "high/1.wav")[0]
+    for x_N, begin in zip(heard, (0, 4000, 8000, 12000, 24000 - 8160), strict=True):
+        np.testing.assert_array_equal(x_N, whole_N[begin : begin + 8160])
 
 
 def test_a_recording_counts_once_by_the_mean_of_its_probabilities(table):
