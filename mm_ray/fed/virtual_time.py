@@ -2,7 +2,7 @@
 
 A client's round takes the time to receive, to compute and to send, one after the other: bytes over bandwidth and FLOPs over
 speed (`mm_ray.fed.cost`). A round takes as long as its slowest client, or until the simulated deadline. The server's own work,
-latency and what else a device does are left out. All of it is a formula, so it is the same on every machine and in every run.
+latency and a device's other work are left out. All of it is a formula, so it is the same on every machine and in every run.
 """
 
 import csv
