@@ -10,10 +10,10 @@ head instead, which counts a client's own step twice.
 Phase 2 does not touch the audio model, and no audiovisual network is the same for all clients, so there is no teacher to
 report.
 
-Our choices: the mean is weighted by clips as everywhere here, the published code's is plain; clients that are not in the round
-keep their heads; all heads start from the same fresh one; what a client has from phase 1 is not counted as traffic. The
-unimodal phase has all `phase1.rounds` (ModalityMirror leaves some to its fusion step) and phase 2 has `phase2.rounds`: as many
-together as every other method.
+Our choices: the mean is weighted by clips as everywhere here (unweighted in the published code); clients that are not in the
+round keep their heads; all heads start from the same fresh one; what a client has from phase 1 is not counted as traffic. The
+unimodal phase has all `phase1.rounds` (ModalityMirror leaves some to its fusion step) and phase 2 has `phase2.rounds`, so the
+total is that of every other method.
 
 Shape suffixes: K clients, M modalities, G clusters.
 """
@@ -57,7 +57,7 @@ class HarmonyFusion(TrainingPhase):
 
     @property
     def sources(self) -> tuple[NetworkRef, ...]:
-        """The unimodal encoders, where every client's own start and from which their distances are taken."""
+        """The unimodal encoders: every client's own encoders start from them and are compared with them."""
         return tuple(NetworkRef(Unimodal.name, modality, frozen=True) for modality in MODALITIES)
 
     def trains(self, client: ClientData) -> tuple[str, ...]:
@@ -84,7 +84,7 @@ class HarmonyFusion(TrainingPhase):
         return ClientUpdate({HEAD: update.weights[HEAD]}, sent, update.metrics, kept={client.id: kept})
 
     def server_update(self, state: ServerState, total: ClientUpdate) -> ServerState:
-        """Each head of the round moves by the mean change of its cluster, as the server's optimiser says."""
+        """Each head of the round moves by its cluster's mean change, with a step of the server's optimiser."""
         if not total.by_client:
             return state
         clients = sorted(total.by_client, key=str)
