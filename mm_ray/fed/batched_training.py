@@ -94,8 +94,8 @@ class BatchedLocalTrainer:
 
         Args:
             loss: The loss of a batch of a client.
-                separable: Whether the loss of two clients' batches of equal size is the mean of their losses. If so, one loss
-                    is computed for several clients at once, which must hold the same modalities.
+            separable: Whether the loss of two clients' batches of equal size is the mean of their losses. If so, one loss is
+                computed for several clients at once, which must hold the same modalities.
 
         """
         for step in range(len(self._batches[0])):

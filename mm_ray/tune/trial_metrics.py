@@ -13,8 +13,8 @@ class TrialMetrics:
 
     Args:
         method: The method whose rounds come.
-            objective: The metric that is the score: `dev/audio_top1` or a similar one. Like all metrics it is read at the round
-                with the network's best top-1, since the phase passes on that round.
+        objective: The metric that is the score: `dev/audio_top1` or a similar one. Like all metrics it is read at the round
+            with the network's best top-1, since the phase passes on that round.
 
     """
 
