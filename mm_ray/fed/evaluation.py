@@ -109,7 +109,7 @@ def classes_of(net: FlatNetwork, table: FeatureTable, batch: np.ndarray) -> tupl
 def by_recording(logits_BC: np.ndarray, rows: np.ndarray, table: FeatureTable) -> tuple[np.ndarray, np.ndarray]:
     """Scores (R, C) of the recordings of some rows, and the row of the first clip of each (R,).
 
-    Where each clip is a recording of its own the scores are the logits, else the mean of the probabilities of its clips.
+    If every recording is one clip, the scores are the logits, else the mean of the probabilities of its clips.
     """
     if table.files_N is None:
         return rows, logits_BC

@@ -191,7 +191,7 @@ def _state(flat: Mapping[tuple[Any, ...], np.ndarray], meta: Mapping[str, Any]) 
         elif group in fields:
             fields[group][_name(rest)] = array
         else:
-            raise ValueError(f"{group} is no part of a state")
+            raise ValueError(f"{group} is not part of a state")
     return ServerState(fields["params"], fields["server"], clients, meta)
 
 

@@ -43,7 +43,7 @@ def add_gaussian_noise(
 
     Args:
         server: Clipping norm and noise multiplier.
-        total: The sum of clipped changes with weight 1; a part that nobody held counts as zero.
+        total: The sum of clipped changes with weight 1; a part that no client held counts as zero.
         sample_frac: The cohort's q.
         meta: `holders` by part, `noise_seed`, `stream` and `noised_rounds` so far.
         sizes: Number of parameters by part.

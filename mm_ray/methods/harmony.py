@@ -1,7 +1,7 @@
 """Harmony (Ouyang et al., MobiSys 2023): modality-wise FL, then a fusion step that groups clients by encoder discrepancy.
 
 Phase 1 is ModalityMirror's unimodal phase; the audio model is its audio network, at its best dev round. In phase 2 each
-audiovisual client has a fusion model of its own: its encoders start from phase 1 and stay with it. It sends the change of its
+audiovisual client has its own fusion model: its encoders start from phase 1 and stay with it. It sends the change of its
 fusion head and, for each modality, the cosine distance of its encoder's weights to phase 1's encoder. The server clusters the
 clients of the round by these distances, and each client's head becomes the one it began the round with plus the mean change of
 its cluster. That is the paper's rule; three of the four variants of the published code add the mean to the *locally trained*

@@ -138,7 +138,7 @@ def class_sums(features_NH: np.ndarray, labels_N: np.ndarray, num_classes: int) 
 
 
 def updated_table(table_CP: np.ndarray, sums_CP: np.ndarray) -> np.ndarray:
-    """The table after a round: the mean over all clips of the round; a class that nobody had keeps what it has."""
+    """The table after a round: the mean over all clips of the round; a class that no client had keeps its row."""
     counts_C1 = sums_CP[:, -1:]
     return np.where(counts_C1 > 0, sums_CP / np.maximum(counts_C1, 1), table_CP)
 

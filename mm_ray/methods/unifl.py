@@ -1,4 +1,4 @@
-"""UniFL: clients with the same modality set train together and with nobody else; a baseline of ModalityMirror and Harmony.
+"""UniFL: clients train only with clients of the same modality set; a baseline of ModalityMirror and Harmony.
 
 Two federations run side by side, each for as many rounds as both phases of ModalityMirror have: the audio-only clients train
 the audio network, which is the student, and the audiovisual clients the audiovisual network, with an audio encoder of their

@@ -63,7 +63,7 @@ class StudyEnding:
     """The gain by class (`class_gains`)."""
     classes: Sequence[str] = ()
     clients: Sequence[Row] = ()
-    """A row per client: `id`, `modalities`, `clips`, `labelled`, `classes` (clips by class, as far as it is known),
+    """A row per client: `id`, `modalities`, `clips`, `labelled`, `classes` (clips by class, if known),
     `rounds` (whose cohort it was in), `participation` (their share), `refused` (rounds), `reason` (the last), `accuracy` by
     role (None where no class is known), `loss` and `norm` (training loss and norm of the update, the mean over its rounds of
     the last phase; None where the server does not see them).

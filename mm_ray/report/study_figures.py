@@ -65,7 +65,7 @@ def curves_by_seed(
 
     Args:
         curves: Rounds and values of each seed, by role.
-        levels: `teacher`, `phase1_audio` and `chance`, as far as they are there.
+        levels: `teacher`, `phase1_audio` and `chance`, if they exist.
         metric: What the values are.
 
     """

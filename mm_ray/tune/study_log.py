@@ -70,7 +70,7 @@ class StudyLog(Callback):
         self._let_go(trial.config["number"])
 
     def end(self, suggestion: Mapping[str, Any], state: str) -> None:
-        """A trial is about to be told to the study as COMPLETE, PRUNED or FAIL.
+        """The study is about to record a trial as COMPLETE, PRUNED or FAIL.
 
         Its row is written first, so that a driver killed between the two loses nothing: when the study resumes, the trial ends
         once more, and this row is removed (`mm_ray.tune.trial_rows`).

@@ -60,7 +60,7 @@ def _made_again(
 
 
 def _replay(trial: TrialRun, count: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The last result of a trial after `count` rounds, and its reports, as far as they are stored."""
+    """The last result of a trial after `count` rounds, and its reports, if they are stored."""
     result, curve = dict[str, Any](), list[dict[str, Any]]()
     with suppress(NotStored):
         while len(curve) < count:
