@@ -114,7 +114,7 @@ class TrainingPhase(Phase):
     # The round, in its order.
 
     def init(self, federation: Federation, sources: Mapping[NetworkRef, Arrays]) -> ServerState:
-        """Every part that is evaluated or trained, from its source or newly initialised, and the state of the server's options."""
+        """Every part that is evaluated or trained, from its source or newly initialised, and the server's state."""
         given = {part: array for source, arrays in sources.items() if not source.frozen for part, array in arrays.items()}
         able, held = self._able(federation), Counter[str]()
         for example, positions in zip(able.examples(), able.by_modalities.values(), strict=True):
