@@ -131,7 +131,7 @@ def private_folder() -> Path:
     longest = SOCKET_PATH_BYTES - BELOW_TMP
     remedy = f"set RAY_TMPDIR to a folder that you can write, with a path of at most {longest} bytes"
     raise EnvironmentFailure(
-        f"Ray does not start: cannot write to /tmp, and no other folder is given for its sockets; {remedy}"
+        f"Ray does not start: /tmp cannot be written, and no other folder is given for its sockets; {remedy}"
     )
 
 
