@@ -9,16 +9,16 @@ from mm_ray.compare.cells import each_once
 from mm_ray.errors import bad_value
 
 DESCRIPTION = """Compare methods on equal terms: same clients, cohorts, batches and number of rounds, same tuning budget.
-Methods share the phases that are the same. Every cell's result is kept, so the same command goes on where it was stopped.
+Methods share the phases that are the same. Every cell's result is kept, so the same command resumes a stopped comparison.
 Writes compare.csv (a row for each cell) and compare.html below RUNS/NAME."""
 
 
 def main(argv: Sequence[str]) -> None:
-    """Parse the flags, run the cells, say where the tables are."""
+    """Parse the flags, run the cells, print where the tables are."""
     config, flags = parse(make_parser(), argv)
     methods = each_once("methods", [name.strip() for name in flags.methods.split(",") if name.strip()], flags.methods)
     if not methods:
-        raise bad_value("--methods", flags.methods, "names no method; write modality_mirror,control")
+        raise bad_value("--methods", flags.methods, "must name a method; write modality_mirror,control")
     result = api.compare(
         methods,
         config=config,
@@ -42,13 +42,13 @@ def make_parser() -> Parser:
     """The command's flags."""
     parser = experiment_parser("mm_ray.compare", DESCRIPTION)
     add = parser.add_argument
-    add("--methods", default=",".join(api.METHODS), metavar="A,B", help="Methods (default: eight of them)")
+    add("--methods", default=",".join(api.METHODS), metavar="A,B", help="Methods (default: eight methods)")
     add("--video_missing", default="", metavar="Q,Q", help="Fractions, such as .2,.5,.8; partition.video_missing")
     add("--alphas", default="", metavar="A,A", help="Dirichlet alphas, such as .1,1; partition.alpha")
-    add("--seeds", default="3", metavar="N", help="How many, or a list such as 0,3,7")
+    add("--seeds", default="3", metavar="N", help="Number of seeds, or a list such as 0,3,7")
     add("--folds", default="", metavar="LIST", help="A list such as 0,1,2, or all; data.fold")
-    add("--tune", type=int, default=0, metavar="N", help="Trials on dev of each method before its test")
-    add("--figures", action="store_true", help="Write figures/: the page's as SVG and PDF")
+    add("--tune", type=int, default=0, metavar="N", help="Tuning trials per method, on dev, before the test")
+    add("--figures", action="store_true", help="Write figures/: the page's, as SVG and PDF")
     add("--serial", action="store_true", help="Without Ray, in this process: same bits")
     add_run_flags(parser, tracker="none")
     return parser
@@ -65,13 +65,13 @@ def _numbers(flag: str, text: str, kind: type[Any] = float) -> list[Any]:
     """The numbers of a list, each once.
 
     Raises:
-        UserError: A piece is no such number, or is there twice.
+        UserError: A piece is not such a number, or occurs twice.
 
     """
     try:
         numbers = [kind(piece) for piece in text.split(",") if piece.strip()]
     except ValueError as error:
-        remedy = "is no list of whole numbers; write 0,1,2" if kind is int else "is no list of numbers; write 0.2,0.5"
+        remedy = "must be whole numbers, such as 0,1,2" if kind is int else "must be numbers, such as 0.2,0.5"
         raise bad_value(f"--{flag}", text, remedy) from error
     return each_once(flag, numbers, text)
 

@@ -25,7 +25,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class ComparisonRun:
-    """One run of the comparison. Cells that differ in the method only are a pair: same clients, cohorts and batches."""
+    """One run of the comparison. Cells that differ only in the method are a pair: same clients, cohorts and batches."""
 
     method: str
     setting: Setting
@@ -34,7 +34,7 @@ class ComparisonRun:
     tuned: Mapping[str, Any] = field(default_factory=dict)
     """What tuning chose for the method, as config fields."""
     on_test: bool = True
-    """False while settings are being chosen: the test set is then not looked at."""
+    """False during tuning: the test set is then not used."""
 
     def config(self, base: ExperimentConfig) -> ExperimentConfig:
         """The config of the run."""
@@ -57,10 +57,10 @@ class ComparisonRun:
 def cells_of(
     methods: Sequence[str], settings: Sequence[Setting], seeds: Sequence[int], folds: Sequence[int]
 ) -> list[ComparisonRun]:
-    """All cells, ordered so that two which share a phase do not run side by side more than they must.
+    """All cells, ordered so that cells that share a phase run side by side as rarely as possible.
 
-    Method by method: while the first method computes phase 1 of one setting, another actor computes that of the next one, and
-    nobody waits.
+    The order is method by method: while the first method computes phase 1 of one setting, another actor computes that of the
+    next one, and no actor waits.
     """
     return [
         ComparisonRun(method, setting, seed, fold)
@@ -72,15 +72,15 @@ def cells_of(
 
 
 def each_once(flag: str, values: Sequence[Any], text: str = "") -> list[Any]:
-    """What cells vary in, as a list.
+    """The values of one dimension of the cells, as a list.
 
     Args:
-        flag: Who names the values.
+        flag: The flag that gives the values.
         values: Numbers or names.
-        text: What the user wrote, where it was a text.
+        text: What the user wrote, if it was text.
 
     Raises:
-        UserError: A value is there twice, and its cells would count twice, or is no finite number.
+        UserError: A value occurs twice, so that its cells would count twice, or is not a finite number.
 
     """
     shown = text or ",".join(map(str, values))

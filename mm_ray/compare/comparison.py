@@ -25,18 +25,18 @@ from mm_ray.storage import check_place, names_full_disk, write_text
 
 @dataclass(frozen=True)
 class ComparisonRequest:
-    """A comparison as it is asked for (`mm_ray.compare`)."""
+    """The settings of a comparison (`mm_ray.compare`)."""
 
     config: ExperimentConfig
     methods: Sequence[str]
     seeds: int | Sequence[int] = 3
-    """How many, from the config's on, or which."""
+    """Their number, counted up from the config's seed, or a list."""
     video_missing: Sequence[float] = ()
     alphas: Sequence[float] = ()
     folds: Sequence[int] | str = ()
     tune: int = 0
     serial: bool = False
-    """One cell after the other in this process; else side by side on Ray."""
+    """Run the cells one by one in this process; else side by side on Ray."""
     address: str = ""
     name: str = ""
     runs: str = "runs"
@@ -52,7 +52,7 @@ def run_comparison(request: ComparisonRequest) -> tuple[Path, Rows]:
     """Run the cells that have no result yet; the comparison's folder, with its table and its page, and a row for each cell.
 
     Raises:
-        UserError: A mistake in the settings, or cells that failed; the others are kept, and the same again goes on.
+        UserError: A mistake in the settings, or cells that failed; the others are kept, and the same call resumes.
 
     """
     with one_torch_thread():
@@ -64,7 +64,7 @@ def run_comparison(request: ComparisonRequest) -> tuple[Path, Rows]:
 def _run(comparison: Comparison, cells: list[ComparisonRun], request: ComparisonRequest) -> Rows:
     tune_trials = request.tune
     if tune_trials:
-        from mm_ray.compare.tuning import tuned_settings  # only this needs Optuna
+        from mm_ray.compare.tuning import tuned_settings  # only tuning needs Optuna
 
         cells = tuned_settings(comparison, cells, tune_trials)
     results = run_cells(comparison, cells, "test" if tune_trials else "cells")
@@ -91,7 +91,7 @@ def _prepare(request: ComparisonRequest) -> tuple[Comparison, list[ComparisonRun
     config = request.config
     methods = each_once("methods", request.methods)
     if not methods:
-        raise bad_value("--methods", "", "names no method; write modality_mirror,control")
+        raise bad_value("--methods", "", "must name a method; write modality_mirror,control")
     missing = each_once("video_missing", request.video_missing) or [config.partition.video_missing]
     alphas = each_once("alphas", request.alphas) or [config.partition.alpha]
     trackers = check_trackers(request.tracker)
@@ -131,7 +131,7 @@ def _connect(address: str) -> Any:
 
 
 def _settings(config: ExperimentConfig, tune_trials: int) -> str:
-    """With which settings the methods ran: tuned or not, and what differs from the defaults."""
+    """The settings of the methods: tuned or not, and what differs from the defaults."""
     given, defaults = flatten(to_dict(config)), flatten(to_dict(ExperimentConfig()))
     changed = [f"{name} {value}" for name, value in given.items() if value != defaults[name] and name not in VARIED]
     tuned = f"each method tuned with {tune_trials} trials on dev" if tune_trials else "no method tuned"
@@ -146,7 +146,7 @@ def _tables(data: DataConfig, request: ComparisonRequest) -> dict[int, FeatureTa
     first = load_with_progress(data, request.runs)
     if isinstance(request.folds, str):
         if request.folds != "all":
-            raise bad_value("--folds", request.folds, "is no list of whole numbers; write 0,1,2, or all")
+            raise bad_value("--folds", request.folds, "must be whole numbers, such as 0,1,2, or all")
         folds: Sequence[int] = range(first.num_folds)
     else:
         folds = each_once("folds", request.folds) or [data.fold]

@@ -46,14 +46,14 @@ class CellResults:
         """A cell's result.
 
         Raises:
-            UserError: It cannot be read, or is none.
+            UserError: The file cannot be read, or is not a result.
 
         """
         path = self._path(cell)
         result = read_object(path, REMEDY)
         needs = NEEDS if cell.on_test else {"dev": _is_scores}
         if wrong := [name for name, is_good in needs.items() if not is_good(result.get(name))]:
-            raise UserError(f"{path}: is no result of a run, its {wrong[0]} is missing or odd; {REMEDY}")
+            raise UserError(f"{path}: is not the result of a run: {wrong[0]} is missing or invalid; {REMEDY}")
         return result
 
     def _path(self, cell: ComparisonRun) -> Path:
@@ -83,11 +83,11 @@ NEEDS: dict[str, Callable[[Any], bool]] = {
     "rounds_computed": _is_number,
     "rounds_reused": _is_number,
 }
-"""What the table and the report read of a result."""
+"""The fields of a result that the table and the report read."""
 
 
 def row_of(cell: ComparisonRun, result: dict[str, Any], table: FeatureTable) -> dict[str, Any]:
-    """A row of the table: the audio student's scores on the test set, what they cost, and from how many clips they come."""
+    """A row of the table: the audio student's scores on the test set, their cost, and the number of clips."""
     test = result["test"]
     student = test.get("student", {})
     return {
@@ -105,7 +105,7 @@ def row_of(cell: ComparisonRun, result: dict[str, Any], table: FeatureTable) -> 
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """One line a cell."""
+    """One line per cell."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore")
     writer.writeheader()

@@ -44,7 +44,7 @@ class Comparison:
 
 
 def run_cells(comparison: Comparison, cells: Sequence[ComparisonRun], title: str) -> list[dict[str, Any]]:
-    """The results of the cells, computed where they are not there yet.
+    """The results of the cells; missing ones are computed.
 
     Raises:
         UserError: A cell failed; the others are kept, and the same command tries it again.
@@ -94,7 +94,7 @@ def _run(comparison: Comparison, results: CellResults, missing: list[ComparisonR
                 for step in _steps_here(begin(trial, table, SerialExecutor())):
                     moved(trial, step)
             return {}
-        from mm_ray.tune.trainable import (  # ray, which a serial run does without
+        from mm_ray.tune.trainable import (  # imports ray, which a serial run does not need
             FixedListSearcher,
             OnResult,
             TrialRunner,
@@ -107,7 +107,7 @@ def _run(comparison: Comparison, results: CellResults, missing: list[ComparisonR
 
 
 def _tracked(comparison: Comparison, cell: ComparisonRun) -> TrackedRun:
-    """The cell's run in trackers; what is tuned on dev has none."""
+    """The cell's run in trackers; tuning trials have none."""
     setting, config = cell.setting, cell.config(comparison.base)
     group = f"{plain(cell.method)}-q{setting.video_missing:g}-alpha{setting.alpha:g}"
     name = f"{group}-seed{cell.seed}-fold{cell.fold}"
@@ -128,12 +128,12 @@ class CellSteps:
     """A cell's rounds and test, in the steps that Tune sees; each has `rounds` and new `reports`, the last the `result`.
 
     Args:
-        cells: Of all cells, the config, and whether the test set is looked at.
-        folds: Splits (N,) and fingerprint by fold: folds differ in nothing else, so one table serves them all.
+        cells: Of all cells, the config, and whether the test set is used.
+        folds: Splits (N,) and fingerprint by fold: folds differ only in these, so one table serves them all.
         phases: The phase store.
         trial: The `position` of the cell.
         table: The features, with the splits of any fold.
-        executor: Plays the clients.
+        executor: Simulates the clients.
 
     """
 
@@ -153,7 +153,7 @@ class CellSteps:
         self._num_rounds = 0
 
     def step(self) -> dict[str, Any]:
-        """Go on for a while."""
+        """Run the next rounds."""
         started, reports = time.monotonic(), list[dict[str, Any]]()
         while time.monotonic() - started < REPORT_EVERY_S:
             try:

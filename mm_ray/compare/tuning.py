@@ -1,7 +1,7 @@
 """Equal tuning: every method gets the same number of trials of its own space, judged on dev only.
 
-A trial is one setting of a method in one regime; its score is the mean of the dev accuracy over all seeds and folds, because
-one held-out speaker is a weak guide to another. The best setting is then tested once on each fold and seed.
+A trial is one setting of a method in one regime. Its score is the mean dev accuracy over all seeds and folds, because one
+held-out speaker is a weak guide to another. The best setting is then tested once on each fold and seed.
 """
 
 from collections import defaultdict
@@ -16,7 +16,7 @@ from mm_ray.compare.run import Comparison, run_cells
 from mm_ray.tune.method_search import MethodSearch
 
 Group = tuple[str, Setting]
-"""What is tuned by itself: a method in a regime."""
+"""What is tuned separately: a method in a regime."""
 
 
 def tuned_settings(comparison: Comparison, cells: Sequence[ComparisonRun], num_trials: int) -> list[ComparisonRun]:
@@ -34,7 +34,7 @@ def tuned_settings(comparison: Comparison, cells: Sequence[ComparisonRun], num_t
 def _trial(
     comparison: Comparison, groups: dict[Group, list[ComparisonRun]], searches: dict[Group, MethodSearch], title: str
 ) -> None:
-    """One trial of each group, all of them side by side."""
+    """One trial per group, all side by side."""
     suggested = {group: search.ask() for group, search in searches.items()}
     trials = [(group, replace(cell, tuned=suggested[group], on_test=False)) for group in groups for cell in groups[group]]
     results = run_cells(comparison, [cell for _, cell in trials], title)

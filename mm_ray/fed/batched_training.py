@@ -1,9 +1,9 @@
-"""Local training of a chunk's clients together: the work of `mm_ray.fed.local_training`, client by client, in fewer operations.
+"""Trains the clients of a chunk together: the training of `mm_ray.fed.local_training`, in fewer operations.
 
-Each client has its own copy of the network in a stack (`mm_ray.models.batched.network`), its own batches, dropout masks,
-momentum and corrections, all from the same named streams as when it is trained alone; a client whose batches are used up drops
-out of the stack. So its update is the same up to the order in which floats are summed (tests/fed/test_batched_training.py says
-how close), and depends on its chunk alone: not on actors, and not on what ran before.
+Each client has its own copy of the network in a stack (`mm_ray.models.batched.network`), and its own batches, dropout masks,
+momentum and corrections, all from the same named streams as when it is trained alone. A client whose batches are used up drops
+out of the stack. A client's update is therefore the same up to the order in which floats are summed
+(tests/fed/test_batched_training.py says how close). It depends only on the client's chunk, not on actors or on what ran before.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -28,14 +28,14 @@ from mm_ray.types import Batch, ClientData, ClientUpdate, RoundContext, Shapes, 
 ClientLoss = Callable[[Output, Batch, ClientData], Tensor]
 """The loss of a batch of a client (scalar, mean over the batch)."""
 STACK_VALUES = {"cpu": 2_000_000, "cuda": 500_000_000}
-"""The features of a stack's batches hold about this many values at most: more leaves a CPU's caches."""
+"""The features of a stack's batches hold at most about this many values; more would not fit a CPU's caches."""
 STACK_PARAMETERS = 20_000_000
 """A stack's copies hold at most this many parameters; with gradients, momentum and start they take 16 bytes each."""
 MOST_CLIENTS = 64
 
 
 class _SharedLoss(NamedTuple):
-    """What the loss of several clients' batches of equal size was taken of, one client after the other."""
+    """What a loss over several clients' batches of equal size is computed from, one client after the other."""
 
     members: list[int]
     size: int
@@ -60,7 +60,7 @@ class BatchedLocalTrainer:
         clients: The clients, in the order of their updates.
         local: How to train.
         stream: Name of the random streams of batches and dropout.
-        precision: Of the products.
+        precision: Of the matrix products.
 
     """
 
@@ -94,8 +94,8 @@ class BatchedLocalTrainer:
 
         Args:
             loss: The loss of a batch of a client.
-            separable: Whether the loss of two clients' batches of equal size is the mean of their losses, so that it may be
-                taken of several clients at once, which must hold the same modalities.
+            separable: Whether the loss of two clients' batches of equal size is the mean of their losses. If so, one loss is
+                computed for several clients at once, which must hold the same modalities.
 
         """
         for step in range(len(self._batches[0])):
@@ -120,14 +120,14 @@ class BatchedLocalTrainer:
             total = total + len(members) * mean
             if len(members) == 1:
                 self._losses_K[members] += size * mean.detach()
-            else:  # clones: a GPU writes its next batch over these
+            else:  # clones, because a GPU's next batch overwrites these
                 copied = Output(chosen.logits_BC.detach().clone(), chosen.features_BH.detach().clone())
                 self._shared.append(_SharedLoss(members, size, copied, clips))
         self._net.backward(total, len(batch.rows_K))
 
     @torch.no_grad()
     def _add_shared_losses(self, loss: ClientLoss) -> None:
-        """Each client's own loss, once over all that it shared a mean with: one that diverged is alone with its NaN."""
+        """Each client's own loss instead of the shared mean, so that a NaN stays with the client that diverged."""
         for i, client in enumerate(self._clients):
             shares = [shared.of(i) for shared in self._shared if i in shared.members]
             if shares:
@@ -204,7 +204,8 @@ def _alike(clients: Sequence[ClientData], rows_K: Sequence[int], separable: bool
     """Positions of the clients whose losses are taken at once: equal batch sizes and modalities."""
     groups: dict[object, list[int]] = {}
     for i, (client, rows) in enumerate(zip(clients, rows_K, strict=True)):
-        # With unlabelled clips a loss is a mean over fewer clips than the batch has, which is not the mean of such means.
+        # With unlabelled clips, a client's loss is a mean over fewer clips than its batch has, so the shared loss is not the
+        # mean of the clients' losses.
         groups.setdefault((rows, client.modalities) if separable and client.is_labelled else i, []).append(i)
     return list(groups.values())
 
@@ -224,5 +225,5 @@ def _select(output: Output, batch: StackedBatch, members: list[int], size: int) 
 def _resident(
     name: str, model: ModelConfig, shapes: Shapes, num_clients: int, device: str, precision: Precision
 ) -> StackedNetwork:
-    """The resident stack; each precision has its own, since a GPU replays its passes as they were first run."""
+    """The resident stack. Each precision has its own, since a GPU replays passes as they were first run."""
     return StackedNetwork(name, model, shapes, num_clients, device)

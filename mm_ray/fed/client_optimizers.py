@@ -1,14 +1,14 @@
-"""What moves a client's parameters: SGD or Adam on flat vectors, and SCAFFOLD's correction of the gradients.
+"""A client's optimiser: SGD or Adam on flat vectors, and SCAFFOLD's correction of the gradients.
 
 No `torch.optim`: constructing one of its optimisers costs a second and 70 MB in every process, and a few lines on a flat
 vector are fewer kernels than its loop over tensors.
 
 SCAFFOLD (Karimireddy et al., ICML 2020, arXiv 1910.06378) counters client drift: every local gradient is corrected by c - c_i.
-The server's c goes down with the parts, as `Key("control", PART)` beside them, and its change comes up with them. A client's
-c_i stays with the client (`ServerState.clients`), and is zero until the client has taken part. It becomes the mean gradient of
-the client's local steps: the paper's option II where local steps are plain SGD, and it keeps its meaning with momentum and
-clipping, which the paper does not have (our choice). The parts themselves are averaged by clips, as everywhere here; the
-paper's mean is plain.
+The server sends c with the parts, as `Key("control", PART)`, and receives the change of c with theirs. A client's c_i stays
+with the client (`ServerState.clients`) and is zero until the client first takes part. It becomes the mean gradient of the
+client's local steps. For plain SGD this is the paper's option II; it is also defined with momentum and clipping, which the
+paper does not have (our choice). The parts themselves are averaged weighted by clips, as everywhere here; the paper's mean is
+unweighted.
 """
 
 from collections.abc import Mapping
@@ -45,7 +45,7 @@ class LocalOptimizer:
     def step(self, params: Tensor, grads: Tensor) -> None:
         """Clip, decay, accumulate, move, all in place; gradients are zero afterwards.
 
-        The first rows of what the optimiser was made for may be given alone, when the other clients have ended.
+        It may be given only the first of its rows, once the clients of the other rows have ended.
         """
         local, first = self._local, self._first[: len(params)]
         self._steps += 1
@@ -101,6 +101,6 @@ def control_variates(parts: Arrays) -> dict[Key, np.ndarray]:
 
 
 def moved_controls(params: Arrays, total: ClientUpdate, holders: Mapping[str, Any]) -> dict[Key, np.ndarray]:
-    """c plus the sum of the clients' changes over the number of all clients that hold the part, in the round or not."""
+    """c plus the sum of the clients' changes, divided by the number of all clients (in the round or not) that hold the part."""
     changed = [name for name in total.sums if isinstance(name, Key) and name.kind == CONTROL]
     return {name: params[name] + total.sums[name] / np.float32(holders[name.of]) for name in changed}

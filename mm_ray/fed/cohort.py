@@ -30,7 +30,7 @@ def sample_cohort(
 def poisson_cohort(
     clients: ClientSelection | Sequence[ClientData], sample_frac: float, seed: int, stream: str, round_number: int
 ) -> tuple[ClientData, ...]:
-    """Each client with the same probability by itself, ordered by id; what the accountant of differential privacy assumes."""
+    """Each client independently with the same probability, ordered by id, as the differential privacy accountant assumes."""
     rng = numpy_stream(seed, "poisson_cohort", stream, round_number)
     selection = _selection(clients)
     positions = selection.positions_by_id()
@@ -42,7 +42,7 @@ def _selection(clients: ClientSelection | Sequence[ClientData]) -> ClientSelecti
 
 
 def reports_back(phase: PhaseSettings, federation: Federation, round_number: int, client: ClientData) -> bool:
-    """Whether a client of the cohort sends its update; one that does not has received all the same."""
+    """Whether a client of the cohort sends its update; one that does not has still received the parameters."""
     if phase.full_participation or not phase.dropout_frac:
         return True
     rng = numpy_stream(federation.seed, "dropout_frac", phase.stream, round_number, client.id)

@@ -18,7 +18,7 @@ from mm_ray.models.network import READS
 from mm_ray.types import Batch, ClientData, Shapes
 
 TRAINING_PASSES = 3
-"""Forward and backward, in forward passes."""
+"""Cost of a forward and a backward pass, in forward passes."""
 
 
 def forward_flops(network: str, model: ModelConfig, federation: Federation) -> int:

@@ -1,4 +1,4 @@
-"""Whether distillation can help, before it is run: what the teacher knows of its own clips beyond the labels that are there.
+"""Predicts whether distillation can help: what the teacher adds to the labels of the audiovisual clients' clips.
 
 A student gains from a teacher where the teacher's soft labels differ from the labels that the clients have: on clips without a
 label, and on clips whose label the teacher contradicts. Where it repeats the labels, its soft labels *are* the labels, and
@@ -21,9 +21,9 @@ COUNTS = (CLIPS, LABELLED, AGREEING, ENTROPY)
 """The clips of the audiovisual clients, those with a label, those whose label is the teacher's class; the sum of entropies."""
 DEV_ENTROPY = "teacher/dev_entropy"
 SHARES, GAINS = (0.0, 0.064, 0.13, 0.33, 0.75), (0.0, 0.005, 0.022, 0.060, 0.060)
-"""Pairs of share and gain on `control_all`, measured on the synthetic data (docs/when-it-helps.md)."""
+"""Pairs (share, gain over `control_all`), measured on the synthetic data (docs/when-it-helps.md)."""
 LEAST_SHARE = 0.02
-"""Below it no gain was measured."""
+"""Below this share no gain was measured."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Diagnosis:
     entropy: float
     """Mean entropy of the teacher on these clips, nats."""
     dev_entropy: float
-    """The same on the dev set: far above `entropy`, the teacher over-fits its own clips."""
+    """The same on the dev set; if it is far above `entropy`, the teacher over-fits the clips it was trained on."""
     teacher_dev: float
     """The teacher's dev top-1."""
     audio_dev: float
@@ -50,7 +50,8 @@ class Diagnosis:
 
     @property
     def expected_gain(self) -> float:
-        """Top-1 over going on with cross-entropy, read off what was measured; 0 where the teacher does not lead on dev."""
+        """Expected top-1 gain over more cross-entropy training, interpolated from `GAINS`; 0 if the teacher does not lead on
+        dev."""
         if self.teacher_dev <= self.audio_dev or self.share < LEAST_SHARE:
             return 0.0
         return float(np.interp(self.share, SHARES, GAINS))

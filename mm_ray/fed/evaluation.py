@@ -1,8 +1,8 @@
 """A network's outputs on a client's clips, and its accuracy on a common split, which no client trains on.
 
-A confusion matrix is a sum over batches, which are cut the same way whoever works them out; so it is the same in the driver and
-on any number of actors. A recording that was cut into several clips (`features.window_hop_s`) counts once: by the mean of its
-clips' probabilities, so its clips lie in one batch.
+A confusion matrix is a sum over batches, which are cut the same way everywhere, so it is the same in the driver and on any
+number of actors. A recording that was cut into several clips (`features.window_hop_s`) counts once, with the mean of its clips'
+probabilities; its clips therefore lie in one batch.
 
 Shape suffixes: N or B clips, R recordings, C classes.
 """
@@ -24,7 +24,7 @@ from mm_ray.models.network import READS
 from mm_ray.types import Arrays, Batch
 
 BATCH_FRAMES = 32_000
-"""Frames of a batch: of longer batches the activations leave the caches (a quarter slower at 500 frames a clip)."""
+"""Frames of a batch: activations of longer batches do not fit the caches (a quarter slower at 500 frames per clip)."""
 MOST_CLIPS = 128
 
 
@@ -109,7 +109,7 @@ def classes_of(net: FlatNetwork, table: FeatureTable, batch: np.ndarray) -> tupl
 def by_recording(logits_BC: np.ndarray, rows: np.ndarray, table: FeatureTable) -> tuple[np.ndarray, np.ndarray]:
     """Scores (R, C) of the recordings of some rows, and the row of the first clip of each (R,).
 
-    Where each clip is a recording of its own the scores are the logits, else the mean of the probabilities of its clips.
+    If every recording is one clip, the scores are the logits, else the mean of the probabilities of its clips.
     """
     if table.files_N is None:
         return rows, logits_BC

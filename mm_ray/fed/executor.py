@@ -1,4 +1,4 @@
-"""Who plays the clients. The loop asks an executor for a round's chunks; the serial one plays them in this process."""
+"""Executors simulate the clients. The loop gives them a round's chunks; the serial one runs these in this process."""
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,15 +23,15 @@ class ExecutorStats(NamedTuple):
     """What an executor's work cost."""
 
     busy_s: float
-    """Seconds that an actor worked, the mean over the actors."""
+    """Seconds of work per actor, the mean over the actors."""
     moved_bytes: int
     """Bytes of arrays that went between driver and actors; a put into the object store counts once."""
     peak_memory_bytes: int = 0
-    """Most memory that an actor has had since it was started."""
+    """Peak memory of any actor since its start."""
 
 
 class Executor(Protocol):
-    """Plays the clients of a round."""
+    """Simulates the clients of a round."""
 
     @property
     def device(self) -> str:
@@ -58,23 +58,23 @@ class Executor(Protocol):
             params: What every client gets.
             round_number: The round, from 1.
             chunks: The clients, in their fixed order.
-            clients: By client what it alone gets; a chunk gets that of its own clients.
+            clients: What only one client gets, by client; a chunk gets the entries of its clients.
 
         """
         ...
 
     def confusions(self, split: str, networks: Sequence[str], params: Arrays, model: ModelConfig) -> list[np.ndarray]:
-        """The confusion matrix (C, C) of each network on a split; the same whoever works it out."""
+        """The confusion matrix (C, C) of each network on a split; the same on every executor."""
         ...
 
     def spent(self) -> ExecutorStats:
-        """What was spent since the last time."""
+        """The cost since the last call."""
         ...
 
 
 @runtime_checkable
 class SupportsBatchedClients(Protocol):
-    """A phase that plays several clients at once better than one by one."""
+    """A phase that trains several clients faster together than one by one."""
 
     def client_updates(self, context: RoundContext, clients: Sequence[ClientData]) -> Iterable[ClientUpdate]:
         """The update of each client, in their order."""
@@ -82,7 +82,7 @@ class SupportsBatchedClients(Protocol):
 
 
 def run_chunk(phase: Phase, context: RoundContext, chunk: Chunk) -> ClientUpdate:
-    """Play a chunk's clients in their order and sum their updates: the unit of work of every executor."""
+    """Run a chunk's clients in their order and sum their updates: the unit of work of every executor."""
     one_by_one = (phase.client_update(context, client) for client in chunk)
     updates = phase.client_updates(context, chunk) if isinstance(phase, SupportsBatchedClients) else one_by_one
     return sum_updates(
@@ -99,7 +99,7 @@ def run_chunk(phase: Phase, context: RoundContext, chunk: Chunk) -> ClientUpdate
 
 
 def lists_clients(chunks: Sequence[Chunk]) -> bool:
-    """Whether a round reports its clients one by one: in large cohorts that would cost more than it tells."""
+    """Whether a round reports its clients one by one: in large cohorts that would cost more than it is worth."""
     return sum(map(len, chunks)) <= MOST_LISTED
 
 
@@ -124,7 +124,8 @@ def own_of(chunk: Chunk, clients: Mapping[int, Arrays]) -> dict[int, Arrays]:
 
 
 def moved_bytes(params: Arrays, owned: Iterable[Mapping[int, Arrays]], updates: Iterable[ClientUpdate]) -> int:
-    """Bytes of a round's arrays between processes: what all get, once; what each chunk's clients alone get; what comes back."""
+    """Bytes of a round's arrays between processes: what all clients get (once), what only a chunk's clients get, the
+    results."""
     alone = sum(num_bytes(arrays) for own in owned for arrays in own.values())
     return num_bytes(params) + alone + sum(update.num_bytes for update in updates)
 
@@ -135,7 +136,7 @@ def num_bytes(arrays: Arrays) -> int:
 
 
 class SerialExecutor:
-    """Plays every chunk in this process; the reference for all others."""
+    """Runs every chunk in this process; the reference for all other executors."""
 
     device = "cpu"
     _since = 0.0
@@ -147,7 +148,7 @@ class SerialExecutor:
     def run_round(
         self, params: Arrays, round_number: int, chunks: Sequence[Chunk], clients: Mapping[int, Arrays]
     ) -> list[ClientUpdate]:
-        """One chunk after the other; it waits for all."""
+        """One chunk after the other; none is ever late."""
         federation = self._federation
         context = RoundContext(
             federation.seed,
@@ -165,6 +166,6 @@ class SerialExecutor:
         return [confusion_on(split, name, params, model, self._federation) for name in networks]
 
     def spent(self) -> ExecutorStats:
-        """It works all the time, and nothing moves."""
+        """It is always working, and no bytes move between processes."""
         before, self._since = self._since, time.perf_counter()
         return ExecutorStats(self._since - before, 0)

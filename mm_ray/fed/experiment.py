@@ -1,4 +1,4 @@
-"""One experiment from config to result: the method's rounds, then the test set, once, at each role's best dev round."""
+"""One experiment from config to result: the method's rounds, then one test of each role, at its best dev round."""
 
 import contextlib
 import hashlib
@@ -65,7 +65,7 @@ class RunResult:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A finished experiment and its one look at the test set."""
+    """A finished experiment and its one evaluation on the test set."""
 
     finished: RunResult
     controls: Mapping[str, RunResult]
@@ -79,7 +79,7 @@ class Evaluation:
 
     @property
     def reports(self) -> list[RoundReport]:
-        """What `run_experiment` reports: every round of the plan, then each control's own under a name of their own."""
+        """What `run_experiment` reports: every round of the plan, then those that only a control has, renamed."""
         own = [(name, run.outcomes[run.plan.method.main.phase].reports) for name, run in self.controls.items()]
         renamed = [replace(report, phase=CONTROL_PHASES[name]) for name, reports in own for report in reports]
         return [*self.finished.reports, *renamed]
@@ -161,7 +161,7 @@ def control_of(plan: Experiment, name: str) -> Experiment:
 
 
 def _renamed(rounds: Generator[RoundReport, None, RunResult], own: str, name: str) -> Generator[RoundReport, None, RunResult]:
-    """A control's own rounds under a name of their own; those that it shares were reported already."""
+    """The rounds that only the control has, under their own name; the shared ones were reported before."""
     with contextlib.closing(rounds):
         while True:
             try:

@@ -36,25 +36,25 @@ FLOAT_BYTES = 4
 
 @dataclass(frozen=True)
 class TrainingPhase(Phase):
-    """FedAvg of one or more networks; a subclass says who trains what, from where, and with which loss."""
+    """FedAvg of one or more networks; a subclass defines who trains which network, from which start, with which loss."""
 
     local: LocalConfig = field(kw_only=True, metadata={KEY: lambda phase: {"local": local_settings(phase.local)}})
     chunk_size: int = field(kw_only=True, metadata=if_set("chunk_size"))
-    """Sums are taken chunk by chunk, so their last bits depend on it."""
+    """Sums are taken chunk by chunk, so their last bits depend on the chunk size."""
     vectorize: bool = field(
         default=False,
         kw_only=True,
         metadata={KEY: lambda phase: {"vectorize": True} if phase.trains_together else {}},
     )
-    """Whether the clients of a chunk are trained together, where phase and encoders can."""
+    """Whether the clients of a chunk are trained together, if phase and encoders allow it."""
     precision: Precision = field(
         default="float32",
         kw_only=True,
         metadata={KEY: lambda phase: {"precision": phase.precision} if phase.precision != "float32" else {}},
     )
-    """Of the products of the clients' training."""
+    """Of the matrix products in the clients' training."""
     section: str = field(default="phase1", kw_only=True, metadata=OUTSIDE_KEY)
-    """The section of the config that the settings come from, for errors."""
+    """The config section of these settings, for errors."""
 
     sends_parts_only: ClassVar[bool] = True
     """Whether a client's update is a change of parameters that all holders share, and nothing else."""
@@ -65,7 +65,7 @@ class TrainingPhase(Phase):
             find_encoder(modality, self.model)
         for name, deadline_s in (("deadline_s", self.deadline_s), ("sim_deadline_s", self.sim_deadline_s)):
             if self.server.noise and deadline_s:
-                why = f"with --{self.section}.server.noise who is late could depend on another client's clips, which epsilon"
+                why = f"with --{self.section}.server.noise, lateness could depend on another client's clips, which epsilon"
                 raise bad_value(f"clients.{name}", deadline_s, f"{why} does not cover; use 0")
         plain = self.sends_parts_only and not self.local.scaffold
         for name, asked in (("rule", self.server.rule != MEAN), ("noise", self.server.noise > 0)):
@@ -78,31 +78,31 @@ class TrainingPhase(Phase):
         if self.server.noise:
             epsilon_of([DpEvent(self.sample_frac, self.server.noise, 1)], 1e-5)  # the accountant is installed
 
-    # What a subclass says.
+    # What a subclass defines.
 
     def trains(self, client: ClientData) -> tuple[str, ...]:
         """The networks that a client trains; none means it takes no part. It depends on the client's modalities alone."""
         raise NotImplementedError
 
     def usable(self, client: ClientData) -> ClientData:
-        """The client with the clips that the phase learns from: those with a label, unless a subclass says otherwise.
+        """The client with the clips that the phase learns from: by default those with a label.
 
         Whether any are left depends on the client's modalities, and on whether it has a labelled clip.
         """
         return client.labelled()
 
     def loss(self, output: Output, batch: Batch, context: RoundContext, client: ClientData) -> torch.Tensor:
-        """The loss of a batch: cross-entropy unless a subclass says otherwise."""
+        """The loss of a batch: cross-entropy by default."""
         return functional.cross_entropy(output.logits_BC, batch.labels_B)
 
     @property
     def loss_is_separable(self) -> bool:
-        """Whether the loss of two batches of equal size is the mean of their losses; a subclass with another loss says so."""
+        """Whether the loss of two batches of equal size is the mean of their losses; other losses override it."""
         return type(self).loss is TrainingPhase.loss
 
     @property
     def can_batch_clients(self) -> bool:
-        """Whether clients can be trained together: a subclass with a `client_update` of its own says so itself."""
+        """Whether clients can be trained together: a subclass with its own `client_update` overrides it."""
         return type(self).client_update is TrainingPhase.client_update
 
     @property
@@ -114,7 +114,7 @@ class TrainingPhase(Phase):
     # The round, in its order.
 
     def init(self, federation: Federation, sources: Mapping[NetworkRef, Arrays]) -> ServerState:
-        """Every part that is evaluated or trained, from its source or drawn afresh, and the memory of the server's options."""
+        """Every part that is evaluated or trained, from its source or newly initialised, and the server's state."""
         given = {part: array for source, arrays in sources.items() if not source.frozen for part, array in arrays.items()}
         able, held = self._able(federation), Counter[str]()
         for example, positions in zip(able.examples(), able.by_modalities.values(), strict=True):
@@ -131,10 +131,10 @@ class TrainingPhase(Phase):
         return ServerState({**params, **controls}, server_memory(self.server, params), meta=meta)
 
     def cohort(self, federation: Federation, round_number: int) -> tuple[ClientData, ...]:
-        """A fraction of each type among the clients that train something; for privacy, each by itself.
+        """A fraction of each type among the clients that train something; with differential privacy, each independently.
 
         Raises:
-            UserError: Nobody trains one of the phase's networks.
+            UserError: No client trains one of the phase's networks.
 
         """
         able = self._able(federation)
@@ -183,7 +183,7 @@ class TrainingPhase(Phase):
         return updates
 
     def server_update(self, state: ServerState, total: ClientUpdate) -> ServerState:
-        """Each part moves by its holders' changes, aggregated by the server's rule, as the server's optimiser says."""
+        """Aggregate the changes of each part's holders by the server's rule, and take a step of the server's optimiser."""
         meta = dict(state.meta)
         if self.server.rule != MEAN:
             total = robust_aggregate(total, self.server.rule, self.server.bad_frac)
@@ -201,13 +201,13 @@ class TrainingPhase(Phase):
         return replace(state, params=params, server={**state.server, **memory}, clients=clients, meta=meta)
 
     def cost(self, federation: Federation, client: ClientData) -> Cost:
-        """The parts that the client trains, once down and once up, with SCAFFOLD their control variates too; its training."""
+        """The parts that the client trains, down and up (with SCAFFOLD also their control variates), and its training."""
         networks, usable = self.trains(client), self.usable(client)
         size = FLOAT_BYTES * networks_size(networks, self.model, federation.shapes) * (2 if self.local.scaffold else 1)
         per_clip = sum(training_flops(name, self.model, federation) for name in networks)
         return Cost(size, size, per_clip * clips_seen(self.local, usable))
 
-    # What more than one of these needs.
+    # Shared helpers.
 
     def parts_of(self, client: ClientData) -> set[str]:
         """The parts of the networks that a client trains."""

@@ -1,4 +1,4 @@
-"""The federation: the clients, the data they hold and the seed; what every phase is given."""
+"""The federation: the clients, the data they hold and the seed, as every phase gets them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -24,13 +24,13 @@ class Federation:
     shapes: Shapes
     seed: int
     identity: dict[str, Any]
-    """What a result depends on outside its phases: data fingerprint, partition, seed (JSON-able)."""
+    """What a result depends on besides its phases: data fingerprint, partition, seed (JSON-able)."""
     profile: DeviceProfile | None = None
     """The clients' devices, if time is simulated."""
 
     @cached_property
     def groups(self) -> tuple[ClientGroup, ...]:
-        """The kinds of clients: what holds for one client of a group holds for all of it."""
+        """Groups of clients: `select` decides by one example for the whole group."""
         return groups_of(self.clients)
 
     @cached_property
@@ -38,7 +38,7 @@ class Federation:
         return {}
 
     def select(self, wanted: Callable[[ClientData], bool]) -> ClientSelection:
-        """The clients of the groups of whose example `wanted` is true."""
+        """The clients of the groups for whose example `wanted` is true."""
         chosen = tuple(i for i, group in enumerate(self.groups) if wanted(group.example))
         if chosen not in self._selections:
             self._selections[chosen] = ClientSelection.of_groups(self.clients, (self.groups[i] for i in chosen))
@@ -76,13 +76,13 @@ def build_federation(config: ExperimentConfig, table: FeatureTable) -> Federatio
     if partition.kind not in KINDS:
         identity["shares"] = shares_digest([client.indices for client in clients])
     if not table.has_video(table.rows("train")).all():
-        identity["audio_only_clips"] = "apart"  # shared out otherwise before, under the same settings
+        identity["audio_only_clips"] = "apart"  # distributed differently before, under the same settings
     profile = device_profile(config.clients.profile, len(clients), config.seed)
     return Federation(clients, table, table.shapes, config.seed, identity, profile)
 
 
 def _partition_identity(partition: PartitionConfig, table: FeatureTable) -> dict[str, Any]:
-    """The partition's settings, without those of labels that are off, and the matrix in the place of its file's name."""
+    """The partition's settings, without label settings that are off, and with the matrix instead of its file's name."""
     off = {"labelled": 1.0, "label_noise": 0.0, "label_confusion": ""}
     content = {name: value for name, value in asdict(partition).items() if name not in off or value != off[name]}
     if partition.label_confusion:

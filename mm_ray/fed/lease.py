@@ -1,11 +1,11 @@
 """A lease on a phase key: one process computes, the others follow what it stores.
 
 The lease is advice that saves work, not a lock that guards bits: two processes that compute the same key store the same
-bits. So it may be simple. A holder renews its lease every few seconds from a thread; whoever sees the same lease unrenewed
-for `EXPIRY_S` by its own clock, or whose machine knows that the holder's process is gone, takes it over.
+bits. A holder renews its lease every few seconds from a thread. A process takes the lease over if it sees it unrenewed for
+`EXPIRY_S` by its own clock, or if its machine knows that the holder's process is gone.
 
-Each claimant writes a file of its own and then looks for others': of two who claim at once at least one sees the other and
-withdraws, on any file system whose listings show finished writes. Both may withdraw; they come back at different times.
+Each claimant writes its own file and then looks for others. Of two that claim at once, at least one sees the other and
+withdraws, on any file system whose listings show finished writes. Both may withdraw; they retry at different times.
 """
 
 import json
@@ -63,7 +63,7 @@ class Lease:
 
     def _renew(self) -> None:
         while not self._stop.wait(RENEWAL_S):
-            with suppress(StorageError):  # whoever sees the lease expire computes the same bits
+            with suppress(StorageError):  # a process that takes over the expired lease computes the same bits
                 self._write(patience_s=0.0)
 
     def _others(self) -> list[str]:
@@ -80,7 +80,7 @@ class Lease:
         self._files.write(self._path(self._mine), json.dumps(content).encode(), patience_s)
 
     def _read(self, name: str) -> dict[str, object]:
-        """A claim; nothing if it is gone, or no claim at all."""
+        """A claim; empty if the file is gone or is not a claim."""
         try:
             content: dict[str, object] = json.loads(self._files.read(self._path(name)))
             return {field: content[field] for field in CLAIM} | {"pid": int(str(content["pid"]))}
@@ -118,5 +118,5 @@ def _process(pid: int) -> str:
             fields = file.read().rsplit(")", 1)[1].split()
     except OSError:
         return ""
-    # A killed process whose parent does not ask for its end stays as a zombie, in a container without an init for ever.
+    # A killed process stays a zombie until its parent waits for it; in a container without an init, for ever.
     return "" if fields[0] in "ZX" else f"{pid}/{fields[19]}"

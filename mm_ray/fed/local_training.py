@@ -42,7 +42,7 @@ def train_local(
         local: How to train.
         loss: The loss of a batch.
         stream: Name of the random streams of batches and dropout.
-        precision: Of the products.
+        precision: Of the matrix products.
 
     Returns:
         `sums[part]` = clips * (trained - received) and the metrics `NETWORK_loss` (sum over the clips seen) and
@@ -80,7 +80,7 @@ def train_local(
 
 
 def local_settings(local: LocalConfig) -> dict[str, Any]:
-    """What local training depends on, for a phase's key; options that are off do not enter."""
+    """What local training depends on, for a phase's key; options that are off are left out."""
     unused = {"epochs"} if local.steps else set()
     unused |= {name for name in ("prox_mu", "scaffold", "steps", "warmup_rounds") if not getattr(local, name)}
     unused |= {"optimizer"} if local.optimizer == "sgd" else set()

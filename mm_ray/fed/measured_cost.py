@@ -1,4 +1,4 @@
-"""What a run costs the machine that it runs on, as far as the machine tells: peak memory, and energy where RAPL can be read."""
+"""Measured cost of a run on its machine: peak memory, and energy where RAPL can be read."""
 
 import contextlib
 import resource
@@ -14,13 +14,13 @@ POWERCAP = Path("/sys/class/powercap")
 
 
 def peak_memory_bytes() -> int:
-    """The most resident memory that this process has had so far, which counts what it shares with others."""
+    """Peak resident memory of this process so far, including memory shared with other processes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak
 
 
 class EnergyMeter:
-    """Joules of this machine's processor packages since it was made, other processes' included (RAPL, Linux).
+    """Joules of this machine's processor packages since its creation, other processes' included (RAPL, Linux).
 
     A counter starts over after some 260 kJ, so `read` must be called more often than that: once per round.
 

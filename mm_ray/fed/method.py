@@ -11,19 +11,19 @@ from mm_ray.plugins import resolve
 
 @dataclass(frozen=True)
 class Method:
-    """Phases in order, and the roles that `result.json` reports, as far as the method has them."""
+    """Phases in order, and those roles of `result.json` that the method has."""
 
     phases: tuple[Phase, ...]
     student: NetworkRef | None
     """The audio network that every client ends with."""
     teacher: NetworkRef | None = None
-    """The audiovisual network, where there is one for all clients; it need not teach."""
+    """The audiovisual network, if all clients share one, even if it is not used to teach."""
     phase1_audio: NetworkRef | None = None
     """The audio network before phase 2."""
 
     @property
     def roles(self) -> dict[str, NetworkRef]:
-        """The roles that there are, by name."""
+        """The roles that the method has, by name."""
         named = {"student": self.student, "teacher": self.teacher, "phase1_audio": self.phase1_audio}
         return {name: role for name, role in named.items() if role}
 
@@ -44,11 +44,11 @@ class Trial(Protocol):
 
 
 PHASE1_RATES = (0.02, 0.05, 0.1)
-"""A few, the config's default among them, so that methods and trials share phase 1."""
+"""Few values, among them the config's default, so that methods and trials share phase 1."""
 
 
 def phase1_rate(trial: Trial) -> dict[str, Any]:
-    """The part of a method's search space that all have: phase 1's learning rate."""
+    """The part of the search space that all methods share: phase 1's learning rate."""
     return {"phase1.local.lr": trial.suggest_categorical("phase1.local.lr", PHASE1_RATES)}
 
 
@@ -92,5 +92,5 @@ def training(config: ExperimentConfig, settings: Phase1Config | Phase2Config) ->
 
 
 def total_rounds(config: ExperimentConfig) -> int:
-    """Rounds of both phases: what a method without a phase 2 gets, so that all methods have as many."""
+    """Rounds of both phases. A method without a phase 2 runs this many, so that all methods have equally many."""
     return config.phase1.rounds + config.phase2.rounds

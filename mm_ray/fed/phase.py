@@ -1,7 +1,7 @@
 """A phase: one stage of a method, as the round loop sees it.
 
-A phase has eight members, which are its algorithm, and settings, which are its dataclass fields. Whatever all phases share
-(who reports back, the deadline, the screening of updates, the key) is a function of these settings, and no member.
+A phase has eight members, which are its algorithm, and settings, which are its dataclass fields. What all phases share (who
+reports back, the deadline, the screening of updates, the key) is a function of these settings, not a member.
 """
 
 from abc import ABC, abstractmethod
@@ -18,8 +18,8 @@ from mm_ray.models.encoder import model_settings
 from mm_ray.types import Arrays, ClientData, ClientUpdate, Cost, RoundContext, ServerState
 
 KEY = "key"
-"""In a field's metadata: a function of the phase that gives what the field adds to the phase's key; without it a field enters
-under its name."""
+"""In a field's metadata: a function of the phase that returns what the field adds to the phase's key. Without it, a field
+enters the key under its own name."""
 OUTSIDE_KEY: dict[str, Any] = {KEY: lambda phase: {}}
 PLAIN_MEAN = ServerConfig(optimizer="fedavg", average=0.0)
 
@@ -35,12 +35,12 @@ def if_set(name: str) -> dict[str, Any]:
 
 
 class NetworkRef(NamedTuple):
-    """A network out of a phase, at the best dev round of that network; without a network, the phase's last server arrays."""
+    """A network from a phase, at the network's best dev round; without a network, the phase's last server arrays."""
 
     phase: str
     network: str | None = None
     frozen: bool = False
-    """Of a source: clients get it once and as it is. Otherwise its parts are where training starts."""
+    """Clients get this source once and do not train it; otherwise training starts from its parts."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class PhaseSettings:
     """The settings that the round loop reads of every phase."""
 
     rounds: int = field(metadata=OUTSIDE_KEY)
-    """May be raised later, and the phase continues from what is stored: nothing in it may depend on this number."""
+    """May be raised later; the phase then continues from its stored rounds, so nothing in it may depend on this number."""
     _: KW_ONLY
     model: ModelConfig = field(metadata={KEY: lambda phase: {"model": model_settings(phase.model)}})
     """Encoders and sizes of its networks."""
@@ -62,11 +62,11 @@ class PhaseSettings:
     """After this many seconds a round continues with the chunks that have arrived, at least one; 0 waits for all."""
 
     sim_deadline_s: float = field(default=0.0, metadata=if_set("sim_deadline_s"))
-    """After this many simulated seconds a round continues without the clients that are late, but for the first one; 0 waits for
-    all."""
+    """After this many simulated seconds a round continues without the clients that are late, but it always takes the first
+    update; 0 waits for all."""
 
     full_participation: ClassVar[bool] = False
-    """Whether nobody can be left out: nobody drops out, and after the deadline other actors play the clients that are late."""
+    """Whether every client must take part: none drops out, and after the deadline other actors also run the late clients."""
     compares_clients: ClassVar[bool] = False
     """Whether the server needs each client's update, so that a sum over clients is not enough."""
     stream: ClassVar[str] = ""
@@ -86,7 +86,7 @@ class Phase(PhaseSettings, ABC):
 
     @property
     def sources(self) -> tuple[NetworkRef, ...]:
-        """What of earlier phases its result depends on; nothing unless a subclass says otherwise."""
+        """What of earlier phases its result depends on; nothing by default."""
         return ()
 
     @abstractmethod
@@ -108,7 +108,7 @@ class Phase(PhaseSettings, ABC):
 
     @abstractmethod
     def server_update(self, state: ServerState, total: ClientUpdate) -> ServerState:
-        """The next state from the sum over the clients that reported back, who may be none."""
+        """The next state from the sum over the clients that reported back, which may be none."""
 
     @abstractmethod
     def cost(self, federation: Federation, client: ClientData) -> Cost:

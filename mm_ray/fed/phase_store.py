@@ -1,14 +1,14 @@
-"""The store of phase states: checkpoint, resume, reuse and round-count search at once.
+"""The store of phase states serves checkpoints, resume, reuse and the search over numbers of rounds.
 
     PHASES/<key>/phase.json                   what the key is the digest of (for people)
     PHASES/<key>/round-000012.safetensors     the state after round 12; its header holds the state's meta and the reports
                                               of the rounds since the kept round before it; a tensor's name is its
                                               path in the state (`ServerState.flat`) as JSON
-    PHASES/code.json                          digests of the own code that was used, by name, to say when it changed
+    PHASES/code.json                          digests of your own code, by name, to report when it changed
     PHASES/<key>/lease-*.json                 who computes at this key right now (mm_ray/fed/lease.py)
 
-A state file is written whole or not at all. Two processes that write the same one write the same tensors; its header differs,
-since it holds the seconds that each took.
+A state file is written whole or not at all. Two processes that write the same one write the same tensors; the headers differ,
+since they hold the seconds that each process took.
 """
 
 import hashlib
@@ -30,7 +30,8 @@ from mm_ray.types import Key, RoundReport, ServerState
 FORMAT_VERSION = 4
 CODE = "code.json"
 HEADER = "mm_ray"
-"""One entry, `CHECKSUM CHECKSUM JSON`: of what follows, and of the tensors. A changed byte would go into all later rounds."""
+"""One entry, `CHECKSUM CHECKSUM JSON`: checksums of what follows and of the tensors. A changed byte would spread to all later
+rounds."""
 MAX_HEADER_BYTES = 100_000_000
 """The limit of safetensors; a file that asks for more is something else."""
 
@@ -60,7 +61,7 @@ class PhaseStore:
             self.files.write(name, json.dumps(content, indent=2, sort_keys=True).encode())
 
     def changed_code(self, used: Mapping[str, str]) -> list[str]:
-        """The names whose own code is none of that which was used with this store before; it is remembered.
+        """The names whose code differs from all code used with this store before; the new code is recorded.
 
         Args:
             used: Digests by name (`mm_ray.plugins.code_used`).
@@ -99,7 +100,7 @@ class PhaseStore:
 
         Raises:
             UserError: The file is not a state of this format, or was changed since it was written.
-            StorageError: It was removed.
+            StorageError: The file was removed.
 
         """
         data = self._read(key, round_number)
@@ -126,7 +127,7 @@ class PhaseStore:
 
         Raises:
             UserError: A file is not a state of this format, or its header was changed since it was written.
-            StorageError: One was removed just now.
+            StorageError: A file was removed in the meantime.
 
         """
         found: list[RoundReport] = []
@@ -190,7 +191,7 @@ def _state(flat: Mapping[tuple[Any, ...], np.ndarray], meta: Mapping[str, Any]) 
         elif group in fields:
             fields[group][_name(rest)] = array
         else:
-            raise ValueError(f"{group} is no part of a state")
+            raise ValueError(f"{group} is not part of a state")
     return ServerState(fields["params"], fields["server"], clients, meta)
 
 

@@ -1,12 +1,13 @@
 """Client-level differential privacy: DP-FedAvg (McMahan et al., ICLR 2018), and what it costs.
 
-Each client is in a round's cohort with probability q by itself; its change is clipped to norm S over all its parts and counts
-once; the server adds Gaussian noise of standard deviation z S to the sum of each part and divides by q times the number of the
-part's holders, whoever came. Every round of every phase is one Poisson-sampled Gaussian mechanism of (q, z), and the accountant
+Each client is in a round's cohort independently with probability q. A client's change is clipped to norm S over all its parts
+and has weight 1. The server adds Gaussian noise of standard deviation z S to the sum of each part and divides by q times the
+number of all holders of the part, in the cohort or not. Every round of every phase is one Poisson-sampled Gaussian mechanism of
+(q, z), and the accountant
 of Google's dp-accounting composes them (Renyi; two federations are neighbours if one has one client more).
 
-What it does not cover: the noise comes from the experiment's seed, so whoever knows the seed can take it out again; floats are
-not a real line (Mironov 2012); the choice among several runs. The dev and test sets are taken to be public.
+Not covered: an attacker who knows the experiment's seed, from which the noise is derived; attacks on floating-point noise
+(Mironov 2012); the choice among several runs. The dev and test sets are assumed to be public.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +25,7 @@ from mm_ray.types import ClientUpdate
 
 EPSILON = "privacy/epsilon"
 ORDERS = [*range(2, 65), 80, 96, 128, 192, 256, 384, 512]
-"""Of the Renyi divergences; whole ones, for which the sampled Gaussian has a closed form."""
+"""Of the Renyi divergences: integers, for which the sampled Gaussian has a closed form."""
 
 
 class DpEvent(NamedTuple):
@@ -38,11 +39,11 @@ class DpEvent(NamedTuple):
 def add_gaussian_noise(
     server: ServerConfig, total: ClientUpdate, sample_frac: float, meta: Mapping[str, Any], sizes: Mapping[str, int]
 ) -> ClientUpdate:
-    """The sum over a round's clients with noise, as the estimate of the mean change that the noise is meant for.
+    """The sum over a round's clients with noise, as an estimate of the mean change.
 
     Args:
         server: Clipping norm and noise multiplier.
-        total: The sum of clipped changes with weight 1; a part that nobody held counts as zero.
+        total: The sum of clipped changes with weight 1; a part that no client held counts as zero.
         sample_frac: The cohort's q.
         meta: `holders` by part, `noise_seed`, `stream` and `noised_rounds` so far.
         sizes: Number of parameters by part.
@@ -81,7 +82,7 @@ def epsilon_of(spent: Sequence[DpEvent], delta: float) -> float:
 
 
 def epsilon_metric(phase: Phase, rounds: int, federation: Federation) -> dict[str, float]:
-    """`privacy/epsilon` of a phase's first rounds by themselves; nothing without noise."""
+    """`privacy/epsilon` of only a phase's first rounds; empty without noise."""
     if not phase.server.noise:
         return {}
     return {EPSILON: epsilon_of([DpEvent(phase.sample_frac, phase.server.noise, rounds)], delta_of(len(federation.clients)))}
@@ -90,7 +91,7 @@ def epsilon_metric(phase: Phase, rounds: int, federation: Federation) -> dict[st
 def privacy_of(phases: Iterable[Phase], federation: Federation) -> dict[str, Any]:
     """`privacy` for `result.json`: epsilon and delta of all phases together; nothing if none adds noise.
 
-    A phase in which clients send nothing costs nothing. Epsilon is None where one sends without noise: there is no bound.
+    A phase in which clients send nothing costs nothing. Epsilon is None (no bound) if clients send without noise in a phase.
     """
     sending = [phase for phase in phases if any(phase.cost(federation, group.example).bytes_up for group in federation.groups)]
     if not any(phase.server.noise for phase in sending):

@@ -1,11 +1,11 @@
 """Robust aggregation: rules that compare clients, beside the sums over clients that everything else uses.
 
-A client's weights and sums travel as `ClientUpdate.by_client`, which `+` puts side by side. The result of a rule is therefore
-the same however clients are cut into chunks and on however many actors they run. The price is memory: the driver holds all
-the round's updates at once.
+A client's weights and sums travel as `ClientUpdate.by_client`, which `+` concatenates. So the result of a rule depends neither
+on how clients are cut into chunks nor on the number of actors. The price is memory: the driver holds all of a round's updates
+at once.
 
-Parts that the same clients of a round hold are judged together, as one vector (K clients, P parameters): for a rule that
-chooses clients an encoder and its head then come from the same ones.
+Parts that are held by the same clients of a round form one vector (K clients, P parameters). A rule that chooses clients
+therefore takes an encoder and its head from the same clients.
 """
 
 from dataclasses import replace
@@ -20,7 +20,7 @@ RULES = "mm_ray.fed.aggregators"
 
 
 def tag_by_client(update: ClientUpdate, client: int) -> ClientUpdate:
-    """A client's update, its weights and sums by themselves."""
+    """A client's update, with its weights and sums kept separate."""
     return replace(update, weights={}, sums={}, by_client={client: ClientUpdate(update.weights, update.sums)})
 
 

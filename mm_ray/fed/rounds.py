@@ -23,8 +23,8 @@ from mm_ray.types import Arrays, ClientData, ClientUpdate, Cost, RoundReport, Se
 KEEP_EVERY = 5
 """A killed run recomputes at most this many rounds."""
 POLL_S, LONGEST_POLL_S, POLL_GROWTH = 0.2, 5.0, 1.3
-"""How often a run looks whether another has computed what it waits for: ever more seldom, since on object storage a look is two
-listings. With this growth it waits at most a third longer than it has to."""
+"""Seconds between polls for rounds that another run computes. They grow, since a poll of object storage is two listings; with
+this growth a run waits at most a third longer than it has to."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def role_params(role: NetworkRef, outcomes: PhaseResults, store: PhaseStore) -> 
 
 
 class _PhaseRun:
-    """One phase in one run: takes what is stored, waits for what another computes, computes the rest."""
+    """One phase in one run: takes stored rounds, waits for those that another run computes, and computes the rest."""
 
     def __init__(
         self,
@@ -126,7 +126,7 @@ class _PhaseRun:
                 self.reports.append(self._with_formulas(report))
                 unsaved.append(report)
                 if keep:
-                    kept, unsaved = unsaved, []  # what the store refuses is not offered again
+                    kept, unsaved = unsaved, []  # a write that the store refuses is not retried
                     self.store.save(self.key, report.round, state, kept)
                 yield self.reports[-1]
         finally:
@@ -173,7 +173,7 @@ class _PhaseRun:
         )
 
     def _with_formulas(self, report: RoundReport) -> RoundReport:
-        """The report with FLOPs, which an older store lacks, and simulated time, which is not stored: no state needs it."""
+        """The report with FLOPs (missing in older stores) and simulated time (not stored, since no state needs it)."""
         if report.flops and self.federation.profile is None:
             return report
         plan = plan_round(self.phase, self.federation, report.round, self.phase.cohort(self.federation, report.round))
@@ -189,7 +189,8 @@ class _PhaseRun:
         return {**measured, **epsilon_metric(self.phase, number, self.federation), **dev_metrics(networks, matrices)}
 
     def _worth_keeping(self, report: RoundReport) -> bool:
-        """Regular rounds for resume, the last for who continues, and every record: a best round may be handed on."""
+        """Regular rounds for resume, the last for a later continuation, and every new best, since a later phase may start
+        there."""
         if report.round % KEEP_EVERY == 0 or report.round == self.phase.rounds:
             return True
         return any(
@@ -206,14 +207,14 @@ class RoundPlan(NamedTuple):
     in_time: Sequence[ClientData]
     """The clients whose updates are computed."""
     late: Sequence[ClientData]
-    """Those that would send one too late for the simulated deadline."""
+    """The clients whose update would miss the simulated deadline."""
     flops: float
     sim_seconds: float
     """0 without devices."""
 
 
 def plan_round(phase: Phase, federation: Federation, number: int, cohort: Sequence[ClientData]) -> RoundPlan:
-    """Who of a cohort reports back, who of them in time, and what the round costs."""
+    """Which clients of a cohort report back, which of these in time, and what the round costs."""
     costs = {client.id: phase.cost(federation, client) for client in cohort}
     present = [client for client in cohort if reports_back(phase, federation, number, client)]
     flops, profile = sum(costs[client.id].flops for client in present), federation.profile
@@ -233,17 +234,17 @@ def _key_content(phase: Phase, federation: Federation, outcomes: PhaseResults, d
     content = {"federation": federation.identity, "sources": sources, "phase": key_settings(phase)}
     if phase.sim_deadline_s and not phase.full_participation and federation.profile:
         content["profile"] = federation.profile.digest
-    code = digests_of(phase)  # of an own phase; the settings hold that of a loss or a rule, which they name
+    code = digests_of(phase)  # of a phase of your own; losses and rules have theirs in the settings that name them
     return content | ({"code": code} if code else {}) | ({"device": device} if device != "cpu" else {})
 
 
 def timed_out(chunk: Sequence[ClientData], deadline_s: float, kind: str = "") -> ClientUpdate:
-    """What goes into the round's sum for clients that were late: nothing but their names."""
+    """What late clients add to the round's sum: only their names."""
     return ClientUpdate(refused={client.id: f"no answer within {deadline_s:g} {kind}s" for client in chunk})
 
 
 def four_digits(value: float) -> float:
-    """Enough for a table; a line of `rounds.jsonl` has two for each client."""
+    """Four significant digits: enough for a table, and short, as a line of `rounds.jsonl` has two such values per client."""
     return float(f"{value:.4g}")
 
 

@@ -1,7 +1,7 @@
-"""The server's step: FedAvg, and FedOpt, which takes the clients' mean change for a gradient (Reddi et al. 2021).
+"""The server's step: FedAvg, and FedOpt, which uses the clients' mean change as a gradient (Reddi et al. 2021).
 
-What an optimiser remembers lies in `ServerState.server` as `Key("momentum", PART)` and `Key("second", PART)`, and the averages
-as `Key("average", PART)`. A part that no client held in a round keeps its place, and its optimiser its memory.
+The optimiser's state is in `ServerState.server` as `Key("momentum", PART)` and `Key("second", PART)`, the averages as
+`Key("average", PART)`. A part that no client held in a round keeps its value, and its optimiser keeps its state.
 """
 
 from collections.abc import Iterable, Mapping
@@ -39,7 +39,7 @@ def server_settings(server: ServerConfig) -> dict[str, Any]:
 
 
 def server_memory(server: ServerConfig, params: Arrays) -> dict[Key, np.ndarray]:
-    """What the optimiser remembers before round 1: no momentum, and tau^2 for the second moment, as in the paper."""
+    """The optimiser's state before round 1: no momentum, and tau^2 for the second moment, as in the paper."""
     memory: dict[Key, np.ndarray] = {}
     if "momentum" in USES[server.optimizer]:
         memory |= {Key(MOMENTUM, part): np.zeros_like(array) for part, array in params.items()}
@@ -51,7 +51,7 @@ def server_memory(server: ServerConfig, params: Arrays) -> dict[Key, np.ndarray]
 def server_step(
     server: ServerConfig, params: Arrays, memory: Arrays, total: ClientUpdate, parts: Iterable[str]
 ) -> tuple[dict[str, np.ndarray], dict[Key, np.ndarray]]:
-    """The new parameters, and what the optimiser remembers, of some parts, all of them held by a client of the round.
+    """The new parameters and optimiser state of some parts, each of them held by a client of the round.
 
     With d the weighted mean of the clients' changes: FedAvg x + lr d; SGD m = momentum m + d, x + lr m; Adam and Yogi
     m = momentum m + (1 - momentum) d, x + lr m / (sqrt(v) + tau), where Adam's v = beta2 v + (1 - beta2) d^2 and Yogi's
@@ -60,7 +60,7 @@ def server_step(
     Args:
         server: Which optimiser, and its settings.
         params: The parts, among others.
-        memory: What the optimiser remembers of them, among others.
+        memory: The optimiser's state of these parts, among others.
         total: The sum over the cohort.
         parts: The parts to move.
 
@@ -113,5 +113,6 @@ def averaged(server: ServerConfig, state: ServerState, moved: Arrays, rounds: in
 
 
 def evaluated(state: ServerState) -> Arrays:
-    """The parameters, with the averages in their place where there are any: what is evaluated and handed on, never sent."""
+    """The parameters, with averages in their place where there are any: for evaluation and later phases, never sent to
+    clients."""
     return {name: state.server.get(Key(AVERAGE, name), array) for name, array in state.params.items()}

@@ -1,8 +1,7 @@
-"""What the server makes of one client's update before anything is summed: a bad one is set aside, a long one shortened.
+"""Screens each client's update before it is summed: a bad one is rejected, a long one is clipped.
 
-In the simulation this happens where the update is at hand, on the actor that played the client; in a federation it is the
-server's work. Nothing of an update that was set aside enters the round, its training loss included; `rounds.jsonl` names the
-client and the reason.
+In the simulation this happens on the actor that ran the client; in a real federation it is the server's work. Nothing of a
+rejected update enters the round, not even its training loss; `rounds.jsonl` names the client and the reason.
 """
 
 import math
@@ -98,13 +97,14 @@ def clipped(update: ClientUpdate, norm: float) -> ClientUpdate:
 
 
 def counted_once(update: ClientUpdate) -> ClientUpdate:
-    """The update with weight 1 and without its training loss: what differential privacy bounds is one client's whole say."""
+    """The update with weight 1 and without its training loss: differential privacy bounds a client's whole contribution."""
     sums = {name: update.mean(name) if name in update.weights else array for name, array in update.sums.items()}
     return replace(update, weights=dict.fromkeys(update.weights, 1.0), sums=sums, metrics={})
 
 
 def refusals(reports: Iterable[RoundReport]) -> list[str]:
-    """For people: a line for each phase in which clients were left out, with in how many rounds, who, and the last reason."""
+    """For people: a line for each phase in which clients were left out, with the number of rounds, the clients, and the last
+    reason."""
     by_phase: dict[str, list[Mapping[str, str]]] = {}
     for report in reports:
         by_phase.setdefault(report.phase, []).append(report.refused)

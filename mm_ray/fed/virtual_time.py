@@ -2,7 +2,7 @@
 
 A client's round takes the time to receive, to compute and to send, one after the other: bytes over bandwidth and FLOPs over
 speed (`mm_ray.fed.cost`). A round takes as long as its slowest client, or until the simulated deadline. The server's own work,
-latency and what else a device does are left out. All of it is a formula, so it is the same on every machine and in every run.
+latency and a device's other work are left out. All of it is a formula, so it is the same on every machine and in every run.
 """
 
 import csv
@@ -52,7 +52,7 @@ class DeviceProfile:
 
     def seconds(self, client: int, cost: Cost) -> float:
         """Simulated seconds of a client's round."""
-        if not (cost.bytes_down or cost.bytes_up):  # it is no client but a data centre (`mm_ray.methods.central_audio`)
+        if not (cost.bytes_down or cost.bytes_up):  # a data centre, not a client (`mm_ray.methods.central_audio`)
             return cost.flops / (1e9 * float(self.gflops_K.max()))
         return (
             cost.bytes_down * 8 / (1e6 * float(self.down_mbps_K[client]))
@@ -98,7 +98,7 @@ def _drawn(text: str, num_clients: int, seed: int) -> np.ndarray:
 def _share(piece: str, text: str) -> tuple[str, float]:
     name, colon, share = piece.partition(":")
     if name not in DEVICES:
-        raise bad_value(FIELD, text, f"{name!r} is no device; use {', '.join(DEVICES)} or a CSV file {','.join(COLUMNS)}")
+        raise bad_value(FIELD, text, f"{name!r} is not a device; use {', '.join(DEVICES)} or a CSV file {','.join(COLUMNS)}")
     try:
         value = float(share) if colon else 1.0
     except ValueError:

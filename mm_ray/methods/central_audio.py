@@ -19,7 +19,7 @@ from mm_ray.types import ClientData, Cost
 
 @dataclass(frozen=True)
 class Central(TrainingPhase):
-    """One client that holds the clips of all; a subclass says which network it trains."""
+    """One client that holds the clips of all; a subclass defines which network it trains."""
 
     stream: ClassVar[str] = "central"
     sends_parts_only: ClassVar[bool] = False
@@ -30,7 +30,7 @@ class Central(TrainingPhase):
         return self.networks
 
     def cohort(self, federation: Federation, round_number: int) -> tuple[ClientData, ...]:
-        """One client with the clips of all clients, as far as they have what the network reads."""
+        """One client with the clips of all clients, those that have what the network reads."""
         rows = np.concatenate([client.indices for client in federation.clients])
         labels, order = np.concatenate([client.labels for client in federation.clients]), np.argsort(rows)
         if "av" in self.networks:

@@ -1,7 +1,7 @@
 """The control: ModalityMirror's phase 1, then cross-entropy only, on the audiovisual clients for as many rounds.
 
-Without it a gain may be nothing but more training. Where the student's audio-only clients train too, `control_all` is the
-stricter control: it has the same clients.
+Without it, a gain could come from the extra training alone. Where audio-only clients train the student too, `control_all` is
+the stricter control, since it trains the same clients.
 """
 
 from mm_ray.config import ExperimentConfig, with_overrides

@@ -1,6 +1,7 @@
 """The second control: ModalityMirror's phase 1, then cross-entropy only, on all clients for as many rounds.
 
-It answers whether everybody had better gone on as before. Clips without a label are of no use to it, at equal SGD steps.
+It shows whether simply continuing phase 1 on all clients would have been better. It has as many SGD steps, but cannot use clips
+without a label.
 """
 
 from mm_ray.config import ExperimentConfig, with_overrides

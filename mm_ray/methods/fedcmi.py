@@ -1,15 +1,16 @@
 """FedCMI (Fan et al. 2023, arXiv 2401.00894): joint training in which the dominant modality infiltrates the weak one.
 
 The paper's full text was not at hand; its abstract and published code were. As there, an audiovisual client minimises the
-cross-entropy of the fusion model, twice that of each modality's own classifier, and a distillation term: the dominant modality
-as the *received* model sees it is taught to a second projector of the weak one, with class-wise temperatures (strength 2, T 1).
+cross-entropy of the fusion model, twice that of each modality's own classifier, and a distillation term: a second projector of
+the weak modality learns the dominant modality's output, as computed by the *received* model, with class-wise temperatures
+(strength 2, T 1).
 The dominant modality is the one with the higher mean probability of the right class. Audio-only clients take the cross-entropy.
 
-Our choices: dominance is judged once a round with the received model (the code does it anew in every batch, with the model in
-training); projector and classifier are a head of the form that every network here has, the imitating one (`audio.imitation`)
-has a classifier of its own and serves training only, since the student is the plain audio network (the code fuses both
-projectors where a modality is missing), so knowledge enters by the encoder; the distillation is T^2 KL as elsewhere here (the
-code has no T^2); everything is averaged and infiltration begins in round 1 (the code has options for both).
+Our choices: dominance is judged once per round with the received model (the code: in every batch, with the model in training).
+Projector and classifier form a head like that of every network here. The imitating head (`audio.imitation`) has its own
+classifier and serves training only, so knowledge enters through the encoder: the student is the plain audio network (the code
+fuses both projectors where a modality is missing). The distillation loss is T^2 KL as elsewhere here (the code has no T^2).
+Everything is averaged, and infiltration begins in round 1 (the code has options for both).
 `phase2.loss_weight` is the weight of the infiltration; local training and server are phase 1's.
 """
 
@@ -36,13 +37,13 @@ from mm_ray.models.layers import Output
 from mm_ray.types import Batch, ClientData, ClientUpdate, Cost, RoundContext
 
 OWN_WEIGHT = 2.0
-"""Of the cross-entropy of each modality's own head; the code's value."""
+"""Weight of the cross-entropy of each modality's own head; the code's value."""
 DISTILLATION = Phase2Config(temperature=1.0, class_temperature=2.0)
 """The code's values."""
 
 
 class InfiltrationTarget(NamedTuple):
-    """What the weak modality of a client is taught in a round; N clips of the client, in the order of its rows."""
+    """What the weak modality of a client learns from in a round; N clips of the client, in the order of its rows."""
 
     weak: str
     logits_NC: np.ndarray
@@ -54,7 +55,7 @@ class CrossModalInfiltration(TrainingPhase):
     """Audiovisual clients train all heads at once, audio-only clients the audio network."""
 
     weight: float = field(kw_only=True)
-    """Of the infiltration."""
+    """Weight of the infiltration."""
 
     name: ClassVar[str] = "fedcmi/joint"
     stream: ClassVar[str] = "phase1"
@@ -65,7 +66,7 @@ class CrossModalInfiltration(TrainingPhase):
         return ("cmi",) if "video" in client.modalities else ("audio",)
 
     def client_update(self, context: RoundContext, client: ClientData) -> ClientUpdate:
-        """Ask the received model which modality is dominant and for its output, then train."""
+        """Compute with the received model which modality is dominant, and its output; then train."""
         if "video" not in client.modalities:
             return super().client_update(context, client)
         target = self.infiltration_target(context, client)
@@ -78,7 +79,7 @@ class CrossModalInfiltration(TrainingPhase):
         return self.train(net, context, client, loss)
 
     def cost(self, federation: Federation, client: ClientData) -> Cost:
-        """Besides the training, the received model's output of both modalities on each clip of an audiovisual client."""
+        """Besides the training, a forward pass of the received model on each clip of an audiovisual client."""
         cost, asked = super().cost(federation, client), client.modalities if "video" in client.modalities else ()
         flops = sum(forward_flops(modality, self.model, federation) for modality in asked)
         return cost._replace(flops=cost.flops + flops * self.usable(client).num_clips)

@@ -1,7 +1,7 @@
 """Harmony (Ouyang et al., MobiSys 2023): modality-wise FL, then a fusion step that groups clients by encoder discrepancy.
 
 Phase 1 is ModalityMirror's unimodal phase; the audio model is its audio network, at its best dev round. In phase 2 each
-audiovisual client has a fusion model of its own: its encoders start from phase 1 and stay with it. It sends the change of its
+audiovisual client has its own fusion model: its encoders start from phase 1 and stay with it. It sends the change of its
 fusion head and, for each modality, the cosine distance of its encoder's weights to phase 1's encoder. The server clusters the
 clients of the round by these distances, and each client's head becomes the one it began the round with plus the mean change of
 its cluster. That is the paper's rule; three of the four variants of the published code add the mean to the *locally trained*
@@ -10,10 +10,10 @@ head instead, which counts a client's own step twice.
 Phase 2 does not touch the audio model, and no audiovisual network is the same for all clients, so there is no teacher to
 report.
 
-Our choices: the mean is weighted by clips as everywhere here, the published code's is plain; clients that are not in the round
-keep their heads; all heads start from the same fresh one; what a client has from phase 1 is not counted as traffic. The
-unimodal phase has all `phase1.rounds` (ModalityMirror leaves some to its fusion step) and phase 2 has `phase2.rounds`: as many
-together as every other method.
+Our choices: the mean is weighted by clips as everywhere here (unweighted in the published code); clients that are not in the
+round keep their heads; all heads start from the same fresh one; what a client has from phase 1 is not counted as traffic. The
+unimodal phase has all `phase1.rounds` (ModalityMirror leaves some to its fusion step) and phase 2 has `phase2.rounds`, so the
+total is that of every other method.
 
 Shape suffixes: K clients, M modalities, G clusters.
 """
@@ -57,7 +57,7 @@ class HarmonyFusion(TrainingPhase):
 
     @property
     def sources(self) -> tuple[NetworkRef, ...]:
-        """The unimodal encoders, where every client's own start and from which their distances are taken."""
+        """The unimodal encoders: every client's own encoders start from them and are compared with them."""
         return tuple(NetworkRef(Unimodal.name, modality, frozen=True) for modality in MODALITIES)
 
     def trains(self, client: ClientData) -> tuple[str, ...]:
@@ -84,7 +84,7 @@ class HarmonyFusion(TrainingPhase):
         return ClientUpdate({HEAD: update.weights[HEAD]}, sent, update.metrics, kept={client.id: kept})
 
     def server_update(self, state: ServerState, total: ClientUpdate) -> ServerState:
-        """Each head of the round moves by the mean change of its cluster, as the server's optimiser says."""
+        """Each head of the round moves by its cluster's mean change, with a step of the server's optimiser."""
         if not total.by_client:
             return state
         clients = sorted(total.by_client, key=str)

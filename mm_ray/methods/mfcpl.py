@@ -2,16 +2,17 @@
 
 A prototype is the mean of an encoder's features over the clips of a class. After training, a client sends for each of its
 modalities the sums of its encoder's features (mean over time) by class; the server makes them prototypes and sends those of
-*both* modalities to every client, so that one without video learns of it. The objective is cross-entropy plus a weight times
-the sum of the abstract's three terms:
+*both* modalities to every client, so that clients without video learn from it. The objective is cross-entropy plus a weight
+times the sum of the abstract's three terms:
 cross-modal contrast on the modality-specific level (features of each modality against the prototypes of each modality),
 cross-modal regularisation on the modality-shared level (the mean of the clip's features to the class's complete prototype), and
 cross-modal alignment (squared distance between the two modalities' features of a clip, on audiovisual clients).
 
 The full text was not at hand: form, temperature and equal weights of the terms are our choices, and the mean of the encoders'
-features stands for the shared representation. Prototypes are means over clips of the round's clients; a class keeps its old one
-where nobody has it. In round 1 there are none, and only the alignment is active. The source fills a missing video with zeros;
-here audio-only clients train the audio network (our choice, as in `multifl`), and without any of these one line says so.
+features stands for the shared representation. Prototypes are means over clips of the round's clients; a class that none of them
+has keeps its old prototype. In round 1 there are no prototypes, and only the alignment is active. The source fills a missing
+video with zeros; here audio-only clients train the audio network (our choice, as in `multifl`); if there are none, a line of
+output says so.
 `phase2.loss_weight` is the weight of the terms (our choice); local training and server are phase 1's.
 
 Shape suffixes: B batch, N clips of a client, C classes, H features, P = H+1, M modalities. A table of prototypes is (C, P): the
@@ -58,7 +59,7 @@ class CrossPrototypes(Joint):
     """Joint training with prototypes of each class in each modality."""
 
     weight: float = field(kw_only=True)
-    """Of the three terms."""
+    """Weight of the three terms."""
 
     name: ClassVar[str] = "mfcpl/joint"
     sends_parts_only: ClassVar[bool] = False
@@ -97,7 +98,7 @@ class CrossPrototypes(Joint):
         return update + ClientUpdate(sums=sums)
 
     def server_update(self, state: ServerState, total: ClientUpdate) -> ServerState:
-        """Parts as in every training; the prototypes of what the round's clients sent."""
+        """Average the parts as usual, and make prototypes of what the round's clients sent."""
         moved = super().server_update(state, total)
         names = [name for name in map(prototypes_of, MODALITIES) if name in total.sums]
         tables = {name: updated_table(state.params[name], total.sums[name]) for name in names}
@@ -137,13 +138,14 @@ def class_sums(features_NH: np.ndarray, labels_N: np.ndarray, num_classes: int) 
 
 
 def updated_table(table_CP: np.ndarray, sums_CP: np.ndarray) -> np.ndarray:
-    """The table after a round: the mean over all clips of the round; a class that nobody had keeps what it has."""
+    """The table after a round: the mean over all clips of the round; a class that no client had keeps its row."""
     counts_C1 = sums_CP[:, -1:]
     return np.where(counts_C1 > 0, sums_CP / np.maximum(counts_C1, 1), table_CP)
 
 
 def contrast(features_BH: Tensor, labels_B: Tensor, table_CP: Tensor) -> Tensor:
-    """InfoNCE of cosines to the prototypes: the clip's own class against the others (scalar, mean over clips whose has one)."""
+    """InfoNCE of cosines to the prototypes: the clip's own class against the others (scalar, mean over clips whose class has
+    one)."""
     known_C, prototypes_CH = table_CP[:, -1] > 0, table_CP[:, :-1]
     cosines_BC = functional.normalize(features_BH, dim=1) @ functional.normalize(prototypes_CH, dim=1).T
     logits_BC = (cosines_BC / CONTRAST_TEMPERATURE).masked_fill(~known_C, -torch.inf)
@@ -154,7 +156,7 @@ def contrast(features_BH: Tensor, labels_B: Tensor, table_CP: Tensor) -> Tensor:
 def shared_distance(features: Sequence[Tensor], labels_B: Tensor, tables: Mapping[str, Tensor]) -> Tensor:
     """Mean squared distance of a clip's mean over modalities to its class's complete prototype, the mean over modalities.
 
-    A modality whose prototype of the class is not known is left out, and a clip for which none is.
+    A modality without a prototype of the class is left out, and so is a clip whose modalities all lack one.
     """
     stacked_MBP = torch.stack([table_CP[labels_B] for table_CP in tables.values()])
     known_MB1 = stacked_MBP[:, :, -1:]

@@ -1,9 +1,9 @@
 """ModalityMirror (arXiv 2408.15803): modality-wise FL, then federated distillation of the audiovisual teacher into the student.
 
 1. `Unimodal`: every client trains one network per modality that it holds; each is averaged over its holders.
-2. `Fusion`: the audiovisual clients train encoders and fusion head; averaged, that is the teacher. With `phase1.kind joint` 1
+2. `Fusion`: the audiovisual clients train encoders and fusion head; the average is the teacher. With `phase1.kind joint` 1
    and 2 are MultiFL's joint training.
-3. `TeacherLogits`: each audiovisual client asks the frozen teacher about its own clips, once.
+3. `TeacherLogits`: each audiovisual client computes the frozen teacher's logits on its own clips, once.
 4. `Distill`: the clients distil these logits into the audio-only student, which is averaged and which every client gets.
 """
 
@@ -48,9 +48,10 @@ class Unimodal(TrainingPhase):
 
 @dataclass(frozen=True)
 class Fusion(TrainingPhase):
-    """Phase 1, fusion step: the audiovisual clients train the fusion head and train the encoders on, all of it averaged.
+    """Phase 1, fusion step: the audiovisual clients train the fusion head and continue to train the encoders, all of it
+    averaged.
 
-    The paper names the step and no more; this form is our choice (docs/method.md).
+    The paper only names the step; this form is our choice (docs/method.md).
     """
 
     name: ClassVar[str] = "phase1/fusion"
@@ -74,7 +75,8 @@ class TeacherLogits(Phase):
     Temperature and loss weights do not change them, so every trial that shares the teacher shares them, and no round of phase 2
     runs the video encoder. The state has `server["logits"]` (N, C), NaN for clips without a teacher, and with `features` also
     `server["features"]` (N, P), what the teacher's classifier sees. The simulation holds the rows of all clients in one array,
-    of which a client of the next phase reads its own; in a real federation neither leaves the client, only the teacher travels.
+    of which a client of the next phase reads its own. In a real federation these rows stay on the client; only the teacher
+    travels.
 
     What the teacher adds to the labels is counted beside them (`mm_ray.fed.diagnosis`): only these counts leave a client.
     """
@@ -135,7 +137,7 @@ class TeacherLogits(Phase):
         return ServerState(server=arrays, meta={"metrics": {"teacher/dev_entropy": state.meta["dev_entropy"], **counted}})
 
     def cost(self, federation: Federation, client: ClientData) -> Cost:
-        """The teacher goes down, and is asked about each clip; nothing comes up."""
+        """The teacher goes down and runs on each clip; nothing goes up."""
         size = FLOAT_BYTES * sum(part_size(part, self.model, federation.shapes) for part in PARTS[self.network])
         return Cost(size, 0, forward_flops(self.network, self.model, federation) * client.num_clips)
 
@@ -171,7 +173,7 @@ class Distill(TrainingPhase):
         return ("audio",) if takes_part else ()
 
     def usable(self, client: ClientData) -> ClientData:
-        """All clips where the teacher is asked, labelled or not; else those with a label."""
+        """All clips, labelled or not, where the teacher is used; else those with a label."""
         return client if self.phase2.loss_weight and "video" in client.modalities else super().usable(client)
 
     def client_update(self, context: RoundContext, client: ClientData) -> ClientUpdate:
@@ -207,7 +209,7 @@ class Distill(TrainingPhase):
 
     @property
     def can_batch_clients(self) -> bool:
-        """Unless temperatures are class-wise, which each client makes by itself."""
+        """Unless temperatures are class-wise, which each client computes from its own clips."""
         return not has_class_temperatures(self.phase2)
 
     @property
@@ -217,7 +219,7 @@ class Distill(TrainingPhase):
 
 
 def _loss_settings(phase2: Phase2Config) -> dict[str, Any]:
-    """The loss and who trains, for the key; a control is the same control whatever loss it does not use."""
+    """The loss and who trains, for the key; a control's key ignores the loss, which it does not use."""
     used = {"loss_weight": phase2.loss_weight, "audio_clients": phase2.audio_clients}
     return used | (loss_settings(phase2) if phase2.loss_weight else {})
 

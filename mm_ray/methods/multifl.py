@@ -2,8 +2,8 @@
 
 Audiovisual clients train the whole fusion model, audio-only clients the audio network; the audio encoder is averaged over all,
 the rest over its holders. ModalityMirror's phase 1 of kind `joint` is the same training; here it has the rounds of both phases.
-The sources name the rule and no more; that the audio head is trained by audio-only clients alone is our choice (Harmony's
-published MultiFL is not specified on this point), and without any of these there is no audio network, and one line says so.
+The sources give only this rule. That audio-only clients alone train the audio head is our choice (Harmony does not specify its
+published MultiFL on this point); without such clients there is no audio network, and a line of output says so.
 """
 
 from dataclasses import dataclass

@@ -1,9 +1,9 @@
-"""UniFL: clients with the same modality set train together and with nobody else; a baseline of ModalityMirror and Harmony.
+"""UniFL: clients train only with clients of the same modality set; a baseline of ModalityMirror and Harmony.
 
 Two federations run side by side, each for as many rounds as both phases of ModalityMirror have: the audio-only clients train
 the audio network, which is the student, and the audiovisual clients the audiovisual network, with an audio encoder of their
-own. The sources name the rule and no more: networks, sampling and training are those of phase 1 here (our choice). Without
-missing video there are no audio-only clients, and one line says so.
+own. The sources give only this rule: networks, sampling and training are those of phase 1 here (our choice). Without missing
+video there are no audio-only clients, and a line of output says so.
 """
 
 from dataclasses import dataclass

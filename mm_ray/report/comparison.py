@@ -1,4 +1,4 @@
-"""A comparison's page: who is best in each regime, by how much, and how sure that is; the same as tables beside it."""
+"""A comparison's page: the best method in each regime, its lead and the uncertainty; the same as table files."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ def paired_records(rows: Sequence[Row], references: Sequence[str] = REFERENCES) 
     """Every paired test of a comparison (`mm_ray.report.tables.Record`), Holm's correction for all of them.
 
     Args:
-        rows: A row a cell: `method`, `video_missing`, `alpha`, `seed`, `fold`, `top1`, `train_clips`, `test_clips`.
+        rows: A row per cell: `method`, `video_missing`, `alpha`, `seed`, `fold`, `top1`, `train_clips`, `test_clips`.
         references: Methods that the others are compared with.
 
     """
@@ -49,10 +49,10 @@ def write_comparison(
 
     Args:
         path: The html file.
-        rows: A row a cell: as for `paired_records`, and `uar`, `macro_f1`, `teacher_top1`, `rounds`, `rounds_computed`,
+        rows: A row per cell: as for `paired_records`, and `uar`, `macro_f1`, `teacher_top1`, `rounds`, `rounds_computed`,
             `rounds_reused`, `bytes_up`, `bytes_down`, `seconds`, `per_class`.
         class_names: Labels in their order.
-        settings: With which settings the methods ran, for people.
+        settings: The settings of the methods, for people.
         vector_figures: Also write the figures as SVG and PDF into `figures/`.
 
     """
@@ -102,7 +102,7 @@ def _section(rows: Sequence[Row], methods: Sequence[str], regime: Regime | None,
         "scores": [{"method": name, "best": name == best, "cells": _scores(mine, name)} for name in methods],
         "forest": forest(tests)
         if tests
-        else f"Paired differences need a reference beside another method: one of {', '.join(REFERENCES)}.",
+        else f"Paired differences need a reference and another method; references are {', '.join(REFERENCES)}.",
         "tests": [{"sure": is_sure(one), "cells": cells(one)[1:]} for one in tests],
     }
 
@@ -117,16 +117,16 @@ def _best(rows: Sequence[Row], methods: Sequence[str]) -> str | None:
 
 
 def conclusion(rows: Sequence[Row], best: str | None, tests: Sequence[Record]) -> str:
-    """One line: the best method, and which references it is surely ahead of."""
+    """One line: the best method, the references that it beats significantly, and the others."""
     if best is None:
-        return "No method has an audio student here."
+        return "None of these methods has an audio student."
     told = [(one["reference"], one, 1) for one in tests if one["method"] == best]
     told += [(one["method"], one, -1) for one in tests if one["reference"] == best]
     sure = [_against(*one) for one in told if is_sure(one[1])]
     unsure = [_against(*one) for one in told if not is_sure(one[1])]
     parts = [f"Best: {best}, {spread_text(_tops(rows, best))}"]
-    parts += [f"ahead of {', '.join(sure)}"] if sure else []
-    parts += [f"cannot be told from {', '.join(unsure)}"] if unsure else []
+    parts += [f"better than {', '.join(sure)}"] if sure else []
+    parts += [f"not significantly different from {', '.join(unsure)}"] if unsure else []
     return "; ".join(parts) + "."
 
 
@@ -183,14 +183,14 @@ def against_missing_video(rows: Sequence[Row], methods: Sequence[str], alpha: fl
             )  # fmt: skip
     figure = styled(figure, "clients without video", "audio top-1 on test", height=420)
     figure.update_layout(scattermode="group", scattergap=0.5)
-    if ends:  # side by side, plotly's own range would begin at 0
+    if ends:  # for grouped bars plotly's own range would begin at 0
         pad = 0.06 * (max(ends) - min(ends)) or 0.05
         figure.update_yaxes(range=[min(ends) - pad, max(ends) + pad])
     return figure.update_xaxes(type="category")
 
 
 def per_class(rows: Sequence[Row], class_names: Sequence[str]) -> go.Figure | None:
-    """Student minus phase 1 by class, classes sorted by phase 1's accuracy (the paper's own analysis); 95 % over cells."""
+    """Student minus phase 1 by class, sorted by phase 1's accuracy (as the paper does); 95 % intervals over cells."""
     mine: list[Mapping[str, Any]] = [
         row["per_class"] for row in rows if row["method"] == "modality_mirror" and "phase1_audio" in row["per_class"]
     ]

@@ -10,7 +10,7 @@ from mm_ray.report.figures import BLUE, SCALE, styled
 from mm_ray.report.pages import render
 
 MOST_GROUPS = 200
-"""Groups in the picture, the largest first."""
+"""Number of groups in the figure, the largest first."""
 
 
 class ShownClip(NamedTuple):
@@ -21,7 +21,7 @@ class ShownClip(NamedTuple):
     shades_FT: np.ndarray
     """Its audio features, uint8."""
     hop_s: float | None
-    """Seconds from column to column; None where it is not known."""
+    """Seconds from column to column; None if unknown."""
     frames: str
     """Its frames as a data URI; empty without video."""
 
@@ -40,13 +40,13 @@ def data_page(
     """The page's text.
 
     Args:
-        title: Which store it is.
-        heads: Of the table of classes.
+        title: Name of the store.
+        heads: Column heads of the table of classes.
         classes: Its rows, the last one of all clips.
         groups: Clips by group.
         seconds: Duration of each clip.
         durations: The same in one line.
-        warnings: What is likely to be a mistake.
+        warnings: Likely mistakes.
         counts: Tables by title, of count, name and meaning.
         clips: Clips to show.
 

@@ -1,4 +1,4 @@
-"""What all figures share: one palette that reads on white and black, one layout, a sentence for one that cannot be drawn.
+"""What all figures share: a palette readable on white and black, a layout, and a sentence if there is nothing to draw.
 
 Text and grid lines take the page's colours (`style.css`), so that a figure follows dark mode and print.
 """
@@ -33,7 +33,7 @@ def styled(figure: go.Figure, x: str = "", y: str = "", height: int = HEIGHT) ->
 
 
 def style_of(place: int) -> dict[str, str]:
-    """Colour and dash of the line of a thing by its place; 36 differ."""
+    """Colour and dash of a line by its position; 36 differ."""
     return {"color": PALETTE[place % len(PALETTE)], "dash": DASHES[place // len(PALETTE) % len(DASHES)]}
 
 

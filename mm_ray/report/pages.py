@@ -1,4 +1,4 @@
-"""Pages from templates: each is one html file with its style, its figures and plotly.js in it, which needs no network.
+"""Pages from templates: each is one html file that contains its style, its figures and plotly.js.
 
 plotly.js makes a page about 5 MB, once; in return every figure can be hovered, zoomed and saved as SVG without a network.
 """
@@ -53,7 +53,7 @@ def score_text(value: float | None, sign: str = "") -> str:
 
 
 def number_text(value: Any) -> str:
-    """A setting or a measurement, to three digits where it is no whole number; a dash for None."""
+    """A setting or a measurement, to three digits unless it is a whole number; a dash for None."""
     if isinstance(value, float):
         return NONE if math.isnan(value) else f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
     return NONE if value is None else str(value)

@@ -1,4 +1,4 @@
-"""A study's page: what was found, how sure it is, what was run, and how to retrain it."""
+"""A study's page: the result, its uncertainty, what was run, and how to retrain it."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -53,7 +53,7 @@ class StudyEnding:
     chance: float = 0.0
     """Accuracy on the test set of always naming the most common class."""
     at_chance: Collection[str] = ()
-    """Roles that are no better."""
+    """Roles that are no better than that."""
     verdict: Sequence[str] = ()
     curves: Mapping[str, Sequence[Sequence[tuple[int, float]]]] = field(default_factory=dict)
     """Rounds and dev scores of the last phase, by role and seed."""
@@ -63,7 +63,7 @@ class StudyEnding:
     """The gain by class (`class_gains`)."""
     classes: Sequence[str] = ()
     clients: Sequence[Row] = ()
-    """A row a client: `id`, `modalities`, `clips`, `labelled`, `classes` (clips by class, as far as it is known),
+    """A row per client: `id`, `modalities`, `clips`, `labelled`, `classes` (clips by class, if known),
     `rounds` (whose cohort it was in), `participation` (their share), `refused` (rounds), `reason` (the last), `accuracy` by
     role (None where no class is known), `loss` and `norm` (training loss and norm of the update, the mean over its rounds of
     the last phase; None where the server does not see them).
@@ -76,14 +76,14 @@ class StudyEnding:
     """Simulated seconds and dev scores by role; empty where no time is simulated."""
     what_was_run: Row = field(default_factory=dict)
     command: str = ""
-    """Retrains the chosen configuration."""
+    """The command that retrains the chosen configuration."""
 
 
 @dataclass(frozen=True)
 class StudyRecord:
-    """A study, ended or not.
+    """A study, finished or not.
 
-    `trials` has a row a trial: `number`, `state`, `params`, `score`, `best_round`, `rounds_computed`, `rounds_reused`,
+    `trials` has a row per trial: `number`, `state`, `params`, `score`, `best_round`, `rounds_computed`, `rounds_reused`,
     `seconds`, `curve` (a list of `{"phase", "round", "reused", "seed", "metrics"}`), and, where there are some, `metrics`,
     `seed_scores`, `last_step` of a trial that was stopped, and `error` of one that failed. Unknown values are None.
     """
@@ -93,7 +93,7 @@ class StudyRecord:
     metric: str = "dev/audio_top1"
     maximize: bool = True
     importances: Mapping[str, float] = field(default_factory=dict)
-    """By parameter; empty where it cannot be said yet."""
+    """By parameter; empty while it cannot be computed."""
     best: Row = field(default_factory=dict)
     """`number`, `params` and `score` of the chosen trial; empty if there is none."""
     ending: StudyEnding | None = None
@@ -144,7 +144,7 @@ def write_study(path: Path, record: StudyRecord, vector_figures: bool = False) -
 def _unfinished(record: StudyRecord) -> str:
     if not record.best:
         return "No trial is complete yet."
-    return "There is no claim: the test needs a student and a control." if record.ending else "Nothing is tested yet."
+    return "No claim: the test needs a student and a control." if record.ending else "Nothing is tested yet."
 
 
 def _counts(trials: Sequence[Row]) -> str:
@@ -217,7 +217,7 @@ def _error(row: Row) -> str:
 
 
 def _cell(key: str, value: Any) -> Row:
-    """What is shown, and by what a column is sorted."""
+    """The text of a cell, and the value by which its column is sorted."""
     text = score_text(value) if key in ("score", "spread") else number_text(value)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return {"text": text, "sort": "" if value is None else value, "is_number": is_number or value is None}

@@ -35,11 +35,11 @@ ROLES = {
 MOST_CURVES = 60
 """Trials drawn beside the best one."""
 MOST_CLIENTS = 200
-"""Clients in the picture of classes."""
+"""Clients in the figure of classes."""
 
 
 def scores_by_seed(test: Mapping[str, Sequence[float]], chance: float) -> Figure:
-    """Top-1 on the test set by role: a stroke a seed, a diamond for the mean with its 95 % interval over seeds."""
+    """Top-1 on the test set by role: a stroke per seed, a diamond for the mean with its 95 % interval over seeds."""
     figure, roles = go.Figure(), [role for role in reversed(ROLES) if role in test]
     for role in roles:
         name, color = ROLES[role]
@@ -61,11 +61,11 @@ def scores_by_seed(test: Mapping[str, Sequence[float]], chance: float) -> Figure
 def curves_by_seed(
     curves: Mapping[str, Sequence[Sequence[tuple[int, float]]]], levels: Mapping[str, float], metric: str
 ) -> Figure:
-    """The last phase of the chosen configuration and of its control: a thin line a seed, a thick one for the mean.
+    """The last phase of the chosen configuration and of its control: a thin line per seed, a thick one for the mean.
 
     Args:
         curves: Rounds and values of each seed, by role.
-        levels: `teacher`, `phase1_audio` and `chance`, as far as they are there.
+        levels: `teacher`, `phase1_audio` and `chance`, if they exist.
         metric: What the values are.
 
     """
@@ -140,14 +140,14 @@ def trial_curves(trials: Sequence[Row], metric: str, best: int | None) -> Figure
 
 
 def _segments(rows: Iterable[Row], metric: str, reused: bool) -> tuple[list[int | None], list[float | None]]:
-    """The rounds that were, or were not, taken from the store as one line with gaps."""
+    """The rounds that were computed, or those from the store, as one line with gaps."""
     x: list[int | None] = []
     y: list[float | None] = []
     for row in rows:
         curve = [report for report in row["curve"] if report.get("seed") == row["curve"][0].get("seed")]
         kinds = [bool(report["reused"]) == reused for report in curve]
         for i, report in enumerate(curve):
-            # A segment looks like the round it leads to, so a line begins at the point before its own.
+            # A segment has the style of the round it leads to, so a line begins one point earlier.
             is_shown = kinds[i] or (i + 1 < len(curve) and kinds[i + 1])
             x.append(i + 1)
             y.append(report["metrics"].get(metric) if is_shown else None)
@@ -199,7 +199,7 @@ def pair(trials: Sequence[Row], metric: str, x: str, y: str, best: int | None) -
 
 
 def slices(trials: Sequence[Row], metric: str, best: int | None) -> dict[str, go.Figure]:
-    """The score over each parameter alone, a figure a parameter; none below two complete trials."""
+    """Slice plots: the score over each parameter, a figure per parameter; none below two complete trials."""
     rows = complete(trials)
     names = dict.fromkeys(name for row in rows for name in row["params"])
     return {name: _slice([row for row in rows if name in row["params"]], name, metric, best) for name in names if len(rows) > 1}
@@ -219,7 +219,7 @@ def _slice(rows: Sequence[Row], name: str, metric: str, best: int | None) -> go.
 
 
 def parallel(trials: Sequence[Row], metric: str) -> Figure:
-    """One line a complete trial through all the parameters that every one of them has."""
+    """One line per complete trial, through the parameters that all of them have."""
     rows = complete(trials)
     shared = [name for name in rows[0]["params"] if all(name in row["params"] for row in rows)] if rows else []
     if len(rows) < 2 or len(shared) < 2:
@@ -240,10 +240,10 @@ def _axis(label: str, values: Sequence[Any]) -> dict[str, Any]:
 
 
 def pareto(trials: Sequence[Row], metric: str, best: int | None) -> Figure:
-    """Score against bytes of each complete trial, and the front: those that no other one beats in both."""
+    """Score against bytes of each complete trial, and the Pareto front: those that no other one dominates."""
     rows = [row for row in complete(trials) if "bytes" in (row.get("metrics") or {})]
     if len(rows) < 2:
-        return needs("The front of accuracy and traffic", 2, len(rows))
+        return needs("The Pareto front of accuracy and traffic", 2, len(rows))
     points = sorted((row["metrics"]["bytes"] / 1e6, -row["score"], row["number"]) for row in rows)
     front, reached = [], float("inf")
     for sent, negative, number in points:
@@ -254,7 +254,7 @@ def pareto(trials: Sequence[Row], metric: str, best: int | None) -> Figure:
     figure.add_scatter(
         x=[x for x, _, _ in front], y=[y for _, y, _ in front], mode="lines", name="front", line={"color": GREEN, "shape": "hv"}
     )
-    for name, color, chosen in (("on the front", GREEN, True), ("beaten in both", GREY, False)):
+    for name, color, chosen in (("on the front", GREEN, True), ("dominated", GREY, False)):
         some = [(x, -y, n) for x, y, n in points if (n in on_front) is chosen]
         figure.add_scatter(
             x=[x for x, _, _ in some], y=[y for _, y, _ in some], mode="markers", name=name,
@@ -265,7 +265,7 @@ def pareto(trials: Sequence[Row], metric: str, best: int | None) -> Figure:
 
 
 def curves_over_time(curves: Mapping[str, Sequence[tuple[float, float]]], metric: str) -> Figure:
-    """Dev scores over simulated time, from the start of phase 1: what accuracy is reached when."""
+    """Dev scores over simulated time, from the start of phase 1."""
     figure = go.Figure()
     for role, points in curves.items():
         name, color = ROLES[role]
@@ -279,7 +279,7 @@ def client_accuracy(clients: Sequence[Row], roles: Sequence[str]) -> Figure:
     """Each client's accuracy for its own mix of classes, the clients sorted by the first role's."""
     rows = [row for row in clients if all(row["accuracy"][role] is not None for role in roles)]
     if not rows or not roles:
-        return "The clients' accuracy needs the test of the chosen configuration, and clients whose classes are known."
+        return "The clients' accuracy needs the test of the chosen configuration, and clients with known classes."
     rows = sorted(rows, key=lambda row: row["accuracy"][roles[0]])
     figure = go.Figure()
     for role in reversed(roles):

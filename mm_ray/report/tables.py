@@ -9,12 +9,12 @@ from mm_ray.report.pages import NONE
 
 Record = Mapping[str, Any]
 """One paired test: `video_missing` and `alpha` (None for all regimes together), `method`, `reference`, `n`, `unit` (`seeds` or
-`folds`), `mean`, `low`, `high`, `wins`, `p` and `p_holm`; None where nothing can be said."""
+`folds`), `mean`, `low`, `high`, `wins`, `p` and `p_holm`; None where it cannot be computed."""
 HEAD = ("regime", "difference in top-1", "n", "mean", "95 % interval", "better in", "p", "p (Holm)")
 
 
 def is_sure(record: Record) -> bool:
-    """Whether a difference is there after Holm's correction."""
+    """Whether a difference is significant after Holm's correction."""
     return record["p_holm"] is not None and record["p_holm"] < LEVEL
 
 
@@ -34,13 +34,13 @@ def regime_text(video_missing: float | None, alpha: float | None) -> str:
 
 
 def to_markdown(records: Sequence[Record]) -> str:
-    """A table in Markdown; a difference that is there after Holm's correction is bold."""
+    """A table in Markdown; a difference that is significant after Holm's correction is bold."""
     rows = [[f"**{text}**" if i == 3 and is_sure(one) else text for i, text in enumerate(cells(one))] for one in records]
     return markdown_table(HEAD, rows)
 
 
 def to_latex(records: Sequence[Record]) -> str:
-    """A `tabular` for booktabs; a difference that is there after Holm's correction is bold."""
+    """A `tabular` for booktabs; a difference that is significant after Holm's correction is bold."""
     lines = [
         [rf"\textbf{{{text}}}" if i == 3 and is_sure(one) else text for i, text in enumerate(map(latex, cells(one)))]
         for one in records
@@ -60,7 +60,7 @@ def latex_table(head: Sequence[str], rows: Sequence[Sequence[str]], columns: str
     Args:
         head: Plain text.
         rows: LaTeX (`latex`).
-        columns: How columns are set, such as `lrr`.
+        columns: Alignment of the columns, such as `lrr`.
 
     """
     body = "".join(f"{' & '.join(line)} \\\\\n" for line in rows)
@@ -85,5 +85,5 @@ def latex(text: str) -> str:
 
 
 def or_none(value: float) -> float | None:
-    """NaN as None, which JSON can say."""
+    """NaN as None, since JSON has no NaN."""
     return None if isnan(value) else value

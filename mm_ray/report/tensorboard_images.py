@@ -24,7 +24,7 @@ def write_images(logdir: Path, confusion_CC: np.ndarray, table: FeatureTable) ->
     Args:
         logdir: Folder of the run that TensorBoard shows.
         confusion_CC: Counts on the test set.
-        table: The features, of whose test split the first clip of each of the first `MAX_CLIPS` classes is shown.
+        table: The features; the first test clip of each of the first `MAX_CLIPS` classes is shown.
 
     """
     writer = begin_events(logdir)
@@ -54,7 +54,7 @@ def confusion_picture(confusion_CC: np.ndarray, names: Sequence[str]) -> Image.I
             draw.rectangle((*corner, corner[0] + CELL - 2, corner[1] + CELL - 2), fill=shade)
             if round(100 * share):
                 draw.text((corner[0] + 4, corner[1] + 7), f"{100 * share:.0f}", fill="white" if share > 0.5 else "black")
-    draw.text((4, 4), "rows: true class; columns: heard as; % of the row", fill="black")
+    draw.text((4, 4), "rows: true class; columns: predicted class; % of the row", fill="black")
     return picture
 
 

@@ -1,6 +1,6 @@
 """A page's figures as SVG and PDF, for papers: plotly's figures drawn by matplotlib, which needs no browser.
 
-It draws what our figures are made of: lines, markers, error bars, bars, heatmaps and level lines. Parallel coordinates are on
+It can draw what our figures consist of: lines, markers, error bars, bars, heatmaps and level lines. Parallel coordinates are on
 the page only.
 """
 
@@ -16,13 +16,13 @@ from mm_ray.errors import UserError
 
 FORMATS = ("svg", "pdf")
 WIDTH_IN, PX_PER_IN = 7.0, 90.0
-"""A page's text is as wide; heights are those of the page."""
+"""Width of a page's text; heights are those of the page."""
 DRAWN = ("scatter", "bar", "heatmap")
 LINES = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
 MARKERS = {"circle": "o", "square": "s", "diamond": "D", "line-ns-open": "|"}
 PT_PER_PX = 0.75
 GROUP_WIDTH = 0.5
-"""Of what stands side by side over a category."""
+"""Of traces that stand side by side over a category."""
 SETTINGS: Any = {"svg.fonttype": "none", "svg.hashsalt": "mm_ray", "pdf.fonttype": 42, "font.size": 9, "axes.titlesize": 9}
 """Text stays text; the same figure gives the same bytes."""
 
@@ -31,7 +31,7 @@ def check_figures(wanted: bool) -> None:
     """Refuse `--figures` where matplotlib is missing.
 
     Raises:
-        UserError: It is.
+        UserError: It is missing.
 
     """
     if wanted and find_spec("matplotlib") is None:
@@ -42,8 +42,8 @@ def write_figures(folder: Path, content: Mapping[str, Any]) -> list[Path]:
     """Write every figure of a page's content as `NAME.svg` and `NAME.pdf`; returns the files.
 
     Args:
-        folder: Made if it is not there.
-        content: As for `mm_ray.report.pages.render`; a figure within a mapping or a list has its place as a second name.
+        folder: Created if missing.
+        content: As for `mm_ray.report.pages.render`; a figure in a mapping or a list gets its position as a second name.
 
     """
     import matplotlib
@@ -104,7 +104,7 @@ def draw(figure: go.Figure) -> Any:
 
 
 def side_by_side(figure: go.Figure) -> list[Any]:
-    """The traces over categories, each a little beside the others."""
+    """The traces over categories, each slightly shifted."""
     places, count = {name: place for place, name in enumerate(_categories(figure))}, len(figure.data)
     shifts = [GROUP_WIDTH * ((2 * i + 1) / (2 * count) - 0.5) for i in range(count)]
     return [go.Scatter(t, x=[places[name] + shift for name in t.x]) for t, shift in zip(figure.data, shifts, strict=True)]
@@ -119,7 +119,7 @@ def _words(values: Any) -> list[str]:
 
 
 def _numbers(values: Any) -> Any:
-    """Numbers, with NaN for None; words as they are."""
+    """Numbers, with NaN for None; text unchanged."""
     return list(values) if _words(values) else np.array([np.nan if value is None else value for value in values], float)
 
 
@@ -202,7 +202,7 @@ def _level(axes: Any, shape: Any) -> None:
 
 
 def _note(axes: Any, note: Any) -> None:
-    """A text beside a point; on the edge where its axis is the paper's."""
+    """A text beside a point, or at the edge if its axis is the paper."""
     if not note.text or not note.text.strip():
         return
     across = axes.get_xaxis_transform() if "y" in (note.yref or "") and "domain" in note.yref else axes.get_yaxis_transform()

@@ -7,8 +7,8 @@ import numpy as np
 from mm_ray.evaluate.statistics import OverClips, Paired, paired_test
 
 CONTROLS = ("control_all", "control")
-"""Cross-entropy on all clients, who are the student's own wherever audio-only clients train in phase 2, and on the audiovisual
-ones. The first that is there is the one that the student is measured by.
+"""Cross-entropy on all clients (the student's own clients wherever audio-only clients train in phase 2), and on the audiovisual
+ones. The first one in the test is the student's reference.
 """
 
 
@@ -19,14 +19,14 @@ def verdict(
     at_chance: Collection[str] = (),
     over_clips: Mapping[str, OverClips] | None = None,
 ) -> list[str]:
-    """For people: the claim, then what it rests on, a line each; empty without a student and a control.
+    """For people: the claim, then its evidence, one line per control; empty without a student and a control.
 
     Args:
         test: Top-1 on the test set by role, one for each seed, the same seeds in all.
         chance: Accuracy of always naming the most common class.
         num_clips: Test clips.
         at_chance: Roles that are no better than chance.
-        over_clips: The student against a control clip by clip, as far as single predictions are known.
+        over_clips: The student against a control clip by clip, if predictions per clip are known.
 
     """
     controls = [name for name in CONTROLS if name in test]
@@ -50,7 +50,7 @@ def tone(line: str) -> str:
     return next((colour for claim, colour in TONES.items() if line.startswith(claim)), "")
 
 
-HELPED, HURT, AT_CHANCE = "Distillation helped", "Distillation hurt", "At chance level: the student learned nothing that shows"
+HELPED, HURT, AT_CHANCE = "Distillation helped", "Distillation hurt", "At chance level: the student learned nothing measurable"
 TONES = {HELPED: "good", HURT: "bad", AT_CHANCE: "bad"}
 
 
@@ -64,8 +64,8 @@ def _claim(found: Paired, is_at_chance: bool) -> str:
     if found.high < 0:
         return HURT
     if found.n == 1:
-        return "One seed cannot tell whether distillation helped (--test_seeds 5 can)"
-    return "Whether distillation helped cannot be told"
+        return "One seed cannot show whether distillation helped (--test_seeds 5 can)"
+    return "It is not certain whether distillation helped"
 
 
 def _difference(found: Paired) -> str:
@@ -80,7 +80,7 @@ def _detail(found: Paired) -> str:
 
 
 def _closed(test: Mapping[str, Sequence[float]], control: str) -> str:
-    """How much of the way from the control to the teacher the student went, where it went some and the teacher leads."""
+    """The share of the gap from control to teacher that the student closed, if both lead the control."""
     if "teacher" not in test:
         return ""
     student, base, teacher = (float(np.mean(test[role])) for role in ("student", control, "teacher"))

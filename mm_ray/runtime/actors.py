@@ -1,4 +1,4 @@
-"""Ray actors that play the clients."""
+"""Ray actors that simulate the clients."""
 
 import os
 import socket
@@ -34,7 +34,7 @@ class PhaseBroadcast:
 
 @ray.remote
 class ClientActor:
-    """Plays any client: it keeps the node's shared feature table, and nothing of a round."""
+    """Simulates any client. It keeps the node's shared feature table, but no state of a round."""
 
     def __init__(self) -> None:
         self._device_kind = ""
@@ -53,12 +53,12 @@ class ClientActor:
         """The sum of a chunk's updates, the seconds that it took, and the actor's peak memory in bytes.
 
         Args:
-            refs: The references of the feature table and of the phase's `PhaseBroadcast`, in a list so that Ray passes them on
-                and does not resolve them. They come with each call: an actor that is started again knows nothing.
+            refs: The references of the feature table and of the phase's `PhaseBroadcast`, in a list so that Ray does not
+                resolve them. They come with each call, because a restarted actor has lost them.
             params: What the server sends to all.
-            own: What each client of the chunk alone gets.
+            own: What only one client gets, for the clients of the chunk.
             round_number: The round.
-            chunk: Ids of clients of the federation; a client that is not one of them as itself.
+            chunk: Ids of clients of the federation; other clients as objects.
             lists_clients: Whether the loss and the norm of single clients are reported.
 
         """
@@ -79,7 +79,7 @@ class ClientActor:
 
     @property
     def _device(self) -> str:
-        # No functools.cached_property: it has a lock in Python 3.11, and Ray pickles the class.
+        # Not functools.cached_property: in Python 3.11 it has a lock, which Ray cannot pickle.
         if not self._device_kind:
             self._device_kind = select_device()
         return self._device_kind
@@ -97,6 +97,6 @@ class ClientActor:
 
     @ray.method(max_task_retries=-1)
     def place(self) -> tuple[str, int]:
-        """Host and process id; an actor that died answers when Ray has started it again."""
-        assert self._device  # an error of `__init__` would reach the driver as the actor's death, without its words
+        """Host and process id; an actor that died answers after Ray has restarted it."""
+        assert self._device  # an error in `__init__` would reach the driver as the actor's death, without its message
         return socket.gethostname(), os.getpid()

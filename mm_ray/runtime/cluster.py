@@ -20,13 +20,13 @@ NOISY_LOGGERS = (
     "ray.tune.analysis.experiment_analysis",
     "ray.tune.tune",
 )
-"""They tell at each start that tokens are on, miss the files of Tune's own loggers, which we switch off, and advise after ^C to
-restore Tune's state, where our own commands go on by themselves."""
+"""Ray's messages at each start: that tokens are on, that the files of Tune's loggers (which we switch off) are missing, and
+after ^C the advice to restore Tune's state, although our commands resume by themselves."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """What a machine of a cluster has."""
+    """The resources of a machine of a cluster."""
 
     num_cpus: float
     num_gpus: float = 0.0
@@ -34,7 +34,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Cluster:
-    """A cluster: what it is called, and its nodes."""
+    """A cluster: its name and its nodes."""
 
     name: str
     nodes: tuple[Node, ...]
@@ -51,9 +51,9 @@ class Cluster:
 
 
 def cluster_at(address: str) -> Cluster:
-    """What `connect` would give, without the start of a Ray on this machine; the cluster at an address is joined.
+    """The cluster that `connect` would return, without starting a local Ray; a cluster at an address is joined.
 
-    What does not fit is refused by it before it costs a start of Ray.
+    With it, what does not fit is refused before Ray starts.
 
     Raises:
         UserError: Nothing answers at the address.
@@ -67,8 +67,8 @@ def cluster_at(address: str) -> Cluster:
 def connect(address: str) -> Cluster:
     """Start a local Ray (no address), or join the cluster at `address` (`auto` for the one on this machine).
 
-    Without an address a cluster that happens to run on this machine is not touched, and the one that is started is for this
-    process alone (`mm_ray.runtime.local_ray`).
+    Without an address, a cluster that happens to run on this machine is not touched, and the new one is for this process alone
+    (`mm_ray.runtime.local_ray`).
 
     Raises:
         UserError: Nothing answers at the address.
@@ -76,7 +76,8 @@ def connect(address: str) -> Cluster:
 
     """
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")  # else every train.report waits 2 s
-    # It tells a worker of its node's end, for a last checkpoint; the phase store has one. It costs a process, 1.4 s of a core.
+    # It would notify a worker of its node's end, for a last checkpoint; the phase store has one. It costs a process and 1.4 s
+    # of a core.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     for name in NOISY_LOGGERS:
@@ -103,13 +104,13 @@ def _join(address: str) -> None:
 
 
 def _keep(on_term: Any) -> None:
-    """Take back the handler of TERM that Ray replaced: Ray's ends the process without a word; its children end at exit too."""
+    """Restore the TERM handler that Ray replaced: Ray's ends the process without a message; Ray's children end at exit too."""
     if callable(on_term):
         signal.signal(signal.SIGTERM, on_term)
 
 
 def _check_answers(address: str) -> None:
-    """Ray itself waits for minutes if nothing listens at the address."""
+    """Check first, because Ray waits for minutes if nothing listens at the address."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not port.isdigit():
         return

@@ -10,10 +10,10 @@ def usable_cpus(root: Path = Path("/")) -> int:
     """CPUs that this process may use, at least 1.
 
     The smaller one of its affinity (`taskset`, SLURM, cpusets) and the CPU quota of its cgroup or one above it (containers,
-    systemd), rounded down. Ray by itself looks at the machine, and at a container's quota only.
+    systemd), rounded down. Ray itself considers only the machine's CPUs and a container's quota.
 
     Args:
-        root: The root of the file system, where `proc` and `sys` are looked for.
+        root: The root of the file system, which holds `proc` and `sys`.
 
     """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -24,14 +24,14 @@ def _quotas(root: Path) -> Iterator[float]:
     """Quotas in CPUs of this process's cgroup and of all above it, of version 1 and 2 alike."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:  # no Linux
+    except OSError:  # not Linux
         return
     for line in lines:
         _, controllers, path = line.split(":", 2)
         if controllers and "cpu" not in controllers.split(","):
             continue
         mount = root / "sys/fs/cgroup" / ("cpu" if controllers else "")
-        # In a container the path may be the host's, of which only the mount itself is there.
+        # In a container the path may be the host's, where only the mount itself exists.
         for folder in (mount / path.lstrip("/"), *(mount / path.lstrip("/")).parents):
             if not folder.is_relative_to(mount):
                 break

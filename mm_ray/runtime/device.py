@@ -9,10 +9,10 @@ from mm_ray.errors import EnvironmentFailure
 
 
 def select_device() -> str:
-    """`cuda` if Ray gave this actor a share of a card, else `cpu`; with one thread, and settings under which bits repeat.
+    """`cuda` if Ray gave this actor a share of a card, else `cpu`; with one thread and deterministic settings.
 
     Raises:
-        EnvironmentFailure: Ray gave a card that torch cannot use. What a CPU computes must not be stored as a GPU's.
+        EnvironmentFailure: Ray gave a card that torch cannot use. A CPU's results must not be stored as a GPU's.
 
     """
     torch.set_num_threads(1)
@@ -30,6 +30,6 @@ def select_device() -> str:
 
 
 def make_deterministic() -> None:
-    """Of cuDNN's algorithms only those that give the same bits each time, with float32's precision as on a CPU."""
+    """Allow only those cuDNN algorithms that give the same bits each time, with float32's precision as on a CPU."""
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.allow_tf32 = False

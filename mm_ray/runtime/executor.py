@@ -24,12 +24,12 @@ from mm_ray.types import Arrays, ClientData, ClientUpdate
 
 
 class RayExecutor:
-    """Plays the clients on actors.
+    """Simulates the clients on actors.
 
     Args:
         table_ref: The feature table in the object store.
         placement: How many actors, of which size.
-        group: A placement group in which each has its bundle; None: wherever there is room.
+        group: A placement group with a bundle for each; None: wherever there is room.
 
     """
 
@@ -40,7 +40,7 @@ class RayExecutor:
                 num_cpus=placement.num_cpus,
                 num_gpus=placement.num_gpus,
                 max_restarts=-1,
-                enable_task_events=False,  # the head would keep 3 kB of each of the last 100,000 calls
+                enable_task_events=False,  # the head would keep 3 kB for each of the last 100,000 calls
                 scheduling_strategy=PlacementGroupSchedulingStrategy(group, i) if group else "DEFAULT",
             ).remote()
             for i in range(placement.num_actors)
@@ -60,7 +60,7 @@ class RayExecutor:
         return self._pool.actors
 
     def open(self, phase: Phase, shared_inputs: Arrays, federation: Federation) -> None:
-        """Put once what every chunk of the phase needs."""
+        """Put what every chunk of the phase needs into the object store, once."""
         self._phase, self._federation = phase, federation
         clients = federation.clients
         self._clients = clients if isinstance(clients, ClientList) else {client.id: client for client in clients}
@@ -86,7 +86,7 @@ class RayExecutor:
         return [arrived.get(number) for number in range(len(chunks))]
 
     def confusions(self, split: str, networks: Sequence[str], params: Arrays, model: ModelConfig) -> list[np.ndarray]:
-        """Batches of the split on all actors; in this process where they would be no help."""
+        """Evaluate batches of the split on all actors, or in this process where actors would not help."""
         jobs = [(name, batches_of(split, name, self._federation.table)) for name in networks]
         alone = len(self.actors) == 1 and not self._has_gpus
         if alone or all(len(batches) <= 1 for _, batches in jobs):
@@ -120,7 +120,7 @@ class RayExecutor:
         return {number: result for number, (result, _, _) in results.items()}
 
     def _named(self, chunk: Chunk) -> list[int | ClientData]:
-        """Clients by their id: whoever is not of the federation goes as it is."""
+        """Clients by their id; a client that is not in the federation is sent as an object."""
         return [client.id if self._is_known(client) else client for client in chunk]
 
     def _is_known(self, client: ClientData) -> bool:
@@ -130,7 +130,7 @@ class RayExecutor:
             return False
 
     def spent(self) -> ExecutorStats:
-        """Since the last time."""
+        """The cost since the last call."""
         spent = ExecutorStats(self._busy_s, self._moved_bytes, self._peak_bytes)
         self._busy_s, self._moved_bytes = 0.0, 0
         return spent

@@ -1,7 +1,7 @@
 """Start a Ray on this machine, for this process and its children alone.
 
-Left alone, Ray writes one token for all clusters into the user's home, readable by everybody on the machine, listens on every
-address, and keeps its sockets, logs and spilled objects in folders that every user may write (mode 0777).
+By default, Ray writes one token for all clusters into the user's home, readable by everybody on the machine, listens on every
+address, and keeps its sockets, logs and spilled objects in folders with mode 0777.
 """
 
 import fcntl
@@ -25,19 +25,19 @@ from mm_ray.runtime.cpus import usable_cpus
 
 SOCKET_PATH_BYTES = 103 if sys.platform == "darwin" else 107
 BELOW_TMP = len("/mm_ray-12345678/r/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")
-"""Bytes of the longest socket path below the folder of temporary files; Ray refuses to start where it does not fit."""
+"""Bytes of the longest socket path below the temporary folder; Ray does not start if it does not fit."""
 KEEP_S = 24 * 3600.0
-"""The folder of a run that has ended stays for its logs; the next run after this time removes it."""
+"""The folder of a finished run is kept for its logs; the first run after this time removes it."""
 SLOW_S = 20.0
 TRANSIENT = ("timed out", "timeout", "in use")
-"""What Ray's message has where a second try may succeed: a busy machine, or a port taken meanwhile."""
+"""Parts of Ray's message when a second try may succeed: a busy machine, or a port taken meanwhile."""
 
 _LOCKED: list[int] = []
 """Private folders of this process, open and locked until it ends."""
 
 
 def start_local_ray(num_gpus: int) -> None:
-    """Start Ray with the CPUs that this process may use; a time-out is tried once more.
+    """Start Ray with the CPUs that this process may use; after a time-out it is tried once more.
 
     Args:
         num_gpus: GPUs that Ray may assign.
@@ -60,7 +60,7 @@ def start_local_ray(num_gpus: int) -> None:
                     _temp_dir=str(folder / "r"),
                 )
                 return
-            except Exception as error:  # Ray raises whatever comes, bare `Exception`s too
+            except Exception as error:  # Ray raises any type, bare `Exception`s too
                 ray.shutdown()
                 is_transient = any(words in str(error).lower() for words in TRANSIENT)
                 if not (is_transient and tries_left):
@@ -97,8 +97,8 @@ def _says_if_slow(folder: Path) -> Iterator[None]:
 def _for_this_run_alone() -> Iterator[None]:
     """A token of the run, no port beyond loopback, and no address of another cluster.
 
-    The switch is the one by which Ray stays on loopback on macOS and Windows; `_node_ip_address` does not do it, since Ray
-    replaces 127.0.0.1 by the machine's own address.
+    The switch is the one that keeps Ray on loopback on macOS and Windows. `_node_ip_address` does not, since Ray replaces
+    127.0.0.1 by the machine's own address.
     """
     os.environ.pop("RAY_ADDRESS", None)  # of another cluster: Ray Train's processes would look there
     if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):
@@ -111,13 +111,13 @@ def _for_this_run_alone() -> Iterator[None]:
 
 
 def private_folder() -> Path:
-    """A new folder that nobody else can enter (0700), with a path that is short enough for Ray's sockets.
+    """A new private folder (0700), with a path short enough for Ray's sockets.
 
-    It lies in RAY_TMPDIR or TMPDIR, else, or where their path is too long, in /tmp. Ray makes what lies in it writable for
-    everybody, so the folder around it keeps others out.
+    It lies in RAY_TMPDIR or TMPDIR, or in /tmp if these are not set or too long. Ray makes its content writable for everybody,
+    so the folder around it keeps others out.
 
     Raises:
-        EnvironmentFailure: There is no such place.
+        EnvironmentFailure: No such folder can be made.
 
     """
     places = [Path(os.environ[name]).absolute() for name in ("RAY_TMPDIR", "TMPDIR") if os.environ.get(name)]
@@ -131,12 +131,12 @@ def private_folder() -> Path:
     longest = SOCKET_PATH_BYTES - BELOW_TMP
     remedy = f"set RAY_TMPDIR to a folder that you can write, with a path of at most {longest} bytes"
     raise EnvironmentFailure(
-        f"Ray does not start: /tmp cannot be written, and no other folder is named for its sockets; {remedy}"
+        f"Ray does not start: /tmp cannot be written, and no other folder is given for its sockets; {remedy}"
     )
 
 
 def _lock(folder: Path) -> int:
-    """An open and locked folder; the system lets go of it when this process ends, however it ends."""
+    """An open and locked folder; the system releases it when this process ends, however it ends."""
     opened = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
     try:
         fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -154,6 +154,6 @@ def _remove_old(place: Path) -> None:
             if status.st_uid != os.getuid() or time.time() - status.st_mtime < KEEP_S:
                 continue
             os.close(_lock(folder))
-        except OSError:  # its run goes on, it is gone, or it is no folder
+        except OSError:  # its run is not finished, it is gone, or it is not a folder
             continue
         shutil.rmtree(folder, ignore_errors=True)

@@ -10,7 +10,7 @@ from mm_ray.errors import bad_value
 from mm_ray.runtime.cluster import Cluster, Node
 
 DRIVER_CPUS = 0.001
-"""The driver of a trial that is a Train job needs a share, however small; its client actors lend it theirs."""
+"""The driver of a trial that is a Train job needs some share of a CPU; it takes it from its client actors."""
 ROUNDING = 1e-9
 
 
@@ -39,7 +39,7 @@ def place_run(clients: ClientsConfig, cluster: Cluster) -> Placement:
 
 
 def place_trial(clients: ClientsConfig, cluster: Cluster, host: str) -> Placement:
-    """Actors of one trial of a study: `clients.num_actors`, or one; beside a job's driver if the host is `train`.
+    """Actors of one trial of a study: `clients.num_actors`, or one; plus a job's driver if the host is `train`.
 
     Raises:
         UserError: They do not fit; the message says what is missing.
@@ -55,7 +55,7 @@ def most_trials(placement: Placement, clients: ClientsConfig, cluster: Cluster) 
 
 
 def num_fitting(clients: ClientsConfig, nodes: Iterable[Node]) -> int:
-    """How many actors fit: each lies on one node, and a fraction of a GPU on one card."""
+    """How many actors fit: each on one node, and a fraction of a GPU on one card."""
     return sum(min(_by_cpu(clients, node), _by_gpu(clients, node)) for node in nodes)
 
 

@@ -10,12 +10,12 @@ import ray
 from ray.exceptions import NodeDiedError, ObjectLostError, RayActorError
 
 QUEUED_PER_ACTOR = 2
-"""One call runs, the next one waits beside it, so that an actor never waits for the driver."""
+"""One call runs and the next one is queued, so that an actor never waits for the driver."""
 MAX_LOSSES = 5
-"""After this number of actors lost on one call the run ends: the call may be what kills them."""
+"""After this many actors lost on one call the run ends, since the call may be what kills them."""
 LOOK_S = 30.0
 SILENT_S = 60.0
-"""After this long without an answer the user is shown which actors are missing; again after twice as long, and so on."""
+"""After this long without an answer the missing actors are shown; again after twice as long, and so on."""
 LOST = (RayActorError, NodeDiedError, ObjectLostError)
 STALE = -1
 
@@ -24,7 +24,7 @@ Notice = Callable[[str], None]
 
 
 class ActorPool:
-    """Actors that Ray starts again when they die, without retries of their own: the pool hands calls out anew.
+    """Actors that Ray starts again when they die, without Ray's retries: the pool reassigns their calls.
 
     Args:
         actors: Handles; each has `place`, which waits until the actor is back.
@@ -40,7 +40,7 @@ class ActorPool:
         self._returning: dict[Any, int] = {}
         self._away: set[int] = set()
         self._late: set[Any] = set()
-        # An actor gets calls when it has answered once: one whose bundle lies on a lost node may never start.
+        # An actor gets calls once it has answered: one whose bundle is on a lost node may never start.
         for actor in range(len(self.actors)):
             self._call_back(actor)
 
@@ -50,9 +50,9 @@ class ActorPool:
         Args:
             submit: Starts call `number` on an actor.
             count: Number of calls.
-            deadline_s: This many seconds after the first was handed out, calls that are still out are late. They are given up
-                as soon as `at_least` results are there, and until then handed to other actors too, the first answer counting;
-                again after twice as long, and so on. Who owes a late answer gets nothing more. 0 waits for all.
+            deadline_s: Calls still running this many seconds after the first was submitted are late. Until `at_least` results
+                exist, late calls are also given to other actors, and the first answer counts (again after twice as long, and so
+                on); then they are dropped. An actor with a late answer gets no further calls. 0 waits for all.
             at_least: Number of results that are needed.
 
         """
@@ -80,7 +80,7 @@ class ActorPool:
 
     def _hand_out(self, waiting: deque[int], submit: Submit) -> None:
         load = Counter(actor for _, actor in self._running.values())
-        late = {self._running[ref][1] for ref in self._late}  # what they get would be late as well, or never come
+        late = {self._running[ref][1] for ref in self._late}  # their next calls would be late as well, or never finish
         here = [actor for actor in range(len(self.actors)) if actor not in self._away | late]
         while waiting and here:
             actor = min(here, key=lambda actor: load[actor])
@@ -130,7 +130,7 @@ class ActorPool:
             return
         if number != STALE:
             results[number] = result
-            if number in waiting:  # it was late, and is here before anybody else took it
+            if number in waiting:  # it was late, but no other actor had started it
                 waiting.remove(number)
 
     def _call_back(self, actor: int) -> None:

@@ -12,7 +12,7 @@ from mm_ray.types import RoundReport
 
 
 class RunProgress:
-    """Progress bars on a terminal; on anything else one line at the end of each phase.
+    """Progress bars on a terminal; elsewhere one line at the end of each phase.
 
     Args:
         plan: What is run.
@@ -60,7 +60,7 @@ AT_CHANCE_ROUND = 20
 
 
 def _warning(report: RoundReport, chance: float) -> str:
-    """A training that diverges, or has not begun to learn."""
+    """A warning if training diverges, or stays at chance."""
     lost = [name for name, value in report.metrics.items() if name.endswith("_loss") and not math.isfinite(value)]
     if lost:
         network = lost[0].removeprefix("train/").removesuffix("_loss")

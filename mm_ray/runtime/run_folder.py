@@ -23,7 +23,7 @@ from mm_ray.storage import names_full_disk, write_text
 from mm_ray.types import RoundReport
 
 SHARED = ("phases", "features")
-"""Folders below the folder of all runs that belong to all of them."""
+"""Folders that all runs share, below the folder of all runs."""
 LOCK = ".lock"
 """The lock of Optuna's journal is a link to it."""
 
@@ -32,7 +32,7 @@ _LOCKS: dict[Path, int] = {}
 
 
 def default_name(config: ExperimentConfig) -> str:
-    """A name that the same config gets again, so the same command resumes the run."""
+    """A name derived from the config, so that the same command resumes the run."""
     digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode()).hexdigest()[:8]
     return f"{plain(config.method)}-{plain(config.data.name)}-{digest}"
 
@@ -49,7 +49,7 @@ def stored_config(path: Path) -> ExperimentConfig:
 
 
 def open_folder(runs: str, name: str, config: ExperimentConfig) -> Path:
-    """Make a run's folder with its `config.yaml`, or go on in it if it holds the same config; it is this process's to its end.
+    """Make a run's folder with its `config.yaml`, or reuse it if it holds the same config; this process locks it until it ends.
 
     Raises:
         UserError: The folder holds a run of another config or another process works in it, `runs` cannot be made, or the name
@@ -83,7 +83,7 @@ def _check_name(name: str) -> None:
 
 
 def _check_alone(folder: Path, name: str) -> None:
-    """Refuse a folder inside or around another run's, and links in it: what is written to them lands elsewhere."""
+    """Refuse a folder inside or around another run's, and links in it, which would redirect what is written."""
     around = [parent for parent in list(folder.parents)[: len(Path(name).parts) - 1] if (parent / "config.yaml").exists()]
     if around:
         raise bad_value("--name", name, f"lies in the folder of the run {around[0]}; choose another --name")
@@ -98,7 +98,7 @@ def _check_alone(folder: Path, name: str) -> None:
 
 
 def _lock(folder: Path, name: str) -> None:
-    """Keep other processes out; the system lets go of the lock when this process ends, however it ends."""
+    """Keep other processes out; the system releases the lock when this process ends, however it ends."""
     path = folder.resolve()
     if path in _LOCKS:
         return
@@ -115,10 +115,10 @@ def _lock(folder: Path, name: str) -> None:
 
 
 def runs_folder(runs: str) -> Path:
-    """The folder of all runs, made if it is not there.
+    """The folder of all runs, created if missing.
 
     Raises:
-        UserError: It cannot be made, or not be written.
+        UserError: It cannot be created or written.
 
     """
     folder = Path(runs).expanduser()
@@ -135,7 +135,7 @@ def phases_place(phases: str, runs: str, name: str) -> str:
     """The phase store as an absolute path or URI: Ray's workers have other working folders.
 
     Raises:
-        UserError: It lies in the folder of the run `name`, or of another run: who removes that run removes it.
+        UserError: It lies in the folder of the run `name`, or of another run, and would be removed with that run.
 
     """
     place = phases or str(Path(runs) / "phases")
@@ -179,7 +179,7 @@ class RoundLog:
 
 
 def write_results(folder: Path, tested: Evaluation, store: PhaseStore, table: FeatureTable) -> Path | None:
-    """Write the student and then `result.json`; returns the student's path, or None if the method has no student."""
+    """Write the student, then `result.json`; returns the student's path, or None if the method has no student."""
     finished, path = tested.finished, None
     plan, student = finished.plan, finished.plan.method.student
     if student:

@@ -1,7 +1,7 @@
 """TensorBoard for runs and studies: one folder per study, one subfolder per trial, written by the driver.
 
-Written with TensorBoard's own protos and event file writer, which load neither torch nor tensorflow. HParams are written
-when a trial begins, so that a killed trial shows too; its metrics and its status when it ends.
+Written with TensorBoard's own protos and event file writer, which load neither torch nor tensorflow. HParams are written when a
+trial begins, so that a killed trial is shown too; its metrics and status when it ends.
 """
 
 import time
@@ -24,7 +24,7 @@ BEST = "best/"
 class TrialWriter:
     """Writes one trial, or a single run that has no HParams.
 
-    An existing folder starts over: the loop reports the rounds that it reuses, so they are written again, once.
+    An existing folder starts over: the loop also reports the rounds that it reuses, so each is written once.
 
     Args:
         logdir: Folder of the study.
@@ -43,7 +43,7 @@ class TrialWriter:
     def add_round(self, report: Mapping[str, Any]) -> None:
         """Scalars `<phase>/<metric>` at step `round`; `report` is a `RoundReport` as a dictionary.
 
-        Where time is simulated also `sim_seconds/<phase>/dev/<metric>`, whose step is the whole simulated seconds so far.
+        Where time is simulated also `sim_seconds/<phase>/dev/<metric>`, whose step is the simulated time in whole seconds.
         """
         metrics = report["metrics"]
         self._add(_scalars({f"{report['phase']}/{name}": value for name, value in metrics.items()}), report["round"])
@@ -66,9 +66,9 @@ class TrialWriter:
 
 
 def begin_events(folder: Path) -> EventFileWriter:
-    """A writer into a folder that starts over."""
-    # Old files are emptied, because TensorBoard keeps the first status of a run that it finds; they are not deleted,
-    # because one that is reading them would get stuck there. START makes it drop the scalars that it has read already.
+    """A writer into an emptied folder."""
+    # Old files are emptied, because TensorBoard keeps the first status of a run that it finds. They are not deleted, because a
+    # process that reads them would hang. START makes it drop the scalars that it has already read.
     for old in folder.glob("events.out.tfevents.*"):
         old.write_bytes(b"")
     writer = EventFileWriter(str(folder))

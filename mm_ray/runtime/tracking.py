@@ -1,8 +1,8 @@
-"""The runs that trackers show: a listener of round reports for all the trackers that `--tracker` names.
+"""The runs that trackers show: a listener of round reports for all trackers of `--tracker`.
 
-A tracker is a module of mm_ray/trackers, or your own, with `begin(run: RunInfo) -> TrackerRun`. It may name the library that it
-`NEEDS`. A run that was killed is reported from its first round again, stored rounds included: a tracker that kept them either
-starts over or leaves out what it has, so that each round is there once.
+A tracker is a module of mm_ray/trackers, or your own, with `begin(run: RunInfo) -> TrackerRun`. `NEEDS` may name the library
+that it needs. A run that was killed is reported from its first round again, including stored rounds. A tracker that kept them
+either starts over or skips what it has, so that each round is there once.
 """
 
 import json
@@ -26,7 +26,7 @@ ARTIFACTS = (
     "config.yaml", "best.yaml", "result.json", "report.html", "compare.html", "compare.csv", "student.safetensors",
     "student.json",
 )  # fmt: skip
-"""Files of a run's folder that trackers keep at its end, as far as they are there."""
+"""Files of a run's folder that trackers keep at its end, if they exist."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class RunInfo:
     """One run as trackers show it."""
 
     folder: Path
-    """Of the run, study or comparison that it belongs to."""
+    """The folder of the run, study or comparison that it belongs to."""
     name: str
     """Unique in the folder; empty for a run that has the folder to itself."""
     config: Mapping[str, Any]
@@ -42,18 +42,18 @@ class RunInfo:
     group: str = ""
     """Shared by the seeds of a configuration."""
     params: Mapping[str, Any] = field(default_factory=dict)
-    """What a study or comparison varies, of this run."""
+    """This run's values of what a study or comparison varies."""
     board: str | None = ""
     """Its subfolder in TensorBoard; None: it is not shown there."""
 
     @property
     def title(self) -> str:
-        """The folder's name and the run's."""
+        """The folder's name and the run's name."""
         return f"{self.folder.name}-{self.name}" if self.name else self.folder.name
 
     @property
     def key(self) -> str:
-        """The same for the same run of the same folder and config: 32 hex digits."""
+        """An id that depends on the run's name, folder and config: 32 hex digits."""
         content = [str(self.folder.absolute()), self.name, dict(self.config)]
         return sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
@@ -66,7 +66,7 @@ class TrackerRun(Protocol):
 
         Args:
             report: A `RoundReport` as a dictionary.
-            number: Of the round over all phases, from 1.
+            number: Number of the round over all phases, from 1.
 
         """
 
@@ -74,7 +74,7 @@ class TrackerRun(Protocol):
         """End.
 
         Args:
-            status: `SUCCESS`, `FAILURE`, or `RUNNING` where the run is to be resumed.
+            status: `SUCCESS`, `FAILURE`, or `RUNNING` if the run can be resumed.
             metrics: What was found: `best_round`, scores of the best round, and of the test.
             files: To keep with the run.
 
@@ -82,7 +82,7 @@ class TrackerRun(Protocol):
 
 
 def check_trackers(text: str) -> tuple[str, ...]:
-    """The names in a list such as `tensorboard,wandb`; `none` is an empty one.
+    """The names in a list such as `tensorboard,wandb`; `none` is the empty list.
 
     Raises:
         UserError: An unknown name, or a library that is not installed.
@@ -92,7 +92,7 @@ def check_trackers(text: str) -> tuple[str, ...]:
     for name in names:
         library = getattr(resolve("tracker", name, "mm_ray.trackers", "begin"), "NEEDS", "")
         found = find_spec(library) if library else None
-        if library and (found is None or found.origin is None):  # without an origin: a folder of that name
+        if library and (found is None or found.origin is None):  # without an origin it is only a folder of that name
             raise bad_value("tracker", name, f"is not installed; pip install 'mm-ray[{library}]'")
     return names
 
@@ -101,11 +101,11 @@ class TrackedRun:
     """A run in all trackers; a round that is reported twice is passed on once.
 
     Args:
-        trackers: Names that `check_trackers` let pass.
+        trackers: Names checked by `check_trackers`.
         info: The run.
 
     Raises:
-        EnvironmentFailure: A tracker fails; the run itself can go on without it.
+        EnvironmentFailure: A tracker fails; the run itself can continue without it.
 
     """
 
@@ -132,7 +132,7 @@ class TrackedRun:
                 run.add_round(report, len(self._seen))
 
     def finish(self, status: str, metrics: Mapping[str, float] | None = None, artifacts: bool = False) -> None:
-        """End in all trackers, with the files of the run's folder where `artifacts` says so."""
+        """End in all trackers, with the files of the run's folder if `artifacts` is true."""
         files = [path for path in map(self._info.folder.joinpath, ARTIFACTS) if artifacts and path.exists()]
         for name, run in self._runs.items():
             with _names(name, self._info.folder):
@@ -155,7 +155,7 @@ def _names(tracker: str, folder: Path) -> Iterator[None]:
             yield
     except UserError:
         raise
-    except Exception as error:  # a library's, a server's or a user's own
+    except Exception as error:  # from a library, a server or user code
         reason = in_one_line(f"{type(error).__name__}: {error}")[:300]
         raise EnvironmentFailure(f"--tracker {tracker}: fails ({reason}); leave it out: stored rounds are kept") from error
 
@@ -177,7 +177,7 @@ def metrics_of(result: Mapping[str, Any]) -> dict[str, float]:
 
 
 def best_round(reports: Sequence[Mapping[str, Any]], metric: str) -> dict[str, float]:
-    """The first round of the last phase in which a metric is highest, and the metric; nothing where it has none."""
+    """The first round of the last phase in which a metric is highest, and the metric; nothing if no round has one."""
     last = [one for one in reports if one["phase"] == reports[-1]["phase"] and metric in one["metrics"]]
     best = max(last, key=lambda one: (one["metrics"][metric], -one["round"]), default=None)
     return {} if best is None else {"best_round": float(best["round"]), metric: best["metrics"][metric]}

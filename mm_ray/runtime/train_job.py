@@ -1,10 +1,10 @@
-"""A single run as a Ray Train job: the worker is the driver of the rounds, client actors play the clients.
+"""A single run as a Ray Train job: the worker drives the rounds, client actors simulate the clients.
 
 The worker runs on the node of the command that started it, so the run's folder, a phase store on a local disk and Train's
-checkpoints may lie on that node's own disk; the client actors, which do the work, run on any node and touch no file. A worker
-that dies is restarted by Train and resumes from the phase store; its actors end with it. Each actor asks for its
-share by itself and not as a bundle of a placement group: while a group waits for a bundle that lay on a lost node, Ray's GCS
-takes a whole core (measured on Ray 2.60), and the others can do without the lost actor.
+checkpoints may be on that node's own disk. The client actors, which do the work, run on any node and touch no file. Train
+restarts a worker that dies; it resumes from the phase store, and its actors end with it. Each actor asks for its resources
+alone, not as a bundle of a placement group: while a group waits for a bundle of a lost node, Ray's GCS uses a whole core
+(measured on Ray 2.60), and the others can continue without the lost actor.
 """
 
 import tempfile
@@ -33,15 +33,15 @@ from mm_ray.types import RoundReport
 
 MAX_FAILURES = 3
 CHECKPOINT_EVERY_S = 5.0
-"""Train copies a checkpoint to its storage; the phase store holds the states in any case."""
+"""Train copies a checkpoint to its storage, although the phase store holds the states anyway."""
 PLACEMENT_TIMEOUT_S = 60.0
 SHARE_OF_NODE = 0.001
-"""A Train worker needs some resource; each node has one of its own name, which nobody else here takes."""
+"""A Train worker needs some resource; each node has one with its own name, which nothing else here uses."""
 
 
 @dataclass(frozen=True)
 class TrainJob:
-    """All that the worker needs."""
+    """Everything that the worker needs."""
 
     config: ExperimentConfig
     control: bool
@@ -55,7 +55,7 @@ def run_job(job: TrainJob, table: FeatureTable) -> None:
 
     Raises:
         UserError: There is no room for the client actors, or the run fails for good.
-        StorageError: A place of the run's files is full, or fails.
+        StorageError: Storage of the run's files is full, or fails.
 
     """
     wait_for_room(job.placement)
@@ -84,14 +84,14 @@ def _on_this_node() -> train.ScalingConfig:
     node_id = ray.get_runtime_context().get_node_id()
     (resources,) = (node["Resources"] for node in ray.nodes() if node["NodeID"] == node_id)
     (name,) = (name for name in resources if name.startswith("node:") and name != "node:__internal_head__")
-    # Nodes that share an address, as in tests, share the name too; the label is the node's alone.
+    # Nodes with the same address, as in tests, share the name too; the label is unique.
     here = {"ray.io/node-id": node_id}
     return train.ScalingConfig(num_workers=1, resources_per_worker={name: SHARE_OF_NODE}, label_selector=here)  # type: ignore[call-arg]
 
 
 class _Trainer(DataParallelTrainer):
     def _register_sigint_handler(self, controller: Any) -> None:
-        """Nothing: Ray's handler ends the process with code 0 and no word, ours says how to go on (`mm_ray.cli.run_main`)."""
+        """Nothing: Ray's handler exits with code 0 and no message, ours says how to resume (`mm_ray.cli.run_main`)."""
 
 
 def _cause(error: train.TrainingFailedError) -> str:
@@ -116,7 +116,7 @@ def wait_for_room(placement: Placement) -> None:
         bundle = placement.bundles()[0]
         each = ", ".join(f"{amount:g} {name}" for name, amount in bundle.items())
         problem = f"the cluster has no room now for {placement.num_actors} client actors of {each} each"
-        raise UserError(f"{problem}: others use it; wait for them, or give a smaller --clients.num_actors")
+        raise UserError(f"{problem}; wait for other jobs to end, or give a smaller --clients.num_actors")
 
 
 def _worker(settings: dict[str, Any]) -> StorageError | None:
@@ -130,7 +130,7 @@ def _worker(settings: dict[str, Any]) -> StorageError | None:
 
 
 def _run_here(settings: dict[str, Any]) -> None:
-    """Drive the rounds, write the run's files, hand the server's state to Train now and then."""
+    """Drive the rounds, write the run's files, and pass the server's state to Train from time to time."""
     torch.set_num_threads(1)
     job: TrainJob = settings["job"]
     table = ray.get(settings["table"][0])
@@ -152,7 +152,7 @@ class _Checkpoints:
         self._reported_at = -CHECKPOINT_EVERY_S
 
     def add(self, report: RoundReport) -> None:
-        """Report a computed round if the last report is a while ago."""
+        """Report a computed round if the last report is old enough."""
         if report.reused or time.monotonic() - self._reported_at < CHECKPOINT_EVERY_S:
             return
         stored = self._store.rounds(report.key)
@@ -166,7 +166,7 @@ class _Checkpoints:
 
 
 def _restore(store: PhaseStore) -> None:
-    """After a failure: put the checkpoint's state into the store, should it have been lost there."""
+    """After a failure: put the checkpoint's state into the store, if it was lost there."""
     checkpoint = train.get_checkpoint()
     if checkpoint is None:
         return

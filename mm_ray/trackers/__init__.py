@@ -1,1 +1,1 @@
-"""Trackers, a file each: what shows the rounds of runs, trials and cells while they come (`mm_ray.runtime.tracking`)."""
+"""Trackers, one file each: they show the rounds of runs, trials and cells live (`mm_ray.runtime.tracking`)."""

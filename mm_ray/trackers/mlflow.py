@@ -1,4 +1,4 @@
-"""MLflow, where `MLFLOW_TRACKING_URI` says (its default is `mlflow.db` in the working folder); an experiment for each study."""
+"""MLflow, at `MLFLOW_TRACKING_URI` (default: `mlflow.db` in the working folder); one experiment per study."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,11 +12,11 @@ KEY = "mm_ray.key"
 """The tag by which a resumed run is found."""
 STATUS = {"SUCCESS": "FINISHED", "FAILURE": "FAILED", "RUNNING": "KILLED"}
 MOST_PARAMS = 100
-"""That a request takes."""
+"""Limit of one request."""
 
 
 def begin(run: RunInfo) -> "MlflowRun":
-    """Start a run, or go on with it after the rounds that it has."""
+    """Start a run, or resume it after the rounds that it has."""
     return MlflowRun(run)
 
 
@@ -32,7 +32,7 @@ class MlflowRun:
         experiment = found.experiment_id if found else self._client.create_experiment(run.folder.name)
         earlier = self._client.search_runs([experiment], f"tags.`{KEY}` = '{run.key}'", max_results=1)
         self._last: dict[str, int] = {}
-        """The last step of each metric that an earlier process left."""
+        """The last step of each metric from an earlier process."""
         if earlier:
             self._id = earlier[0].info.run_id
             self._client.update_run(self._id, status="RUNNING")

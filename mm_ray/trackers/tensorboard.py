@@ -25,6 +25,6 @@ class TensorBoardRun:
             self._writer.add_round(report)
 
     def finish(self, status: str, metrics: Mapping[str, float], files: Sequence[Path]) -> None:
-        """The score, which is a column of the HParams page; the files lie beside it already."""
+        """The score, which is a column of the HParams page; the files are already beside it."""
         if self._writer:
             self._writer.finish(status, {"dev/audio_top1": metrics["score"]} if "score" in metrics else {})

@@ -1,4 +1,4 @@
-"""Trackio, whose SQLite files lie in `TRACKIO_DIR`, or at the place of `TRACKIO_SPACE_ID`; a project for each study."""
+"""Trackio, with SQLite files in `TRACKIO_DIR`, or in the Space `TRACKIO_SPACE_ID`; one project per study."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ class TrackioRun:
                 for earlier in trackio.Api().runs(project):
                     if earlier.name == run.title:
                         earlier.delete()
-            # In a context of its own: Trackio would end the run that it takes for the current one.
+            # In its own context: otherwise Trackio would end the run that it considers current.
             self._run = Context().run(
                 trackio.init, project, run.title, run.group or None, config=dict(run.config), embed=False,
                 auto_log_cpu=False, auto_log_gpu=False,

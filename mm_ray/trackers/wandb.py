@@ -1,4 +1,4 @@
-"""Weights & Biases, as the library's own variables say: `WANDB_MODE=offline`, `WANDB_PROJECT`, `WANDB_ENTITY`."""
+"""Weights & Biases, configured by the library's own variables: `WANDB_MODE=offline`, `WANDB_PROJECT`, `WANDB_ENTITY`."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ PROJECT = "mm_ray"
 
 
 def begin(run: RunInfo) -> "WandbRun":
-    """Start a run, or go on with it; what an earlier process left offline starts over."""
+    """Start a run, or resume it; an offline run of an earlier process starts over."""
     return WandbRun(run)
 
 
@@ -32,7 +32,7 @@ class WandbRun:
             settings=wandb.Settings(console="off", silent=True, disable_git=True, disable_code=True, x_disable_stats=True),
         )  # fmt: skip
         self._first = self._run.step
-        """Rounds before it are at the server."""
+        """Earlier rounds are already on the server."""
 
     def add_round(self, report: Mapping[str, Any], number: int) -> None:
         """Metrics as `PHASE/METRIC`, and the phase's own round."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """Search a space of configurations for the best audio student: Ray Tune runs the trials, Optuna suggests them,
 and trials share the phases that are the same. The best configuration is tested once, beside the cross-entropy control. The same
-command, or --resume NAME, goes on with a study that was stopped."""
+command, or --resume NAME, resumes a study that was stopped."""
 
 
 def main(argv: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""A study begun from an older one's trials (`--from OLD`): known results, where the configuration is one of the new space."""
+"""A study that reuses an older one's trials (`--from OLD`) whose configuration lies in the new space."""
 
 import json
 import warnings
@@ -16,7 +16,7 @@ from mm_ray.storage import append_lines, read_object
 from mm_ray.tune.searcher import ENDED_AFTER, FROM, StudySearch
 from mm_ray.tune.study_log import read_trials
 
-OUTSIDE = "outside of the space"
+OUTSIDE = "outside the space"
 
 
 def check_earlier(name: str, runs: str, own: str) -> Path:
@@ -28,7 +28,7 @@ def check_earlier(name: str, runs: str, own: str) -> Path:
     """
     folder = Path(runs).expanduser() / name
     if name == own:
-        raise bad_value("from", name, "is this study itself; --resume goes on with it")
+        raise bad_value("from", name, "is this study itself; --resume continues it")
     if not (folder / "study.json").exists():
         raise bad_value("from", name, f"no study in {folder}; see --runs")
     return folder
@@ -37,8 +37,8 @@ def check_earlier(name: str, runs: str, own: str) -> Path:
 def take_trials(search: StudySearch, base: ExperimentConfig, num_seeds: int, folder: Path) -> str:
     """Add the complete trials of an older study whose whole configuration the new space suggests too.
 
-    A parameter that only the new space has takes the value that the older study had in its config. Data and own code are taken
-    to be unchanged. Trials that were taken before, by a driver that was killed since, are left as they are.
+    A parameter that only the new space has takes the value from the older study's config. Data and your own code are assumed to
+    be unchanged. Trials that a driver added before it was killed are left as they are.
 
     Returns:
         A line: which were taken, and why the others were not.

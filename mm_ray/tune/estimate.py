@@ -1,4 +1,4 @@
-"""What a study will cost, from one measured round and from what its space asks for."""
+"""What a study will cost, from one measured round and the configurations of its space."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ from mm_ray.tune.space_probe import probe_study
 from mm_ray.tune.stored import NotStored, StoredOnly
 
 MEASURED_ROUNDS = 2
-"""The first one also pays for what a process does once."""
+"""The first one also includes what a process does only once."""
 NUM_FINALISTS = 3
 """Configurations that run again with fresh seeds at the end of a study with several seeds."""
 KEPT_FRAC = 0.4
@@ -41,7 +41,7 @@ class ClosableExecutor(Executor, Protocol):
 
 @dataclass(frozen=True)
 class Measured:
-    """Of the first rounds of a plan's first phase."""
+    """Measurements of the first rounds of a plan's first phase."""
 
     start_s: float
     """Until client actors run; 0 where the rounds were stored."""
@@ -52,7 +52,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of a study."""
+    """The estimated cost of a study."""
 
     rounds_asked: int
     """Of the trials."""
@@ -85,10 +85,10 @@ def estimate(
 ) -> Estimate:
     """Scale a measured round.
 
-    A phase's round costs as much more as its clients train more clips times more parameters. Trials are what the space gives
-    for choices drawn evenly, its enqueued ones first; a phase that several of them share counts once. The finals run the base
-    config with fresh seeds, and so does the test, if it has seeds of its own (the second of `seeds`, after those of a trial); a
-    control is as long as its last phase. The trials' actors start once more after the measurement.
+    A round's cost scales with its clients' training clips times parameters. The trials are choices drawn evenly from the space,
+    its enqueued ones first; a phase that several of them share counts once. The finals run the base config with fresh seeds; so
+    does the test, if it has its own seeds (the second of `seeds`, after those of a trial). A control costs as much as its last
+    phase. The trials' actors start once more after the measurement.
     """
     num_seeds, num_test_seeds = seeds
     unit_s = measured.round_s / max(_work(plan.method.phases[0], plan.federation), 1)
@@ -125,10 +125,10 @@ def _after(plan: Experiment, trials: int, num_seeds: int, num_test_seeds: int) -
 
 
 def measure(plan: Experiment, store: PhaseStore, device: str, start_actors: Callable[[], ClosableExecutor]) -> Measured:
-    """Time the first rounds of the plan's first phase, on client actors as the trials will; the rounds stay in the store.
+    """Time the first rounds of the plan's first phase on client actors, as in trials; the rounds stay in the store.
 
     Args:
-        plan: The base config's.
+        plan: The base config's plan.
         store: The phase store.
         device: What client actors train on.
         start_actors: Called if the rounds are not stored yet.
@@ -191,14 +191,14 @@ def _phases(config: ExperimentConfig) -> Iterator[tuple[str, Phase]]:
 
 
 def duration(seconds: float) -> str:
-    """A time as people say it."""
+    """A time for people."""
     if seconds < 100:
         return f"{max(round(seconds), 1)} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def size(num_bytes: float) -> str:
-    """A size as people say it."""
+    """A size for people."""
     for unit, scale in (("GB", 1e9), ("MB", 1e6)):
         if num_bytes >= scale:
             return f"{num_bytes / scale:.2g} {unit}" if num_bytes < 10 * scale else f"{num_bytes / scale:.0f} {unit}"

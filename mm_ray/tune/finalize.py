@@ -1,6 +1,6 @@
 """The end of a study: the chosen configuration, its one test beside the controls, its files, the report.
 
-The one place of a study that looks at the test set.
+Nothing else in a study reads the test set.
 """
 
 import time
@@ -70,7 +70,7 @@ class StudyConclusion:
     at_chance: Sequence[str]
     """Roles whose mean on the test set is no better than that."""
     verdict: Sequence[str]
-    """What may be claimed, a line each."""
+    """What may be claimed, one line per claim."""
 
 
 def finalize(runner: Runner, search: StudySearch, finals: Finals | None) -> StudyConclusion:
@@ -79,8 +79,8 @@ def finalize(runner: Runner, search: StudySearch, finals: Finals | None) -> Stud
     Client actors compute what is missing of it; the driver trains nothing.
 
     Raises:
-        UserError: No trial reached its end, or what is missing could not be computed.
-        Interrupted: Somebody ended it.
+        UserError: No trial was completed, or missing rounds could not be computed.
+        Interrupted: By ^C or TERM.
 
     """
     study, table, rows = runner.study, runner.table, runner.rows(search)
@@ -141,7 +141,7 @@ def _conclusion(
 
 
 def _levels(tested: Sequence[Evaluation], table: FeatureTable) -> dict[str, float]:
-    """The mean over seeds of what the networks before phase 2 reach on dev, and chance."""
+    """The mean over seeds of the dev scores of the networks before phase 2, and chance."""
     dev = [one.result["dev"] for one in tested]
     levels = {
         role: float(np.mean([one[role]["top1"] for one in dev])) for role in ("teacher", "phase1_audio") if role in dev[0]
@@ -177,7 +177,7 @@ def _chosen_row(study: Study, search: StudySearch, finals: Finals | None, rows: 
 
 
 def _test_all(runner: Runner, search: StudySearch, row: dict[str, Any], plans: Sequence[Experiment]) -> list[Evaluation]:
-    """Test the networks and their controls, seed by seed, when client actors have computed what is not in the phase store."""
+    """Test the networks and their controls, seed by seed, after client actors have computed the missing rounds."""
     study, store, started = runner.study, PhaseStore(runner.study.phases), time.perf_counter()
     wanted = {(OWN, plan.config.seed): plan for plan in plans}
     wanted |= {(name, plan.config.seed): control_of(plan, name) for name in CONTROL_PHASES for plan in plans}
@@ -212,7 +212,7 @@ def _stored(plan: Experiment, store: PhaseStore, device: str) -> RunResult | Non
 
 
 def _compute(runner: Runner, search: StudySearch, row: dict[str, Any], missing: Sequence[tuple[str, int]]) -> None:
-    """Let client actors compute the controls, and what is gone of the chosen trial."""
+    """Let client actors compute the controls, and missing rounds of the chosen trial."""
     study = runner.study
     jobs = [
         {"number": row["number"], "overrides": row["overrides"] | ({"method": name} if name else {}), "seeds": [seed]}
@@ -227,7 +227,7 @@ def _compute(runner: Runner, search: StudySearch, row: dict[str, Any], missing: 
 
 
 def _write(study: Study, rows: Sequence[dict[str, Any]], tested: Sequence[Evaluation], table: FeatureTable) -> None:
-    """The first seed's student; the result, with what the whole study cost, and with the other seeds' scores."""
+    """Write the first seed's student, and the result with the whole study's cost and the other seeds' scores."""
     computed = [report for row in rows for report in row["curve"] if not report["reused"]]
     cost = {
         "trials": len(rows),

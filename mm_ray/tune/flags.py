@@ -1,4 +1,4 @@
-"""The flags of a study, and how they come back when it resumes."""
+"""The flags of a study, and how a resumed study gets them again."""
 
 from argparse import ArgumentParser
 from pathlib import Path
@@ -12,27 +12,27 @@ KEPT = ("space", "trials", "rounds", "patience", "seeds", "test_seeds", "searche
 
 
 def add_study_flags(parser: ArgumentParser) -> None:
-    """What is searched, by whom, and for how long."""
+    """What is searched, how, and for how long."""
     add = parser.add_argument
     add("--space", default="distill", metavar="SPACE", help="In tune_spaces/, or mine.py")
-    add("--trials", type=int, default=8, metavar="N", help="How many configurations are tried")
-    add("--seeds", type=int, default=1, metavar="N", help="Of each trial; several: finals too")
-    add("--test_seeds", type=int, default=5, metavar="N", help="Fresh ones, of the test; 0: the trial's")
+    add("--trials", type=int, default=8, metavar="N", help="Number of configurations to try")
+    add("--seeds", type=int, default=1, metavar="N", help="Seeds per trial; above 1: also finals")
+    add("--test_seeds", type=int, default=5, metavar="N", help="Fresh seeds for the test; 0: the trials'")
     add("--time", default="", metavar="TIME", help="Stop after 90s, 30m, 1h30m from start or resume")
     add("--rounds", type=int, default=0, metavar="N", help="Stop after this many computed rounds")
     add("--patience", type=int, default=0, metavar="N", help="Stop after this many trials without a better one")
     add("--searcher", choices=SEARCHERS, default="tpe", metavar="NAME", help=f"{', '.join(SEARCHERS)}")
     add("--scheduler", choices=SCHEDULERS, default="none", metavar="NAME", help=f"{', '.join(SCHEDULERS)}")
-    add("--storage", default="", metavar="URL", help="Optuna's, as sqlite:///FILE (default: a journal)")
-    add("--host", choices=HOSTS, default="actor", metavar="NAME", help="Trials are an actor, or a train job")
+    add("--storage", default="", metavar="URL", help="Optuna storage: sqlite:///FILE (default: a journal)")
+    add("--host", choices=HOSTS, default="actor", metavar="NAME", help="Run a trial as an actor or a Train job")
     add("--export", action="store_true", help="Write export/: safetensors, ONNX, a model card")
-    add("--figures", action="store_true", help="Write figures/: the report's as SVG and PDF")
-    add("--from", dest="from_study", default="", metavar="NAME", help="An older study, whose trials are known results")
-    add("--resume", default="", metavar="NAME", help="Go on with a study, as it was configured")
+    add("--figures", action="store_true", help="Write figures/: the report's, as SVG and PDF")
+    add("--from", dest="from_study", default="", metavar="NAME", help="An older study whose results are reused")
+    add("--resume", default="", metavar="NAME", help="Resume a study with its settings")
 
 
 def resumed(name: str | None, runs: str | None) -> list[str]:
-    """The flags of the study to go on with; none without a name.
+    """The flags of the study to resume; none without a name.
 
     Raises:
         UserError: There is no such study.

@@ -1,4 +1,4 @@
-"""The grid of a space: all its points, found by running the space's function with every choice there is."""
+"""The grid of a space: all its points, found by running the space's function with every possible choice."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -16,7 +16,7 @@ MAX_POINTS = 10_000
 
 
 def grid_points(space: Space, seed: int) -> list[dict[str, Any]]:
-    """Every point of the grid once, in an order drawn from the seed, so that a part of the grid covers all of it thinly.
+    """Every point of the grid once, in an order drawn from the seed, so that the first points already spread over all of it.
 
     A parameter that a branch does not suggest has no values there.
 
@@ -51,7 +51,7 @@ def _walk(space: Space) -> Iterator[dict[str, Any]]:
 
 
 class _Odometer(optuna.samplers.BaseSampler):
-    """Takes the given choices first, the first value of every parameter after them, and notes how many values each has."""
+    """Makes the given choices, then takes the first value of every parameter, and records how many values each has."""
 
     def __init__(self, first: list[int]) -> None:
         self._first = first

@@ -18,7 +18,7 @@ def write_experiment(logdir: Path, distributions: Mapping[str, BaseDistribution]
     Args:
         logdir: Folder of the study.
         distributions: What the space suggests (`Space.distributions`).
-        metrics: Metrics that `TrialWriter.finish` is given.
+        metrics: Metrics that `TrialWriter.finish` gets.
 
     """
     experiment = api_pb2.Experiment(

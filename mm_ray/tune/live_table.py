@@ -1,4 +1,4 @@
-"""The live table of a study: its trials, their rounds, the best so far, and how long it still takes."""
+"""The live table of a study: its trials, their rounds, the best so far, and the time left."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -21,7 +21,7 @@ SHOWN_ROWS = 20
 
 
 class JobProgress(Callback):
-    """A bar of the configurations that run after the trials; elsewhere than on a terminal a line when one ends.
+    """A bar of the configurations that run after the trials; without a terminal, one line when one ends.
 
     Args:
         what: What they are for.
@@ -61,7 +61,7 @@ class JobProgress(Callback):
 
 
 class LiveTable:
-    """A table that moves on a terminal and in a notebook; elsewhere one line when a trial begins and ends.
+    """A live table on a terminal and in a notebook; elsewhere one line when a trial begins and one when it ends.
 
     Args:
         num_trials: Trials that are still to run.
@@ -127,7 +127,7 @@ class LiveTable:
         computed, reused = (sum(row.get(key, 0) for row in rows) for key in ("rounds_computed", "rounds_reused"))
         parts = [f"{ended} of {self._num_trials} trials"]
         parts += [f"best dev audio top-1 {best:.3f}"] if best is not None else []
-        parts += [f"{reused} of {computed + reused} rounds reused"] if computed + reused else []
+        parts += [f"{computed + reused} rounds so far ({reused} from the store)"] if computed + reused else []
         left = [self._left_s(), self._rest_s(ended)]
         known = [value for value in left if value is not None]
         return ", ".join([*parts, f"about {duration(max(min(known), 0))} left"] if known else parts)
@@ -148,7 +148,7 @@ class LiveTable:
         table = Table(title=self.title(), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
         for name in columns:
             right = name in ("#", "seed", "top-1", "new", "stored")
-            # rich takes what is too much from the columns that may wrap: from this one alone, whose cells are cut instead
+            # rich shrinks the columns that may wrap: only this one, whose cells are cut instead
             table.add_column(name, justify="right" if right else "left", no_wrap=name != "configuration")
         best = self._best()
         for number, row in sorted(self._rows.items())[-SHOWN_ROWS:]:
@@ -176,7 +176,7 @@ class LiveTable:
 
 
 COLUMNS = {"#": 0, "state": 40, "configuration": 60, "now": 0, "bar": 72, "seed": 0, "top-1": 0, "new": 96, "stored": 96}
-"""The table's columns, each with the least width of a terminal that has room for it."""
+"""The table's columns, each with the smallest terminal width at which it is shown."""
 COUNTS = {"new": "rounds_computed", "stored": "rounds_reused"}
 STATES = {"RUNNING": "runs", "COMPLETE": "done", "PRUNED": "cut", "FAIL": "failed"}
 BAR_WIDTH = 8
@@ -196,7 +196,7 @@ def _bar(row: Mapping[str, Any], num_seeds: int) -> RenderableType:
 
 
 def describe(params: Mapping[str, Any]) -> str:
-    """Parameters as people read them: short names, three digits."""
+    """Parameters for people: short names, three digits."""
     return ", ".join(f"{_short(name)} {_digits(value)}" for name, value in params.items())
 
 

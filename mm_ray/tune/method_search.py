@@ -13,7 +13,7 @@ NUM_STARTUP_TRIALS = 5
 
 
 class MethodSearch:
-    """Asks and tells one method's settings; the first is the default.
+    """Suggests one method's settings and records their scores; the first setting is the default.
 
     Args:
         method: Name of the method.
@@ -35,7 +35,7 @@ class MethodSearch:
         return space_of(self._method, cast(Trial, self._trial))
 
     def tell(self, score: float) -> None:
-        """The mean dev accuracy of what was asked last."""
+        """Record the mean dev accuracy of the last suggestion."""
         self._study.tell(self._trial, score)
 
     def best(self) -> dict[str, Any]:
@@ -54,6 +54,6 @@ def space_of(method: str, trial: Trial) -> dict[str, Any]:
 
 
 def default_of(method: str) -> dict[str, Any]:
-    """The config's defaults of what the method searches."""
+    """The config's defaults for the parameters that the method searches."""
     defaults = {name: info.default for name, info in FIELDS.items()}
     return space_of(method, cast(Trial, optuna.trial.FixedTrial(defaults)))

@@ -1,6 +1,6 @@
 """The finals of a study with several seeds: its best configurations run again with fresh seeds, and one is chosen.
 
-The best of many noisy trials looks better than it is. Fresh seeds are common to all finalists, so they are compared in pairs.
+The best of many noisy trials looks better than it is. All finalists run with the same fresh seeds, for paired comparison.
 """
 
 import json
@@ -55,7 +55,7 @@ class Finals:
     """Share of resamples of the seeds in which the highest mean is the same finalist's."""
 
     def words(self) -> list[str]:
-        """For people: one line a finalist, and how sure the choice is."""
+        """For people: one line per finalist, and how certain the choice is."""
         best = self.finalists[0]
         lines = [self._line(one, best) for one in self.finalists]
         rule = "the highest mean" if self.chosen == best.number else "the fewest rounds within one standard error of the best"
@@ -72,10 +72,10 @@ def run_finals(runner: Runner, search: StudySearch) -> Finals | None:
     """Run the finalists with as many fresh seeds as the trials had; writes `finals.json`.
 
     Returns:
-        The finals; None if no seed came to its end for every finalist.
+        The finals; None if no seed was completed by every finalist.
 
     Raises:
-        Interrupted: Somebody ended it.
+        Interrupted: By ^C or TERM.
 
     """
     study = runner.study
@@ -100,7 +100,7 @@ def run_finals(runner: Runner, search: StudySearch) -> Finals | None:
 
 
 def choose(finalists: Sequence[Finalist], seeds: Sequence[int], seed: int) -> Finals:
-    """The one-standard-error rule: of those within one standard error of the best mean, the one with the fewest rounds."""
+    """The one-standard-error rule: of the finalists within one standard error of the best mean, that with the fewest rounds."""
     by_mean = sorted(finalists, key=lambda one: (-one.mean, one.number))
     best = by_mean[0]
     least = best.mean - best.spread / sqrt(len(best.scores))

@@ -28,7 +28,7 @@ def write_report(
 
     Args:
         path: The html file, in the run's folder.
-        study: The Optuna study; it adds to the rows where a trial was stopped and why it failed.
+        study: The Optuna study; it adds at which step a trial was pruned and why it failed.
         trials: Rows of `trials.jsonl`.
         best: `number`, `params` and `score` of the best trial, empty if there is none yet.
         metric: The first objective.
@@ -50,16 +50,16 @@ def _end_of(trial: FrozenTrial | None) -> dict[str, Any]:
 
 
 def importances(study: optuna.Study, maximize: bool) -> dict[str, float]:
-    """PED-ANOVA: which parameters set the best tenth of the trials apart (arXiv 2304.10255).
+    """PED-ANOVA: which parameters distinguish the best tenth of the trials (arXiv 2304.10255).
 
     Empty where there are too few complete trials, or all are equal.
     """
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if len(trials) < MIN_FOR_IMPORTANCE or len({trial.values[0] for trial in trials}) == 1:
         return {}
-    # Given a target, PED-ANOVA takes it for something to minimise; Optuna wants one where there are several objectives.
+    # PED-ANOVA minimises a target if it gets one; with several objectives Optuna requires one.
     sign = -1 if maximize else 1
     target = None if len(study.directions) == 1 else lambda trial: sign * trial.values[0]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # an experimental part, parameters that only some trials have
+        warnings.simplefilter("ignore")  # experimental feature; parameters that only some trials have
         return get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(), target=target)

@@ -40,7 +40,7 @@ from mm_ray.tune.study_storage import check_same_study
 
 @dataclass(frozen=True)
 class StudyRequest:
-    """A study as it is asked for; docs/study.md says what the settings mean."""
+    """The settings of a study; docs/study.md explains them."""
 
     config: ExperimentConfig
     space: str | Callable[[optuna.Trial], dict[str, Any]] = "distill"
@@ -66,7 +66,7 @@ class StudyRequest:
 
 @dataclass(frozen=True)
 class FinishedStudy:
-    """A study that came to its end."""
+    """A completed study."""
 
     study: Study
     found: StudyConclusion
@@ -76,12 +76,12 @@ class FinishedStudy:
 
 
 def run_study(request: StudyRequest) -> FinishedStudy:
-    """Run a study to its end, or go on with it.
+    """Run a study to its end, or resume it.
 
     Raises:
-        UserError: A mistake in the settings, the space or the data, or no trial came to its end.
+        UserError: A mistake in the settings, the space or the data, or no trial was completed.
         EnvironmentFailure: Ray does not start.
-        Interrupted: ^C or TERM; what is done is kept, with a report so far, in the folder that it names.
+        Interrupted: By ^C or TERM; results so far and a report are kept in the folder that it names.
 
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -147,8 +147,8 @@ def _keep(folder: Path, request: StudyRequest) -> None:
 
 
 def _spelling(space: str | Callable[[optuna.Trial], dict[str, Any]]) -> str:
-    """A name under which any process finds a space: a file's by its full path, as is that of a function in a file. A function
-    that lies in no file (a notebook's) has none: `--resume` cannot go on with its study, the same call can.
+    """A name under which any process finds a space: for a file or a function in a file, with the file's full path. A function
+    in no file (a notebook's) has none: its study cannot be resumed by `--resume`, but by the same call.
     """
     if not isinstance(space, str):
         file = inspect.getsourcefile(space) or ""

@@ -1,7 +1,7 @@
-"""Who stops hopeless trials: rules over the stored learning curves, asked by a scheduler of Tune.
+"""Pruning: rules over the stored learning curves, applied by a scheduler of Tune.
 
-A rule reads the study and nothing else, so a resumed study stops what an uninterrupted one would; Tune's own schedulers forget
-their rungs with the driver.
+A rule reads only the study, so a resumed study prunes the same trials as an uninterrupted one. Tune's own schedulers lose their
+rungs when the driver ends.
 """
 
 import warnings
@@ -24,7 +24,8 @@ REDUCTION = 3
 BRACKETS = 3
 MEDIAN_STARTUP_TRIALS = 5
 WILCOXON_P = 0.15
-"""Three seeds that are all worse than the best trial's have p = 1/8: the first that can stop a trial is the third."""
+"""A trial whose three seeds are all worse than the best trial's has p = 1/8, so the third seed is the first that can prune
+it."""
 
 
 def make_pruner(name: str) -> BasePruner | None:
@@ -61,7 +62,7 @@ def check_scheduler(name: str, space: Space, num_seeds: int) -> None:
 
 
 class OnBestSoFar(BasePruner):
-    """A rule over curves that never fall: each round counts with the best value up to it, since a trial keeps its best round.
+    """A rule over running maxima: each round counts with the best value so far, since a trial keeps its best round.
 
     The study holds the rounds' own values, as Optuna's dashboard shows them.
     """
@@ -96,10 +97,10 @@ class _BestSoFar:
 class SuccessiveHalving(BasePruner):
     """Asynchronous successive halving (Li et al. 2020) as a function of the stored curves.
 
-    At each rung (`grace`, `grace * factor`, ... rounds) a trial goes on if it is among the best 1/`factor` of those that have
-    reached the rung so far, or the best while they are fewer. With several brackets, trial n begins at rung n modulo
-    `brackets`: Hyperband's hedge against late bloomers, with as many trials in each bracket. Optuna's own pruners write a rung
-    down before they decide, so a driver killed in between would decide otherwise when it comes back.
+    At each rung (`grace`, `grace * factor`, ... rounds) a trial continues if it is among the best 1/`factor` of the trials that
+    have reached the rung so far (while those are fewer than `factor`: if it is the best). With several brackets, trial n starts
+    at rung n modulo `brackets`: Hyperband's hedge against late bloomers, with equally many trials per bracket. Optuna's own
+    pruners store a rung before they decide, so a driver killed in between would decide differently after a restart.
     """
 
     def __init__(self, grace: int, factor: int, brackets: int = 1) -> None:
@@ -127,7 +128,7 @@ class SuccessiveHalving(BasePruner):
 
 
 class StudyScheduler(FIFOScheduler):
-    """Tune's scheduler: first come, first served; it stops a trial when the study's rule gives it up.
+    """Tune's scheduler: first come, first served; it stops a trial when the study's rule prunes it.
 
     Args:
         search: The searcher, which holds the study and its rule.
@@ -139,9 +140,9 @@ class StudyScheduler(FIFOScheduler):
         self._search = search
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Stop or go on."""
+        """Stop or continue."""
         return TrialScheduler.STOP if self._search.report(trial.trial_id, result) else TrialScheduler.CONTINUE
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        """A trial failed: tell the searcher whether it has tries left, before Tune tries again or gives it up."""
+        """A trial failed: tell the searcher whether it has tries left, before Tune retries it or gives up."""
         self._search.has_tries_left[trial.trial_id] = trial.should_recover()

@@ -1,7 +1,7 @@
-"""Optuna under Ray Tune: a thin searcher over ask and tell, whose whole truth is the study's journal on disk.
+"""Optuna under Ray Tune: a thin searcher over ask and tell, whose only state is the study's journal on disk.
 
-It stands in for `ray.tune.search.optuna.OptunaSearch`, which tells a trial that a scheduler stopped as complete, cannot
-resume from a durable storage and merges studies of one storage silently (docs/decisions.md).
+It replaces `ray.tune.search.optuna.OptunaSearch`, which reports a trial that a scheduler stopped as complete, cannot resume
+from durable storage, and silently merges studies of one storage (docs/decisions.md).
 """
 
 import math
@@ -27,7 +27,7 @@ NOTES = ("rounds_computed", "rounds_reused", "seconds", "best_round", "seed_scor
 ENDED_AFTER = "ended_after"
 """User attribute: how many trials had ended before this one. Optuna's own times follow a clock that may be set back."""
 FROM = "from"
-"""User attribute: the older study and the trial in it whose result a trial took over."""
+"""User attribute: the older study and trial whose result was reused."""
 MAX_GIVEN_BACK = 3
 STORAGE_ERROR = f"{StorageError.__module__}.{StorageError.__qualname__}: "
 
@@ -76,30 +76,30 @@ class StudySearch(Searcher):
         self._folders: dict[str, str] = {}
         self._interrupted = False
         self.requeued: list[int] = []
-        """Trials that Tune gave up with tries left, once for each time: each has cost one of the trials that Tune runs."""
+        """Trials that Tune gave up with tries left, one entry per time: each used up one of the trials that Tune runs."""
         self.has_tries_left: dict[str, bool] = {}
         self.refusal = ""
-        """What storage said that failed a trial: not the trial's fault, so it stays open, and the study is to end."""
+        """The storage error that failed a trial: not the trial's fault, so the trial stays open and the study ends."""
         self.before_end: Callable[[Mapping[str, Any], str], None] = lambda suggestion, state: None
-        """Called with what `suggest` gave and the state, before the study records it."""
+        """Called with what `suggest` returned and the state, before the study records the state."""
 
     def remaining(self, num_trials: int) -> int:
         """How many trials Tune must still run so that `num_trials` have ended.
 
-        Duplicates, and results of an older study, cost nothing and do not count.
+        Duplicates and results of an older study cost nothing and do not count.
         """
         run = [trial for trial in self._stored() if not {"same_as", FROM} & trial.user_attrs.keys()]
         return max(num_trials - sum(trial.state.is_finished() for trial in run), 0)
 
     def interrupt(self) -> None:
-        """From now on a trial that ends before its last round stays open, and is handed out first when the study resumes.
+        """From now on a trial that ends before its last round stays open, and runs first when the study resumes.
 
         For a study that runs out of time: Tune then stops every trial just as a scheduler would.
         """
         self._interrupted = True
 
     def watch(self, trial_id: str, folder: str) -> None:
-        """Say where Tune keeps a trial's files, so that its error message can be found (see `Watch`)."""
+        """Record where Tune keeps a trial's files, so that its error message can be found (see `Watch`)."""
         self._folders[trial_id] = folder
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]
@@ -119,11 +119,11 @@ class StudySearch(Searcher):
         return self._suggestions[trial_id]
 
     def report(self, trial_id: str, result: Mapping[str, Any]) -> bool:
-        """Report a result's `steps` to the study; True if the study's rule gives the trial up at one of them.
+        """Report a result's `steps` to the study; True if the study's rule prunes the trial at one of them.
 
-        Steps count rounds of phase 2 (or seeds, see `TrialRun`), each with its own score. Those that an earlier driver
-        reported are judged already, except the last: that driver may have died before it judged. Optuna knows no
-        intermediate values for several objectives: then nothing is reported.
+        Steps count rounds of phase 2 (or seeds, see `TrialRun`), each with its own score. Steps that an earlier driver reported
+        are already judged, except the last, since that driver may have been killed before it judged. Optuna has no intermediate
+        values for several objectives: then nothing is reported.
         """
         trial = self._trial(trial_id)
         if trial is None or len(self.space.objectives) > 1:
@@ -141,7 +141,7 @@ class StudySearch(Searcher):
         self.report(trial_id, result)
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool | str = False) -> None:
-        """Tell the study how a trial ended; a trial whose end is stored already is left as it is.
+        """Tell the study how a trial ended; a trial whose end is already stored is left as it is.
 
         Args:
             trial_id: Tune's.
@@ -164,10 +164,10 @@ class StudySearch(Searcher):
         self._live.pop(trial_id)
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the journal is the truth."""
+        """Nothing: the journal holds all state."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing: the journal is the truth."""
+        """Nothing: the journal holds all state."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {
@@ -203,7 +203,7 @@ class StudySearch(Searcher):
         if is_storage:
             self.refusal = said
         elif self.has_tries_left.get(trial_id) and self.requeued.count(trial.number) < MAX_GIVEN_BACK:
-            # Tune gives a trial up at once if its process is lost before it began: it is handed out once more.
+            # Tune gives a trial up at once if its process is lost before it began: it is suggested once more.
             self.requeued.append(trial.number)
             self.orphans.append(trial.number)
         else:
@@ -239,7 +239,7 @@ class StudySearch(Searcher):
 
 
 class TrialDirCallback(Callback):
-    """Tune callback that shows the searcher each trial's folder, where Tune writes the error of a failed trial."""
+    """Tune callback that gives the searcher each trial's folder, where Tune writes the error of a failed trial."""
 
     def __init__(self, search: StudySearch) -> None:
         self.search = search

@@ -1,4 +1,4 @@
-"""Who suggests a study's trials: Optuna's samplers by name, made afresh for every suggestion (docs/decisions.md)."""
+"""Search algorithms: Optuna's samplers by name, created anew for every suggestion (docs/decisions.md)."""
 
 import warnings
 
@@ -11,13 +11,13 @@ from mm_ray.tune.space import Space
 
 NUM_STARTUP_TRIALS = 8
 POPULATION = 16
-"""Of NSGA-II; Optuna's own 50 would be most studies' whole budget in its first generation."""
+"""Of NSGA-II; Optuna's default of 50 would spend most studies' whole budget on the first generation."""
 
 
 def make_sampler(name: str, seed: int, number: int) -> optuna.samplers.BaseSampler:
     """The sampler of trial `number`, seeded with the stream (seed, "suggest", number) alone.
 
-    Whatever it must know of earlier trials it reads from the study, so a resumed study goes on as if it had never stopped.
+    It reads earlier trials only from the study, so a resumed study continues as if it had never stopped.
     `grid` needs none: its points are enqueued (mm_ray/tune/grid.py).
     """
     drawn = stream(seed, "suggest", number) % 2**32
@@ -48,4 +48,4 @@ def check_searcher(name: str, space: Space) -> None:
     if name not in SEARCHERS:
         raise bad_value("searcher", name, f"known names: {', '.join(SEARCHERS)}")
     if name == "cmaes" and len(space.objectives) > 1:
-        raise bad_value("searcher", name, f"knows one objective, the space {space.name} has several; use nsga2, tpe or gp")
+        raise bad_value("searcher", name, f"supports one objective, the space {space.name} has several; use nsga2, tpe or gp")

@@ -8,10 +8,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 
 def ranking(study: optuna.Study) -> list[FrozenTrial]:
-    """The complete trials, best first, answers to duplicates left out.
+    """The complete trials, best first, without duplicates.
 
-    Trials that keep the space's constraints come before those that do not; then the first objective counts (with several
-    objectives its winner lies on the Pareto front); of equals the earlier trial is first.
+    Trials that satisfy the space's constraints come first, then those with the higher first objective (with several objectives
+    its winner lies on the Pareto front), then earlier trials.
     """
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     own = [trial for trial in complete if "same_as" not in trial.user_attrs]
@@ -20,12 +20,12 @@ def ranking(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def is_feasible(trial: FrozenTrial) -> bool:
-    """Whether the trial keeps the space's constraints."""
+    """Whether the trial satisfies the space's constraints."""
     return all(value <= 0 for value in trial.constraints.values())
 
 
 def pareto_front(trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection]) -> list[FrozenTrial]:
-    """The feasible trials that no other one beats in every objective."""
+    """The feasible trials that no other one dominates."""
     signs = [1 if way == StudyDirection.MAXIMIZE else -1 for way in directions]
     points = [(tuple(s * v for s, v in zip(signs, t.values, strict=True)), t) for t in trials if is_feasible(t)]
     return [

@@ -30,18 +30,18 @@ METRICS = (
     "flops",
     "sim_seconds",
 )
-"""What a trial ends with (mm_ray/tune/trial_metrics.py): the student on dev at its best round; its lead over phase 1's audio
-network in top-1; bytes that a federation would send, seconds of computation, rounds, the clients' FLOPs and, with
-`clients.profile`, simulated seconds, whether reused or not."""
+"""The metrics of a finished trial (mm_ray/tune/trial_metrics.py): the student on dev at its best round; its lead over phase 1's
+audio network in top-1; bytes that a federation would send, seconds of computation, rounds, the clients' FLOPs and, with
+`clients.profile`, simulated seconds, each including reused rounds."""
 
 ACTORS = "all trials of a study have the same actors"
 NO_EFFECT = {
     "clients.num_actors.": ACTORS,
     "clients.num_cpus.": ACTORS,
     "clients.num_gpus.": ACTORS,
-    "data.": "the data of a study are read once",
+    "data.": "a study reads its data once",
 }
-"""Fields that no trial can have of its own, and why."""
+"""Fields that a trial cannot change, and why."""
 
 Function = Callable[[optuna.Trial], dict[str, Any]]
 
@@ -64,18 +64,18 @@ class Space:
     source: "str | Function" = ""
     """What `load_space` was given: a name, or the function itself."""
     at_least: Mapping[str, float] = field(default_factory=dict)
-    """Constraints: a trial whose metric is below its bound is not chosen, and the searcher turns away from it."""
+    """Constraints: a trial whose metric is below its bound is not chosen, and the searcher avoids its region."""
 
     @property
     def directions(self) -> list[StudyDirection]:
-        """Optuna's directions, one an objective."""
+        """Optuna's directions, one per objective."""
         return [DIRECTIONS[way] for way in self.objectives.values()]
 
     def overrides(self, trial: optuna.Trial) -> dict[str, Any]:
         """The config overrides of a trial.
 
         Raises:
-            UserError: Whatever goes wrong in the user's function, with file, line and message.
+            UserError: Any error in the user's function, with file, line and message.
 
         """
         overrides: dict[str, Any] = in_user_code("space", self.name, "fails", lambda: self.function(trial))

@@ -10,7 +10,7 @@ from mm_ray.seeding import stream
 
 
 def probe_study(num_probes: int) -> Iterator[optuna.Trial]:
-    """Trials of a throw-away study whose choices depend on the probe's number and the parameter's name only."""
+    """Trials of a throw-away study whose choices depend only on the probe's number and the parameter's name."""
     study = optuna.create_study(storage=optuna.storages.InMemoryStorage(), sampler=_ProbeSampler())
     for _ in range(num_probes):
         yield study.ask()

@@ -1,4 +1,4 @@
-"""When a study ends before its last trial: time, rounds, a plateau, or somebody's ^C. Open trials stay open for --resume."""
+"""When a study ends before its last trial: time, rounds, a plateau, or ^C. Open trials stay open for --resume."""
 
 import re
 import signal
@@ -19,7 +19,7 @@ UNITS_S = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
 
 @dataclass(frozen=True)
 class StopConditions:
-    """Of a study; 0 is no limit."""
+    """Limits of a study; 0 is no limit."""
 
     time_s: float = 0.0
     """Since this process began its trials."""
@@ -30,26 +30,26 @@ class StopConditions:
 
 
 class Interrupted(KeyboardInterrupt):
-    """Somebody asked the study to end; what is done lies on disk."""
+    """The study was asked to end (^C or TERM); finished work is on disk."""
 
 
 def seconds_of(text: str) -> float:
     """A time such as `90`, `90s`, `30m` or `1h30m` in seconds; empty is 0.
 
     Raises:
-        UserError: It is none.
+        UserError: It is not a time.
 
     """
     pieces = re.findall(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.lower())
     if "".join(f"{number}{unit}" for number, unit in pieces) != text.lower().replace(" ", ""):
-        raise bad_value("time", text, "give seconds, or a time such as 30m or 1h30m")
+        raise bad_value("time", text, "is not a duration; write 90, 90s, 30m or 1h30m")
     if any(unit not in UNITS_S for _, unit in pieces):
-        raise bad_value("time", text, "knows s, m, h and d")
+        raise bad_value("time", text, "is not a duration; the units are s, m, h and d")
     return sum(float(number) * UNITS_S[unit] for number, unit in pieces)
 
 
 class Budget(tune.Stopper):
-    """Tells Tune to end, and says why.
+    """Tells Tune when to end, and records why.
 
     Args:
         search: The searcher; trials that have not ended are left open in it.
@@ -65,7 +65,7 @@ class Budget(tune.Stopper):
         self.reason = ""
         """Why the study ends; empty while it runs."""
         self.interrupted = False
-        """Whether somebody asked for it."""
+        """Whether ^C or TERM asked for it."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its stopper for a restore that we do not use
@@ -95,10 +95,10 @@ class Budget(tune.Stopper):
         if self._search.refusal:
             return self._search.refusal
         if self.remaining_s is not None and self.remaining_s <= 0:
-            return f"its {limits.time_s:g} s are over"
+            return f"its limit of {limits.time_s:g} s is reached"
         computed = self._before + sum(self._computed.values())
         if limits.rounds and computed >= limits.rounds:
-            return f"{computed} rounds are computed"
+            return f"{computed} rounds were computed"
         if limits.patience and self._since_best() >= limits.patience:
             return f"the last {self._since_best()} trials were no better than the best before them"
         return ""

@@ -1,4 +1,4 @@
-"""An experiment as far as the phase store has it: read, tested, replayed, and never computed."""
+"""An experiment from stored rounds only: read, tested, replayed, never computed."""
 
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
@@ -22,7 +22,7 @@ class NotStored(Exception):
 class StoredOnly:
     """An executor that computes nothing: where a round is missing it raises `NotStored`.
 
-    The driver of a study takes with it what client actors have computed. It trains nothing itself: its CPU may give other bits.
+    A study's driver reads with it what client actors computed. It trains nothing itself: its CPU may give other bits.
 
     Args:
         device: What the client actors train on, `cpu` or `cuda`.
@@ -55,7 +55,7 @@ class StoredOnly:
 
 
 def stored_run(plan: Experiment, store: PhaseStore, device: str) -> RunResult:
-    """A plan's rounds out of the store.
+    """A plan's rounds from the store.
 
     Raises:
         NotStored: A round is missing; it names the phase.

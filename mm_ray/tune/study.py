@@ -37,7 +37,7 @@ from mm_ray.tune.trial_rows import mend_rows
 
 @dataclass(frozen=True)
 class Study:
-    """A study: what is searched, from which base config, where its files lie."""
+    """A study: what is searched, from which base config, where its files are."""
 
     base: ExperimentConfig
     space: Space
@@ -70,7 +70,7 @@ class Study:
 
     @property
     def trial_settings(self) -> TrialSettings:
-        """What its trials share."""
+        """What the study's trials share."""
         judged = self.num_seeds == 1 and self.search.scheduler != "none"
         return TrialSettings(self.base, self.phases, next(iter(self.space.objectives)), self.num_seeds, judged)
 
@@ -84,7 +84,7 @@ class Study:
 
 
 def check_study(space: Space, search: SearchSettings, num_seeds: int) -> None:
-    """Refuse settings that do not go together, before anything starts.
+    """Refuse settings that contradict each other, before anything starts.
 
     Raises:
         UserError: See `check_searcher`, `check_scheduler` and `check_storage`.
@@ -111,11 +111,11 @@ class Runner:
     cluster: Cluster
 
     def run(self) -> tuple[StudySearch, Budget]:
-        """Run the trials that are still missing, as far as the budget goes; the study, and whether the budget was spent.
+        """Run the trials that are still missing, within the budget; returns the study, and whether the budget was spent.
 
         Raises:
-            Interrupted: Somebody ended it.
-            StorageError: Storage that fails ended it: its trials stay open.
+            Interrupted: By ^C or TERM.
+            StorageError: Failing storage ended it; its trials stay open.
 
         """
         study = self.study
@@ -141,7 +141,7 @@ class Runner:
         return search, budget
 
     def rows(self, search: StudySearch) -> list[dict[str, Any]]:
-        """The rows of `trials.jsonl`, which is mended first."""
+        """The rows of `trials.jsonl`, which is repaired first."""
         return mend_rows(search, self.study.trial_settings, self.table, self.study.device)
 
     def _tell_estimate(self) -> None:
@@ -158,11 +158,11 @@ class Runner:
 
         Args:
             search: The study's search.
-            what: What they are for; it is shown with their progress.
+            what: Their purpose, shown with their progress.
             jobs: Each with a `number`, the `overrides` of the base config and its `seeds`.
 
         Raises:
-            Interrupted: Somebody ended it.
+            Interrupted: By ^C or TERM.
 
         """
         budget = Budget(search, StopConditions())

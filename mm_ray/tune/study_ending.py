@@ -1,4 +1,4 @@
-"""What the end of a study leaves for its report: single predictions, curves, gains by class, clients, cost, what was run.
+"""Data of a finished study for its report: predictions per clip, curves, gains by class, clients, cost, what was run.
 
 Everything is read from stored rounds and from the test that was made; nothing is trained.
 
@@ -90,7 +90,7 @@ def class_gains(predictions: Predictions, table: FeatureTable, seed: int) -> lis
 
 
 def curves(tested: Sequence[Evaluation], metric: str) -> dict[str, list[list[tuple[int, float]]]]:
-    """Rounds and values of the last phase, of the student, if there is one, and of the first control, a list a seed."""
+    """Rounds and values of the last phase, of the student (if any) and of the first control, one list per seed."""
     student = {"student": [one.finished for one in tested]} if "student" in tested[0].predictions else {}
     runs = student | {CONTROLS[0]: [one.controls[CONTROLS[0]] for one in tested]}
     return {role: [_curve(run, metric) for run in by_seed] for role, by_seed in runs.items()}
@@ -169,7 +169,7 @@ def cost(rows: Sequence[Mapping[str, Any]], result: Mapping[str, Any]) -> dict[s
     rounds = [sum(row[key] or 0 for row in rows) for key in ("rounds_computed", "rounds_reused")]
     return {
         "bytes, chosen configuration": f"{result['bytes_up'] / 1e6:,.1f} MB up, {result['bytes_down'] / 1e6:,.1f} MB down, "
-        "as a federation would send them in all rounds, the controls' left out",
+        "as a federation would send them in all rounds, without the controls'",
         "computation, chosen configuration": f"{result['compute_s']:,.1f} s when its rounds were computed",
         "FLOPs, chosen configuration": f"{result['flops']:.3g} by formula, of all clients in all rounds",
         **simulated,

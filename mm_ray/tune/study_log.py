@@ -1,4 +1,4 @@
-"""What a study leaves while it runs: `trials.jsonl`, runs in trackers, the live table. A Tune callback in the driver."""
+"""What a study writes while it runs: `trials.jsonl`, runs in trackers, the live table. A Tune callback in the driver."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,13 +21,13 @@ STATUS = {"COMPLETE": "SUCCESS", "PRUNED": "SUCCESS", "FAIL": "FAILURE"}
 
 
 class StudyLog(Callback):
-    """Writes every trial down.
+    """Records every trial.
 
     Args:
         folder: The study's folder.
         table: The live table.
         base: The config that all trials start from.
-        trackers: What shows the trials, a run for each seed.
+        trackers: The trackers that show the trials, one run per seed.
 
     """
 
@@ -66,14 +66,14 @@ class StudyLog(Callback):
         self._table.update(number, result)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Tune lets go of a trial; one that has not ended (the study is interrupted) resumes when the study does."""
+        """Tune releases a trial; if it has not ended (the study is interrupted), it resumes with the study."""
         self._let_go(trial.config["number"])
 
     def end(self, suggestion: Mapping[str, Any], state: str) -> None:
-        """A trial is about to be told to the study as COMPLETE, PRUNED or FAIL.
+        """The study is about to record a trial as COMPLETE, PRUNED or FAIL.
 
-        Its row is written before, so that a driver killed between the two loses nothing: the trial is ended once more when the
-        study goes on, and then this row is taken out (`mm_ray.tune.trial_rows`).
+        Its row is written first, so that a driver killed between the two loses nothing: when the study resumes, the trial ends
+        once more, and this row is removed (`mm_ray.tune.trial_rows`).
         """
         number = suggestion["number"]
         result = self._results.get(number, {})
@@ -103,7 +103,7 @@ def read_trials(folder: Path) -> list[dict[str, Any]]:
     """The rows of `trials.jsonl` by number, the last one for each; a line that a crash cut off is left out.
 
     Raises:
-        UserError: A whole line is no row.
+        UserError: A complete line is not a row.
 
     """
     rows: dict[int, dict[str, Any]] = {}
@@ -115,7 +115,7 @@ def read_trials(folder: Path) -> list[dict[str, Any]]:
 
 
 def whole_rows(folder: Path) -> list[dict[str, Any]]:
-    """The rows of `trials.jsonl` in their order, without what is none."""
+    """The rows of `trials.jsonl` in their order; other lines are skipped."""
     return [row for row in _lines(folder) if row is not None]
 
 

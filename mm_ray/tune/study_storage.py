@@ -14,7 +14,7 @@ from mm_ray.tune.space import Space
 
 JOURNAL = "optuna.journal"
 RECORD = b'{"op_code":'
-"""How a record begins, and so a journal."""
+"""How a record, and so a journal, begins."""
 
 
 def open_study(space: Space, run_dir: Path, name: str, storage: str = "", experiment: str = "") -> optuna.Study:
@@ -25,7 +25,7 @@ def open_study(space: Space, run_dir: Path, name: str, storage: str = "", experi
         run_dir: The run's folder, in which the journal lies.
         name: The run's name.
         storage: A database's URL (`sqlite:///study.db`) or a journal file elsewhere; empty: `<run_dir>/optuna.journal`.
-        experiment: Digest of the base config, which keeps runs of one name apart in a database that they share.
+        experiment: Digest of the base config, which distinguishes runs of the same name in a shared database.
 
     Raises:
         UserError: The storage cannot be opened, or holds a study of that name with another space or experiment.
@@ -49,7 +49,7 @@ def open_study(space: Space, run_dir: Path, name: str, storage: str = "", experi
 
 
 def check_storage(storage: str) -> None:
-    """Open a database before anything else is begun.
+    """Open a database before anything else starts.
 
     Raises:
         UserError: It cannot be opened.
@@ -86,9 +86,9 @@ def _open(place: str) -> BaseStorage:
             opened = JournalStorage(StudyJournal(path))
             opened.get_all_studies()
             return opened
-        except Exception as error:  # Optuna replays what is written there, whatever that is
+        except Exception as error:  # Optuna replays any content, so any error can occur
             reason = f"{type(error).__name__}: {error}"[:200]
-            raise UserError(f"{path}: is no journal of a study ({reason}); restore it, or use another --name") from error
+            raise UserError(f"{path}: is not a study's journal ({reason}); restore it, or use another --name") from error
     try:
         return RDBStorage(place)
     except Exception as error:  # SQLAlchemy's and the drivers' errors have no common parent
@@ -101,15 +101,15 @@ def _refuse_another(names: list[str], name: str, space: Space, experiment: str) 
     pattern = re.compile(rf"{re.escape(name)}(?:-([0-9a-f]{{8}}))?-([0-9a-f]{{16}})")
     for other in filter(None, map(pattern.fullmatch, names)):
         if other[2] != space.digest:
-            remedy = f"its digest is {space.digest}, but this run was begun with {other[2]}"
+            remedy = f"its digest is {space.digest}, but this run was started with {other[2]}"
             raise bad_value("space", space.name, f"{remedy}; restore the space or use another --name")
         begun = f"its digest is {experiment or 'unknown'}, but the storage has this study with {other[1] or 'unknown'}"
-        raise bad_value("name", name, f"the experiment is another ({begun}); use another --name")
+        raise bad_value("name", name, f"the experiment differs ({begun}); use another --name")
 
 
 def _mend(path: Path) -> None:
-    # A killed driver can leave half a line; the next append would glue a record to it and make the journal unreadable.
-    # What is no journal is left as it is: --storage may name any file.
+    # A killed driver can leave half a line; the next append would join a record to it and make the journal unreadable. A file
+    # that is not a journal is left as it is: --storage may name any file.
     text = path.read_bytes() if path.is_file() else b""
     if not text.startswith(RECORD[: len(text)]):
         raise ValueError("another file")

@@ -1,4 +1,4 @@
-"""Asking a study for its next trial, so that the answer depends on the seed and on what is stored, and on nothing else."""
+"""Asking a study for its next trial, so that the answer depends only on the seed and on what is stored."""
 
 from typing import Any
 
@@ -15,13 +15,13 @@ Suggestion = tuple[Trial, dict[str, Any]]
 
 
 class Suggester:
-    """Asks one study.
+    """Asks one study for trials.
 
     Args:
         study: The study.
         space: What is searched.
         seed: Trial n is drawn from the stream (seed, "suggest", n).
-        searcher: Who suggests, one of `SEARCHERS`.
+        searcher: The search algorithm, one of `SEARCHERS`.
 
     """
 
@@ -32,8 +32,8 @@ class Suggester:
     def ask(self) -> Suggestion | None:
         """A new trial and its config overrides; enqueued trials come first; None when a grid is used up.
 
-        A trial with exactly the parameters of a complete one gets that one's values at once, and another is asked, at most
-        `MAX_DUPLICATES` times; then a duplicate is let run.
+        A trial with exactly the parameters of a complete one gets its values at once, and another is asked for, at most
+        `MAX_DUPLICATES` times; after that a duplicate is run.
         """
         for _ in range(MAX_DUPLICATES):
             if self.searcher == "grid" and not self._lay_out():
@@ -46,7 +46,8 @@ class Suggester:
         return self._ask_once()
 
     def adopt(self, number: int) -> Suggestion:
-        """A trial that is stored as running, with its stored parameters; one that was never asked to the end is asked on."""
+        """A trial that is stored as running, with its stored parameters; missing ones (a driver was killed) are suggested
+        now."""
         self.study.sampler = make_sampler(self.searcher, self.seed, number)
         frozen = self.study.get_trials(deepcopy=False)[number]
         trial = reattach(self.study, frozen)
@@ -77,7 +78,7 @@ class Suggester:
 
 
 def _draw_again(trial: Trial, frozen: FrozenTrial) -> None:
-    """Draw what is stored once more, so that the sampler draws what is missing as if nobody had stopped it in between."""
+    """Draw the stored parameters again, so that the sampler draws the missing ones as if it had not been interrupted."""
     for name, distribution in list(frozen.distributions.items()):
         given = trial._is_fixed_param(name, distribution) or distribution.single()
         if not given and not trial._is_relative_param(name, distribution):

@@ -1,6 +1,6 @@
 """The one Trainable: trials, a study's finals and tests, and the runs of a comparison are all steps of it.
 
-Its host is an actor with its client actors, which the next trial reuses (the quick one), or a Ray Train job for each trial.
+Its host is an actor with its client actors, which the next trial reuses (the quick one), or one Ray Train job per trial.
 Both take their client actors from the trial's placement group, so that Tune accounts for all of a trial.
 """
 
@@ -42,16 +42,16 @@ class Steps(Protocol):
 
 
 Begin = Callable[[dict[str, Any], FeatureTable, Executor], Steps]
-"""From what the searcher suggested, the features and who plays the clients to the steps of a trial; pickled to the actors."""
+"""Makes a trial's steps from the suggestion, the features and the executor; pickled and sent to the actors."""
 
 
 @dataclass(frozen=True)
 class TrialResources:
-    """What a host gets: what a trial does, the feature table in the object store, the trial's actors."""
+    """What a host gets: the trial's steps, the feature table in the object store, and the trial's actors."""
 
     begin: Begin
     table: list[Any]
-    """The reference, in a list so that Ray passes it on and does not resolve it."""
+    """The reference, in a list so that Ray does not resolve it."""
     placement: Placement
 
     def executor(self, group: PlacementGroup | None) -> RayExecutor:
@@ -95,7 +95,7 @@ class TrialRunner:
     ) -> tune.ResultGrid:
         """Run the trials that a searcher suggests.
 
-        With `stop`, which may end them early, signals are the caller's and not Tune's.
+        With `stop`, which may end them early, the caller handles signals, not Tune.
         """
         placement = place_trial(self.clients, self.cluster, self.host)
         hosted = TrialResources(begin, [ray.put(self.table)], placement)
@@ -135,12 +135,12 @@ def trainable(hosted: TrialResources, host: str) -> Any:
 LOGGERS = "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"
 """Tune's own loggers: they would write every result a second time, under other names."""
 SIGINT_HANDLER = "TUNE_DISABLE_SIGINT_HANDLER"
-"""Tune's ^C, where signals are ours (`mm_ray.tune.stopping.stops_on_signals`)."""
+"""Turns off Tune's ^C handler, where signals are ours (`mm_ray.tune.stopping.stops_on_signals`)."""
 
 
 @contextmanager
 def _tune_without(*features: str) -> Iterator[None]:
-    """Run Tune without some of its features, each by the variable that turns it off."""
+    """Run Tune without some of its features, by the environment variables that turn them off."""
     os.environ |= dict.fromkeys(features, "1")
     try:
         yield
@@ -206,7 +206,7 @@ def _train_worker(settings: dict[str, Any]) -> None:
 
 
 class FixedListSearcher(Searcher):
-    """Hands out a list of configurations."""
+    """Suggests the configurations of a list."""
 
     def __init__(self, jobs: Sequence[dict[str, Any]]) -> None:
         super().__init__()
@@ -236,7 +236,7 @@ class OnResult(Callback):
         return {}  # Tune pickles its callbacks for a restore that we do not use
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
-        """A trial has moved, or ended."""
+        """A trial reported, or ended."""
         self._function(trial.config, result)
 
 

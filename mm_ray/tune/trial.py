@@ -1,4 +1,4 @@
-"""A trial: the generators of its experiments' rounds, one a seed, cut into the steps that Tune sees."""
+"""A trial: the generators of its experiments' rounds, one per seed, cut into the steps that Tune sees."""
 
 import time
 from collections.abc import Generator, Mapping, Sequence
@@ -28,9 +28,8 @@ class TrialSettings:
     num_seeds: int = 1
     """Every configuration runs with the seeds `base.seed`, `base.seed` + 1, ...: the same partitions and cohorts for all."""
     judged: bool = False
-    """Whether a scheduler may stop a trial at a round of phase 2. Then a result has one such round at most, also where it is
-    stored: the row of a trial that is stopped must not tell of rounds after that one.
-    """
+    """Whether a scheduler may prune a trial at a round of phase 2. Then a result has at most one such round, even if more are
+    stored: the row of a pruned trial must not include later rounds."""
 
 
 class TrialRun:
@@ -44,9 +43,9 @@ class TrialRun:
 
     Args:
         settings: The study's.
-        overrides: The trial's.
+        overrides: The trial's overrides.
         table: The features.
-        executor: Plays the clients.
+        executor: Simulates the clients.
         seeds: Other seeds than the study's.
 
     """
@@ -68,7 +67,7 @@ class TrialRun:
         self._begin()
 
     def step(self) -> dict[str, Any]:
-        """Run to the next result; `finished` tells that it is the last."""
+        """Run to the next result; `finished` marks the last."""
         started, reports, fresh = time.perf_counter(), list[dict[str, Any]](), len(self._figures.steps)
         while time.perf_counter() - started < REPORT_EVERY_S:
             report = next(self._rounds, None)
@@ -120,5 +119,5 @@ class TrialRun:
 
 
 def begin_trial(settings: TrialSettings, config: Mapping[str, Any], table: FeatureTable, executor: Executor) -> TrialRun:
-    """A trial as the searcher suggests it: the `overrides` of the base config and, beside the search, `seeds` of its own."""
+    """A trial as suggested: the `overrides` of the base config and, outside the search, its own `seeds`."""
     return TrialRun(settings, config["overrides"], table, executor, config.get("seeds", ()))

@@ -1,4 +1,4 @@
-"""One experiment's figures, kept as its rounds come: the score so far, the other metrics, and what it cost."""
+"""One experiment's figures, updated round by round: the score so far, the other metrics, and what it cost."""
 
 from typing import Any
 
@@ -9,12 +9,12 @@ from mm_ray.types import RoundReport
 
 
 class TrialMetrics:
-    """Notes reports.
+    """Collects reports.
 
     Args:
         method: The method whose rounds come.
-        objective: The metric that is the score, `dev/audio_top1` or one beside it. Like every other it is read where the
-            network is best in top-1, since that round is what the phase hands on.
+        objective: The metric that is the score: `dev/audio_top1` or a similar one. Like all metrics it is read at the round
+            with the network's best top-1, since the phase passes on that round.
 
     """
 
@@ -51,7 +51,7 @@ class TrialMetrics:
             self.steps.append((report.round, report.metrics.get(self._objective, self.score if top1 is None else top1)))
 
     def values(self) -> dict[str, Any]:
-        """All metrics that a space may name (`mm_ray.tune.space.METRICS`), as far as there are some."""
+        """All metrics that a space may name (`mm_ray.tune.space.METRICS`), as far as they exist."""
         gain = {}
         if self._phase1 and {self._phase1.phase, self._last.name} <= set(self._top1):
             gain = {"dev/gain_top1": self._top1[self._last.name] - self._top1[self._phase1.phase]}

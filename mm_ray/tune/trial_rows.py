@@ -1,4 +1,4 @@
-"""`trials.jsonl` made whole: the study's journal says which trials have ended, and the phase store what their rounds were."""
+"""Repairs `trials.jsonl`: the study's journal says which trials have ended, the phase store has their rounds."""
 
 import json
 from contextlib import suppress
@@ -18,11 +18,11 @@ from mm_ray.tune.trial import TrialRun, TrialSettings
 
 
 def mend_rows(search: StudySearch, settings: TrialSettings, table: FeatureTable, device: str) -> list[dict[str, Any]]:
-    """One row for each trial that has ended, by number; the file, in the order of their ends, is written anew where it differs.
+    """One row for each trial that has ended, by number; the file, in the order of their ends, is rewritten if it differs.
 
-    Left out are rows of trials that the journal does not know, or knows otherwise, or as open: a driver that is killed between
-    a row and the journal leaves one. A row that is missing (a torn line, a lost file) is made again from the journal and from
-    stored rounds; of rounds that were removed from the store nothing is known.
+    Dropped are rows of trials that the journal does not know, has open, or has with another result: a driver that is killed
+    after it wrote a row and before the journal leaves one. A missing row (a torn line, a lost file) is made again from the
+    journal and from stored rounds; rounds that were removed from the store cannot be recovered.
     """
     path = search.run_dir / "trials.jsonl"
     by_number = {row["number"]: row for row in whole_rows(search.run_dir)}
@@ -60,7 +60,7 @@ def _made_again(
 
 
 def _replay(trial: TrialRun, count: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The last result of a trial after `count` rounds, and its reports, as far as they are stored."""
+    """The last result of a trial after `count` rounds, and its reports, if they are stored."""
     result, curve = dict[str, Any](), list[dict[str, Any]]()
     with suppress(NotStored):
         while len(curve) < count:

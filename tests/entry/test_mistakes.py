@@ -130,7 +130,7 @@ STUDY = {
     "no number of trials": (["--trials=many"], "trials ... many"),
     "an unknown searcher": (["--searcher=bayes"], "searcher ... bayes"),
     "a scheduler with nothing to compare": (["--scheduler=wilcoxon"], "--scheduler wilcoxon: compares seeds; give --seeds"),
-    "no time": (["--time=soon"], "--time soon: give seconds, or a time such as 30m"),
+    "no time": (["--time=soon"], "--time soon: is not a duration; write 90, 90s, 30m"),
     "a storage that is not there": (
         ["--storage=sqlite:////no/where/study.db"],
         "--storage sqlite:////no/where/study.db: ",

@@ -94,7 +94,7 @@ def test_a_phase_without_noise_leaves_no_bound(tmp_path):
             r"^--phase1\.server\.noise 1\.5: needs --phase1\.server\.rule mean",
         ),
         (PRIVATE | {"phase1.local.scaffold": True}, r"^--phase1\.server\.noise 1\.5: with --phase1\.local\.scaffold"),
-        (PRIVATE | {"clients.deadline_s": 2.0}, r"^--clients\.deadline_s 2\.0: with --phase1\.server\.noise who is late"),
+        (PRIVATE | {"clients.deadline_s": 2.0}, r"^--clients\.deadline_s 2\.0: with --phase1\.server\.noise, lateness"),
         (PRIVATE | {"method": "mfcpl"}, r"^--phase1\.server\.noise 1\.5: in mfcpl/joint"),
     ],
 )

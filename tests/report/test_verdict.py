@@ -24,9 +24,9 @@ def test_a_gain_beyond_chance():
     ("student", "control", "claim", "colour"),
     [
         ([0.7, 0.6], [0.7, 0.6], "Distillation made no difference: ", ""),
-        ([0.7, 0.6], [0.6, 0.7], "Whether distillation helped cannot be told: ", ""),
+        ([0.7, 0.6], [0.6, 0.7], "It is not certain whether distillation helped: ", ""),
         ([0.50, 0.51, 0.52], [0.61, 0.61, 0.62], "Distillation hurt: ", "bad"),
-        ([0.7], [0.6], "One seed cannot tell whether distillation helped (--test_seeds 5 can): ", ""),
+        ([0.7], [0.6], "One seed cannot show whether distillation helped (--test_seeds 5 can): ", ""),
     ],
 )
 def test_noise_a_loss_and_one_seed(student, control, claim, colour):
@@ -45,7 +45,7 @@ def test_one_seed_has_no_interval():
 def test_chance_comes_before_any_gain():
     test = {"student": [0.11, 0.12, 0.13], "control_all": [0.08, 0.09, 0.10]}
     first, *_ = verdict(test, 0.12, 720, at_chance=["student"])
-    assert first.startswith("At chance level: the student learned nothing that shows")
+    assert first.startswith("At chance level: the student learned nothing measurable")
     assert "chance 0.12" in first
 
 

@@ -67,7 +67,7 @@ def search(tmp_path):
 def test_trials_of_the_same_configuration_are_known_results(old, search):
     line = take_trials(search, tiny_config(), 1, old)
     assert line == (
-        "from old: trials 0, 4 taken; not taken: 1 (outside of the space); 2 (phase2.rounds 2, here 3); 3 (not complete)"
+        "from old: trials 0, 4 taken; not taken: 1 (outside the space); 2 (phase2.rounds 2, here 3); 3 (not complete)"
     )
     first, second = search.study.trials
     assert first.params == {"phase2.temperature": 4.0, "phase2.local.lr": 0.1}, "the rate is that of the older config"

@@ -41,7 +41,7 @@ def test_another_space_or_experiment_is_refused_with_both_digests(tmp_path):
     with pytest.raises(UserError, match=f"its digest is {'b' * 8}, but the storage has this study with {'a' * 8}"):
         open_study(space, tmp_path / "elsewhere", "run", storage, "b" * 8)
     other = space_of(tmp_path, PLAIN.replace("20", "10"))
-    with pytest.raises(UserError, match=f"its digest is {other.digest}, but this run was begun with {space.digest}"):
+    with pytest.raises(UserError, match=f"its digest is {other.digest}, but this run was started with {space.digest}"):
         open_study(other, tmp_path / "run", "run", storage, "a" * 8)
 
 
@@ -54,7 +54,7 @@ def test_another_space_is_refused_before_anything_is_opened_for_writing(tmp_path
     open_study(space, tmp_path / "run", "run", place, "a" * 8)
     check_same_study(space, tmp_path / "run", "run", place, "a" * 8)
     other = space_of(tmp_path, PLAIN.replace("20", "10"))
-    with pytest.raises(UserError, match=f"its digest is {other.digest}, but this run was begun with {space.digest}"):
+    with pytest.raises(UserError, match=f"its digest is {other.digest}, but this run was started with {space.digest}"):
         check_same_study(other, tmp_path / "run", "run", place, "a" * 8)
 
 

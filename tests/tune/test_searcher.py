@@ -234,7 +234,7 @@ def test_a_changed_space_is_refused_with_both_digests(tmp_path, make_space):
     old = make_space()
     StudySearch(old, tmp_path / "run", "run")
     new = make_space(SPACE.replace("1, 20", "1, 10"))
-    with pytest.raises(UserError, match=f"digest is {new.digest}, but this run was begun with {old.digest}"):
+    with pytest.raises(UserError, match=f"digest is {new.digest}, but this run was started with {old.digest}"):
         StudySearch(new, tmp_path / "run", "run")
 
 

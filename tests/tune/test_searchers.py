@@ -46,7 +46,7 @@ def test_a_searcher_with_a_model_beats_chance(tmp_path, searcher, trials):
 
 
 def test_cmaes_knows_one_objective(tmp_path):
-    with pytest.raises(UserError, match="--searcher cmaes: knows one objective"):
+    with pytest.raises(UserError, match="--searcher cmaes: supports one objective"):
         check_searcher("cmaes", space_of(tmp_path, PAIR))
 
 

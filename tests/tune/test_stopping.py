@@ -71,14 +71,14 @@ def test_rounds_of_all_processes_count_once(search):
     assert not budget.stop_all()
     budget("other", {"rounds_computed": 1})
     assert open_after(search, budget)
-    assert budget.reason == "50 rounds are computed"
+    assert budget.reason == "50 rounds were computed"
 
 
 def test_time(search):
     assert Budget(search, StopConditions(time_s=1000)).stop_all() is False
     budget = Budget(search, StopConditions(time_s=1e-9))
     assert open_after(search, budget)
-    assert budget.reason == "its 1e-09 s are over"
+    assert budget.reason == "its limit of 1e-09 s is reached"
 
 
 def test_plateau(search):
@@ -186,7 +186,7 @@ def test_the_live_title():
         live.begin(number, {})
         live.update(number, {"score": 0.5 + number / 10, "reports": [], "rounds_computed": computed, "rounds_reused": reused})
     live.end(1, "COMPLETE")
-    assert live.title().startswith("1 of 4 trials, best dev audio top-1 0.600, 60 of 140 rounds reused, about ")
+    assert live.title().startswith("1 of 4 trials, best dev audio top-1 0.600, 140 rounds so far (60 from the store), about ")
     assert live.title().endswith(" left")
 
 
