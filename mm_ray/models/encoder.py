@@ -54,6 +54,7 @@ def build_encoder(modality: str, model: ModelConfig, features: int, seed: int = 
     """
     name, field = model.encoder(modality), _field(modality)
     build = find_encoder(modality, model).build
+    _check_reads(build, modality, name)  # before it looks at the other modality's numbers
     if shipped_name(name):
         encoder: nn.Module = build(features, model)
     else:
@@ -61,10 +62,15 @@ def build_encoder(modality: str, model: ModelConfig, features: int, seed: int = 
             encoder = in_user_code(field, name, "cannot be built", lambda: build(features, model))
         if objection := objection_to(encoder):
             raise bad_value(field, name, objection)
+    _check_reads(encoder, modality, name)
+    return encoder
+
+
+def _check_reads(encoder: Any, modality: str, name: str) -> None:
     reads = getattr(encoder, "reads", MODALITIES)
     if modality not in reads:
-        raise bad_value(field, name, f"reads {' and '.join(reads)} only; others: {', '.join(_reading(modality, name))}")
-    return encoder
+        others = ", ".join(_reading(modality, name))
+        raise bad_value(_field(modality), name, f"reads {' and '.join(reads)} only; others: {others}")
 
 
 def objection_to(encoder: Any) -> str:
