@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mm_ray.errors import UserError, bad_value, in_one_line
+from mm_ray.plugins import find_file
 from mm_ray.seeding import numpy_stream
 from mm_ray.storage import read_text
 from mm_ray.types import Cost
@@ -118,7 +119,7 @@ def _share(piece: str, text: str) -> tuple[str, float]:
 
 def _of_file(path: str, num_clients: int) -> np.ndarray:
     try:
-        reader = csv.DictReader(io.StringIO(read_text(path)), skipinitialspace=True)
+        reader = csv.DictReader(io.StringIO(read_text(find_file(path) or path)), skipinitialspace=True)
         lacking = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
         lines = [] if lacking else [(int(line["client"]), [float(line[name]) for name in COLUMNS[1:]]) for line in reader]
     except (UserError, ValueError, TypeError, csv.Error) as error:
