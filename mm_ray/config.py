@@ -444,7 +444,7 @@ class ClientsConfig:
     """Devices of the clients, for simulated time (metric `sim_seconds`): kinds and their shares, such as
     `phone:0.7,laptop:0.2,server:0.1` (or `phone,laptop,server`), or a CSV file `client,gflops,down_mbps,up_mbps`. Empty: off.
     """
-    sim_deadline_s: AtLeastZero = 0.0
+    sim_deadline_s: Annotated[float, Field(ge=0, le=1e12)] = 0.0
     """Simulated seconds after which a round continues without the clients that are late on their devices (`clients.profile`).
     The same clients are late in every run. 0: wait for all.
     """

@@ -77,7 +77,10 @@ def _is_own_name(spelled: str) -> bool:
 
 
 def find_file(name: str) -> Path | None:
-    """A file of the working folder or of PYTHONPATH; not of the interpreter's own folders, where everything has a name."""
+    """A file of the working folder or of PYTHONPATH; not of the interpreter's own folders, where everything has a name.
+
+    Ray's workers have another working folder; the driver's is on their path.
+    """
     found = (folder / Path(name).expanduser() for folder in own_folders())
     try:
         return next((path.absolute() for path in found if path.is_file()), None)

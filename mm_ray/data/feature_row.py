@@ -93,14 +93,20 @@ def _cut_file(clip: Clip, data: DataConfig) -> tuple[Cut, list[np.ndarray | None
     cut = _cut(itertools.chain([first_N], blocks), audio.sample_rate, clip, data)
     if clip.video_source and data.features.video == PRECOMPUTED:
         return cut, _shares(read_frames(_place(clip.video_source, data)), cut), audio.flags
-    wanted, base_s = wanted_of(clip, data), clip.start_s or 0.0
+    wanted, base_s, place = wanted_of(clip, data), clip.start_s or 0.0, _place(clip.video_source or clip.source, data)
     seen: list[Media] = []
     for begin_s, end_s, _ in cut:
         part = replace(wanted, start_s=base_s + begin_s, end_s=base_s + end_s) if len(cut) > 1 else wanted
-        seen.append(read_media(_place(clip.video_source or clip.source, data), part, tracks=("video",)))
+        try:
+            seen.append(read_media(place, part, tracks=("video",)))
+        except MediaError as error:
+            if error.reason != "span_outside" or not seen or seen[-1].frames is None:
+                raise
+            # A video of its own that ends before the audio stays at its last frame, as a film's does.
+            seen.append(replace(seen[-1], frames=seen[-1].frames[-1:]))
         if seen[-1].frames is None:
             break
-    if clip.video_source and seen[-1].frames is None:
+    if clip.video_source and seen[-1].frames is None and read_media(place, wanted, tracks=("video",)).frames is None:
         raise MediaError("no_picture", clip.video_source, "has no video track and is not an image")
     flags = (*audio.flags, *(flag for media in seen for flag in media.flags if flag != "span_cut"))
     return cut, [media.frames for media in seen], tuple(dict.fromkeys(flags))

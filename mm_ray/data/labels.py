@@ -12,6 +12,7 @@ import numpy as np
 from mm_ray.config import PartitionConfig
 from mm_ray.data.clients import ClientList
 from mm_ray.errors import bad_value
+from mm_ray.plugins import find_file
 from mm_ray.seeding import numpy_stream
 from mm_ray.storage import read_text
 from mm_ray.types import UNLABELLED
@@ -50,7 +51,7 @@ def read_confusion(place: str, num_classes: int) -> np.ndarray:
 
     """
     try:
-        rows = [[float(cell) for cell in row] for row in csv.reader(io.StringIO(read_text(place))) if row]
+        rows = [[float(cell) for cell in row] for row in csv.reader(io.StringIO(read_text(find_file(place) or place))) if row]
     except (OSError, ValueError) as error:
         raise bad_value("partition.label_confusion", place, f"cannot be read as a CSV of numbers ({error})") from error
     if [len(row) for row in rows] != [num_classes] * num_classes:

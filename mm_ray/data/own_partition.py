@@ -50,7 +50,7 @@ def shares_digest(shares: Sequence[np.ndarray]) -> str:
 
 def _of_file(kind: str, table: FeatureTable) -> list[Any]:
     try:
-        with Path(kind).expanduser().open(newline="") as file:
+        with Path(find_file(kind) or kind).expanduser().open(newline="") as file:
             lines = [(line["clip"], line["client"]) for line in csv.DictReader(file)]
     except KeyError as error:
         raise bad_value(FIELD, kind, f"has no column {error}; write clip,client in its first line") from error

@@ -9,6 +9,7 @@ import csv
 import hashlib
 import io
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mm_ray.errors import UserError, bad_value, in_one_line
+from mm_ray.plugins import find_file
 from mm_ray.seeding import numpy_stream
 from mm_ray.storage import read_text
 from mm_ray.types import Cost
@@ -24,7 +26,10 @@ from mm_ray.types import Cost
 SIM_SECONDS = "sim_seconds"
 """The metric of a round's simulated time."""
 FIELD = "clients.profile"
+MOST_SHARE = 1_000_000
 COLUMNS = ("client", "gflops", "down_mbps", "up_mbps")
+SLOWEST, FASTEST = 1e-6, 1e12
+"""Of a device's speeds: beyond them is a mistake in the unit, or seconds that no float32 of a tracker holds."""
 
 
 class Device(NamedTuple):
@@ -87,7 +92,10 @@ def device_profile(text: str, num_clients: int, seed: int) -> DeviceProfile | No
 
 
 def _drawn(text: str, num_clients: int, seed: int) -> np.ndarray:
-    shares = dict(_share(piece.strip(), text) for piece in text.split(","))
+    pieces = [_share(piece, text) for piece in text.split(",")]
+    shares = dict(pieces)
+    if len(shares) < len(pieces):
+        raise bad_value(FIELD, text, "names a device twice; give each one share")
     edges = np.cumsum(list(shares.values())) / sum(shares.values())
     draws_K = numpy_stream(seed, "clients", "profile").random(num_clients)
     kinds_K = np.searchsorted(edges, draws_K, side="right").clip(max=len(shares) - 1)
@@ -97,32 +105,38 @@ def _drawn(text: str, num_clients: int, seed: int) -> np.ndarray:
 
 def _share(piece: str, text: str) -> tuple[str, float]:
     name, colon, share = piece.partition(":")
+    name = name.strip()
     if name not in DEVICES:
         raise bad_value(FIELD, text, f"{name!r} is not a device; use {', '.join(DEVICES)} or a CSV file {','.join(COLUMNS)}")
     try:
         value = float(share) if colon else 1.0
     except ValueError:
         value = math.nan
-    if not 0 < value < math.inf:
-        raise bad_value(FIELD, text, f"the share of {name} must be a number above 0, such as {name}:0.5")
+    if not 0 < value <= MOST_SHARE:
+        raise bad_value(FIELD, text, f"the share of {name} must be above 0 and at most {MOST_SHARE:,}, such as {name}:0.5")
     return name, value
 
 
 def _of_file(path: str, num_clients: int) -> np.ndarray:
     try:
-        lines = list(csv.DictReader(io.StringIO(read_text(path))))
-        rows = {int(line["client"]): [float(line[name]) for name in COLUMNS[1:]] for line in lines}
-    except KeyError as error:
-        raise bad_value(FIELD, path, f"has no column {error}; write {','.join(COLUMNS)} in its first line") from error
+        reader = csv.DictReader(io.StringIO(read_text(find_file(path) or path)), skipinitialspace=True)
+        lacking = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+        lines = [] if lacking else [(int(line["client"]), [float(line[name]) for name in COLUMNS[1:]]) for line in reader]
     except (UserError, ValueError, TypeError, csv.Error) as error:
         why = in_one_line(error.__cause__ or error)
         raise bad_value(FIELD, path, f"cannot be read as a CSV file of numbers ({why})") from error
+    if lacking:
+        raise bad_value(FIELD, path, f"has no column {lacking[0]!r}; write {','.join(COLUMNS)} in its first line")
+    rows = dict(lines)
+    if len(rows) < len(lines):
+        client, count = Counter(client for client, _ in lines).most_common(1)[0]
+        raise bad_value(FIELD, path, f"has {count} lines for client {client}; give one")
     missing = next((k for k in range(num_clients) if k not in rows), None)
     if missing is not None:
         raise bad_value(FIELD, path, f"has no line for client {missing}; give one for each of 0 to {num_clients - 1}")
     rows_KR = np.array([rows[k] for k in range(num_clients)])
-    if not (np.isfinite(rows_KR).all() and rows_KR.min() > 0):
-        raise bad_value(FIELD, path, "speeds and bandwidths must be numbers above 0")
+    if not ((rows_KR >= SLOWEST) & (rows_KR <= FASTEST)).all():  # also false for NaN
+        raise bad_value(FIELD, path, f"speeds and bandwidths must be numbers from {SLOWEST:g} to {FASTEST:g}")
     return rows_KR
 
 

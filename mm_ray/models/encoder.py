@@ -54,6 +54,7 @@ def build_encoder(modality: str, model: ModelConfig, features: int, seed: int = 
     """
     name, field = model.encoder(modality), _field(modality)
     build = find_encoder(modality, model).build
+    _check_reads(build, modality, name)  # before it looks at the other modality's numbers
     if shipped_name(name):
         encoder: nn.Module = build(features, model)
     else:
@@ -61,10 +62,15 @@ def build_encoder(modality: str, model: ModelConfig, features: int, seed: int = 
             encoder = in_user_code(field, name, "cannot be built", lambda: build(features, model))
         if objection := objection_to(encoder):
             raise bad_value(field, name, objection)
+    _check_reads(encoder, modality, name)
+    return encoder
+
+
+def _check_reads(encoder: Any, modality: str, name: str) -> None:
     reads = getattr(encoder, "reads", MODALITIES)
     if modality not in reads:
-        raise bad_value(field, name, f"reads {' and '.join(reads)} only; others: {', '.join(_reading(modality, name))}")
-    return encoder
+        others = ", ".join(_reading(modality, name))
+        raise bad_value(_field(modality), name, f"reads {' and '.join(reads)} only; others: {others}")
 
 
 def objection_to(encoder: Any) -> str:
@@ -115,11 +121,11 @@ def model_settings(model: ModelConfig) -> dict[str, Any]:
     """What a network depends on, for a phase's key: the default encoders and the settings of encoders that are not used do not
     enter; the source of your own does.
     """
-    names = {modality: model.encoder(modality) for modality in MODALITIES}
+    names = {modality: shipped_name(model.encoder(modality)) or model.encoder(modality) for modality in MODALITIES}
     used = {shipped_name(name) for name in names.values()}
-    fields = asdict(model)
-    of_one_encoder = {name for name, value in fields.items() if isinstance(value, dict)}
-    unused = set() if "" in used else of_one_encoder - used
+    fields = asdict(model) | {f"{modality}_encoder": name for modality, name in names.items()}
+    of_one_encoder = {name: name for name, value in fields.items() if isinstance(value, dict)} | {"conv_channels": "conv_gru"}
+    unused = set() if "" in used else {name for name, encoder in of_one_encoder.items() if encoder not in used}
     unused |= {f"{modality}_encoder" for modality, name in names.items() if name == DEFAULTS[modality]}
     content = {name: value for name, value in fields.items() if name not in unused}
     codes = {m: code_digest(find_encoder(m, model)) for m in MODALITIES}

@@ -163,6 +163,7 @@ def test_sizes_that_cannot_be_joined_are_refused(tmp_path, monkeypatch):
             {"model.video_encoder": "resnet"},
             "--model.video_encoder resnet: reads audio only; others: conv_gru, frame_cnn, gru",
         ),
+        ({"model.audio_encoder": "frame_cnn"}, "--model.audio_encoder frame_cnn: reads video only; others: conv_gru, gru"),
         ({"model.audio_encoder": "transformer", "model.transformer.heads": 3}, "--model.transformer.heads 3: must divide"),
     ],
 )

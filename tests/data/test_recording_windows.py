@@ -17,6 +17,7 @@ from mm_ray.data.feature_store_reader import read_store
 from mm_ray.data.load import load_data
 from mm_ray.data.manifest import Clip, find_manifest
 from mm_ray.data.media.decode import Media, read_audio
+from mm_ray.data.media.errors import MediaError
 from mm_ray.data.partition import make_clients
 from mm_ray.errors import UserError
 from mm_ray.fed.evaluation import batches_of, by_recording, confusion_of
@@ -83,6 +84,18 @@ def test_a_segment_of_a_film_is_cut_with_its_frames(tmp_path):
         alone = extract(find_manifest("folder"), 0, row.clip, data_of(tmp_path, fps=4.0, window_hop_s=0.0))
         assert alone.video_SD.tobytes() == row.video_SD.tobytes()
         assert np.abs(alone.audio_TF.astype(float) - row.audio_TF).max() < 0.1  # decoded from another packet on
+
+
+def test_a_video_of_its_own_that_ends_first_stays_at_its_last_frame(tmp_path):
+    write_wav(tmp_path / "a.wav", tone(500, 3, 8000), 8000)
+    write_film(tmp_path / "a.mkv", seconds=1.2, sound=False)
+    clip, data = Clip("a", 0, "g", ("train",), "a.wav", "a.mkv"), data_of(tmp_path, fps=4.0)
+    rows = extract_windows(find_manifest("folder"), 0, clip, data)
+    assert [row.video_SD.shape for row in rows] == [(4, 256), (2, 256), (1, 256), (1, 256), (1, 256)]
+    for row in rows[3:]:
+        assert row.video_SD.tobytes() == rows[2].video_SD.tobytes()
+    with pytest.raises(MediaError, match=r"a\.mkv: the segment begins at 2\.00 s, after the end at 1\.20 s"):
+        extract_windows(find_manifest("folder"), 0, replace(clip, start_s=2.0, end_s=3.0), data)
 
 
 def test_a_clip_that_its_data_set_loads_shares_its_frames_evenly():

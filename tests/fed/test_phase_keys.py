@@ -251,6 +251,18 @@ def test_an_encoder_s_own_setting_enters_with_that_encoder_only(name):
     assert changed(own) == set()
 
 
+def test_the_channels_of_convolutions_enter_with_their_encoder_only():
+    channels, gru = {"model.conv_channels": (4, 4, 4)}, {"model.audio_encoder": "gru"}
+    assert changed(channels) == ALL
+    assert changed(gru | channels, gru) == set()
+
+
+def test_how_an_encoder_s_name_is_spelled_does_not_enter():
+    assert changed({"model.audio_encoder": "conv-gru"}) == set()
+    spelled = {"model.video_encoder": "frame_cnn", "model.frame_cnn.channels": (5, 5)}
+    assert changed(spelled | {"model.video_encoder": "frame-cnn"}, spelled) == set()
+
+
 def test_the_default_encoders_leave_the_keys_as_they_were():
     model = key_settings(tiny_plan(SMALL).method.phases[0])["model"]
     assert sorted(model) == [

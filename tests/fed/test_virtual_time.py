@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from fed.tiny import Run, tiny_config, tiny_plan
 
+from mm_ray.data.labels import read_confusion
 from mm_ray.errors import UserError
 from mm_ray.fed.virtual_time import DEVICES, SIM_SECONDS, device_profile, round_time
 from mm_ray.types import Cost
@@ -31,9 +32,23 @@ def test_shares_are_those_that_were_asked_for_and_a_client_keeps_its_device():
 
 def test_a_file_gives_each_client_its_own(tmp_path):
     path = tmp_path / "mine.csv"
-    path.write_text("client,gflops,down_mbps,up_mbps\n1,2,8,4\n0,1,16,8\n")
+    path.write_text("client, gflops, down_mbps, up_mbps\n1, 2, 8, 4\n0, 1, 16, 8\n")
     profile = device_profile(str(path), 2, seed=0)
     assert [profile.seconds(k, Cost(10**6, 10**6, 4e9)) for k in (0, 1)] == [0.5 + 4 + 1, 1 + 2 + 2]
+
+
+def test_a_file_of_the_driver_s_folder_is_found_from_another_one(tmp_path, monkeypatch):
+    """As in Ray's workers, which have the driver's folder on their path."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "driver").mkdir()
+    (tmp_path / "driver" / "mine.csv").write_text("client,gflops,down_mbps,up_mbps\n0,1,16,8\n")
+    (tmp_path / "driver" / "swap.csv").write_text("0,1\n1,0\n")
+    (tmp_path / "driver" / "who.csv").write_text("clip,client\nnobody,0\n")
+    monkeypatch.syspath_prepend(tmp_path / "driver")
+    assert device_profile("mine.csv", 1, seed=0).up_mbps_K.tolist() == [8]
+    assert read_confusion("swap.csv", 2).tolist() == [[0, 1], [1, 0]]
+    with pytest.raises(UserError, match=r"^--partition\.kind who\.csv: names the clip 'nobody'"):
+        tiny_plan({"partition.kind": "who.csv"})
 
 
 @pytest.mark.parametrize(
@@ -41,7 +56,11 @@ def test_a_file_gives_each_client_its_own(tmp_path):
     [
         ("client,gflops,down_mbps\n0,1,1\n", "has no column 'up_mbps'"),
         ("client,gflops,down_mbps,up_mbps\n1,1,1,1\n", "has no line for client 0; give one for each of 0 to 1"),
-        ("client,gflops,down_mbps,up_mbps\n0,1,1,1\n1,1,0,1\n", "must be numbers above 0"),
+        ("client,gflops,down_mbps,up_mbps\n0,1,1,1\n1,1,0,1\n", "must be numbers from 1e-06 to 1e"),
+        ("client,gflops,down_mbps,up_mbps\n0,1,1,1\n1,1,nan,1\n", "must be numbers from 1e-06 to 1e"),
+        ("client,gflops,down_mbps,up_mbps\n0,1,1,1\n1,1,1e-300,1\n", "must be numbers from 1e-06 to 1e"),
+        ("client,gflops,down_mbps,up_mbps\n0,1,1,1\n1,1,1,1\n0,9,9,9\n", "has 2 lines for client 0; give one"),
+        ("client;gflops;down_mbps;up_mbps\n", "has no column 'client'"),
         ("client,gflops,down_mbps,up_mbps\n0,fast,1,1\n", "cannot be read as a CSV file of numbers"),
         (None, "cannot be read as a CSV file of numbers"),
     ],
@@ -54,7 +73,16 @@ def test_a_file_that_does_not_fit_is_refused(tmp_path, text, fault):
         device_profile(str(path), 2, seed=0)
 
 
-@pytest.mark.parametrize(("text", "fault"), [("phon", "phone"), ("phone:0", "above 0"), ("phone:half", "above 0")])
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("phon", "phone"),
+        ("phone:0", "above 0"),
+        ("phone:half", "above 0"),
+        ("phone:1,server:2,phone:3", "twice"),
+        ("phone:1e308,server:1e308", "at most 1,000,000"),
+    ],
+)
 def test_a_mix_that_does_not_fit_is_refused(text, fault):
     with pytest.raises(UserError, match=rf"^--clients\.profile .*{fault}"):
         device_profile(text, 2, seed=0)
