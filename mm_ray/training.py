@@ -13,6 +13,7 @@ from mm_ray.data.feature_table import FeatureTable
 from mm_ray.errors import bad_value
 from mm_ray.fed.executor import SerialExecutor
 from mm_ray.fed.experiment import Experiment, plan_experiment, run_experiment
+from mm_ray.fed.method import find_method
 from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.runtime.drive import drive
 from mm_ray.runtime.progress import RunProgress
@@ -51,6 +52,7 @@ def run_training(request: TrainingRequest) -> Path:
         raise bad_value("clients.deadline_s", config.clients.deadline_s, "a serial run waits for all; leave out one of the two")
     if not request.serial:
         _check_fits(config.clients, request.address)
+    find_method(config)  # a name that is not there need not wait for the data
     with one_torch_thread():
         table = load_with_progress(config.data, request.runs)
         plan = plan_experiment(config, table)

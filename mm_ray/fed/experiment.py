@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mm_ray.config import ExperimentConfig, ModelConfig, with_overrides
+from mm_ray.config import MODALITIES, ExperimentConfig, ModelConfig, with_overrides
 from mm_ray.data.feature_table import FeatureTable
 from mm_ray.evaluate.metrics import confusion_matrix, summary
 from mm_ray.fed.diagnosis import diagnosis_of
@@ -24,9 +24,10 @@ from mm_ray.fed.privacy import privacy_of
 from mm_ray.fed.rounds import PhaseResults, role_params, run
 from mm_ray.fed.update_screening import refusals
 from mm_ray.fed.virtual_time import SIM_SECONDS
-from mm_ray.models.encoder import check_encoders
+from mm_ray.models.encoder import check_encoders, shipped_name
 from mm_ray.models.flat_params import flat_network, named_tensors
-from mm_ray.types import RoundReport
+from mm_ray.plugins import in_user_code
+from mm_ray.types import RoundReport, Shapes
 
 CONTROL_PHASES = {"control": "control/cross_entropy", "control_all": "control_all/cross_entropy"}
 """The methods that continue with cross-entropy, on audiovisual and on all clients, and the names of their own rounds."""
@@ -95,9 +96,21 @@ def plan_experiment(config: ExperimentConfig, table: FeatureTable) -> Experiment
     federation, method = build_federation(config, table), find_method(config)
     for model in {phase.model for phase in method.phases}:
         check_encoders(model, federation.shapes)
+        _try_own_encoders(model, federation.shapes)
     for phase in method.phases:
         phase.cohort(federation, 1)  # refuses a federation in which the phase cannot work
     return Experiment(config, federation, method)
+
+
+def _try_own_encoders(model: ModelConfig, shapes: Shapes) -> None:
+    """Take some clips through the user's own encoders: what fails there would fail in a client."""
+    for modality in MODALITIES:
+        name = model.encoder(modality)
+        if shapes.features(modality) and not shipped_name(name):
+            from mm_ray.models.encoder_checks import EncoderCase, gives_a_sequence  # brings the export along
+
+            case = EncoderCase(modality, model, shapes)
+            in_user_code(f"model.{modality}_encoder", name, "fails on clips of noise", lambda case=case: gives_a_sequence(case))
 
 
 def run_rounds(plan: Experiment, store: PhaseStore, executor: Executor) -> Generator[RoundReport, None, RunResult]:

@@ -79,6 +79,8 @@ def objection_to(encoder: Any) -> str:
         return f"build gives a {type(encoder).__name__}; it must give a torch.nn.Module"
     if not isinstance(getattr(encoder, "output_size", None), int):
         return "has no output_size; set it to the size of a step's output"
+    if not any(parameter.numel() for parameter in encoder.parameters()):
+        return "has no parameters, so nothing is learned; give it a layer, or compute this as features (--data.features)"
     for module in encoder.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             why = "its running statistics are no parameters, so they are not averaged, and clients' batches differ"

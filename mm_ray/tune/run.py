@@ -15,6 +15,7 @@ from mm_ray.config import ExperimentConfig
 from mm_ray.data.feature_row import one_torch_thread
 from mm_ray.errors import bad_value
 from mm_ray.fed.experiment import plan_experiment
+from mm_ray.fed.method import find_method
 from mm_ray.fed.virtual_time import SIM_SECONDS
 from mm_ray.plugins import find_file
 from mm_ray.report.vector import check_figures
@@ -109,6 +110,7 @@ def _prepared(request: StudyRequest) -> Runner:
     place_trial(config.clients, cluster_at(request.address), request.host)
     if request.from_study:
         check_earlier(request.from_study, request.runs, name)
+    find_method(config)  # a name that is not there need not wait for the data
     table = load_with_progress(config.data, request.runs)
     plan_experiment(config, table)
     phases = phases_place(request.phases, request.runs, name)

@@ -163,7 +163,11 @@ def cost(rows: Sequence[Mapping[str, Any]], result: Mapping[str, Any]) -> dict[s
     """What the chosen configuration and the whole study cost, for people."""
     memory, energy_j = result["peak_memory_bytes"], result["energy_j"]
     driver, actor = (f"{peak / 1e6:,.0f} MB" if peak else "not measured" for peak in (memory["driver"], memory["actor"]))
-    simulated = {"simulated time, chosen configuration": f"{result['sim_seconds']:,.0f} s"} if "sim_seconds" in result else {}
+    simulated = {}
+    if SIM_SECONDS in result:
+        simulated_s = result[SIM_SECONDS]  # of a tiny model it may be far below one
+        shown = f"{simulated_s:,.0f} s" if simulated_s >= 100 else f"{simulated_s:.3g} s"
+        simulated = {"simulated time, chosen configuration": shown}
     reports = [report for row in rows for report in row["curve"]]
     computed, reused = (sum(one["seconds"] for one in reports if one["reused"] is kind) for kind in (False, True))
     rounds = [sum(row[key] or 0 for row in rows) for key in ("rounds_computed", "rounds_reused")]

@@ -7,7 +7,7 @@ from torch import nn
 
 from mm_ray.config import MODALITIES, ModelConfig
 from mm_ray.errors import UserError
-from mm_ray.models.encoder import BATCHED, ENCODERS, check_encoders, exporting, find_encoder
+from mm_ray.models.encoder import BATCHED, ENCODERS, check_encoders, exporting, find_encoder, objection_to
 from mm_ray.models.encoder_checks import ENCODER_CHECKS
 from mm_ray.models.network import part_of
 from mm_ray.models.onnx_export import write_onnx
@@ -141,6 +141,29 @@ def test_what_does_not_federate_is_refused_in_one_line(tmp_path, monkeypatch, fa
     with pytest.raises(UserError, match=fault) as caught:
         tiny_plan({"model.audio_encoder": "mine.py:Mine"})
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("forward", "fault"),
+    [
+        ("return values_BTH", r"fails on clips of noise \(AssertionError: forward gives a Tensor"),
+        ("1 / 0", r"fails on clips of noise \(.*mine\.py:\d+: ZeroDivisionError"),
+        ("values_BTH = values_BTH[:, :, :1]", r"the values have the shape"),
+    ],
+)
+def test_what_fails_in_use_is_refused_before_a_client_trains(tmp_path, monkeypatch, forward, fault):
+    monkeypatch.chdir(tmp_path)
+    write_own(tmp_path, forward=forward)
+    with pytest.raises(UserError, match=rf"^--model\.audio_encoder mine\.py:Mine: .*{fault}.*correct the module$"):
+        tiny_plan({"model.audio_encoder": "mine.py:Mine"})
+
+
+def test_an_encoder_without_parameters_is_refused():
+    assert objection_to(NoParameters()).startswith("has no parameters")
+
+
+class NoParameters(torch.nn.Module):
+    output_size = 4
 
 
 def test_sizes_that_cannot_be_joined_are_refused(tmp_path, monkeypatch):

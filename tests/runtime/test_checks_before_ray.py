@@ -43,6 +43,14 @@ def test_a_mistake_costs_no_start_and_leaves_no_run(tmp_path, command, flags, me
     assert not runs.exists() or {path.name for path in runs.iterdir()} <= {"features"}
 
 
+@pytest.mark.parametrize("command", ["train", "tune"])
+@pytest.mark.parametrize("flag", ["--method=harmon", "--model.audio_encoder=transfomer"])
+def test_a_name_that_is_not_there_does_not_wait_for_the_data(tmp_path, command, flag):
+    with pytest.raises(UserError, match="did you mean"):
+        COMMANDS[command].main([*tiny_flags(), flag])
+    assert not (tmp_path / "runs").exists()
+
+
 def test_simulated_time_as_an_objective_needs_devices(tmp_path):
     (tmp_path / "fast.py").write_text(
         'OBJECTIVES = {"dev/audio_top1": "max", "sim_seconds": "min"}\ndef space(trial): return {}'

@@ -21,7 +21,7 @@ from mm_ray.tune.live_table import LiveTable
 from mm_ray.tune.searcher import SearchSettings
 from mm_ray.tune.stored import stored_run
 from mm_ray.tune.study import Runner, Study
-from mm_ray.tune.study_ending import client_rows, curves_over_time
+from mm_ray.tune.study_ending import client_rows, cost, curves_over_time
 from mm_ray.tune.study_log import StudyLog
 from mm_ray.tune.trial import TrialRun
 from mm_ray.types import UNLABELLED
@@ -191,3 +191,10 @@ def test_rounds_are_replayed_once_and_each_network_is_tested_once(tmp_path, monk
     assert len(tested) == 2 * len(found.test), "three roles and two controls of each seed"
     lines = [json.loads(line) for line in (runner.study.folder / "rounds.jsonl").read_text().splitlines()]
     assert [one["phase"] for one in lines[-6:]] == ["control/cross_entropy"] * 3 + ["control_all/cross_entropy"] * 3
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(0.538, "0.538 s"), (12.34, "12.3 s"), (12345.6, "12,346 s"), (None, None)])
+def test_simulated_time_is_shown_whether_short_or_long(seconds, shown):
+    result = {"peak_memory_bytes": {"driver": 1e9, "actor": None}, "energy_j": None, "flops": 1e9, "compute_s": 1.0}
+    result |= {"bytes_up": 1, "bytes_down": 1} | ({} if seconds is None else {"sim_seconds": seconds})
+    assert cost([], result).get("simulated time, chosen configuration") == shown
