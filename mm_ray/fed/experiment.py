@@ -5,6 +5,7 @@ import hashlib
 import time
 from collections.abc import Generator, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -109,8 +110,8 @@ def _try_own_encoders(model: ModelConfig, shapes: Shapes) -> None:
         if shapes.features(modality) and not shipped_name(name):
             from mm_ray.models.encoder_checks import EncoderCase, gives_a_sequence  # brings the export along
 
-            case = EncoderCase(modality, model, shapes)
-            in_user_code(f"model.{modality}_encoder", name, "fails on clips of noise", lambda case=case: gives_a_sequence(case))
+            case, field = EncoderCase(modality, model, shapes), f"model.{modality}_encoder"
+            in_user_code(field, name, "fails on clips of noise", partial(gives_a_sequence, case))
 
 
 def run_rounds(plan: Experiment, store: PhaseStore, executor: Executor) -> Generator[RoundReport, None, RunResult]:
