@@ -90,7 +90,7 @@ def test_the_result_has_the_documented_keys_and_is_that_of_the_library(folder, d
     } <= set(stored)  # fmt: skip
     assert all(set(scores) == {"top1", "uar", "macro_f1"} for scores in stored["test"].values())
     assert 0 < stored["compute_s"] <= stored["seconds"]
-    measured = ("seconds", "compute_s", "peak_memory_bytes")
+    measured = ("seconds", "compute_s", "peak_memory_bytes", "energy_j")
     assert {key: stored[key] for key in stored if key not in measured} == {
         key: here[key] for key in here if key not in measured
     }
