@@ -130,6 +130,7 @@ def run_cell(job: Job) -> Iterator[dict[str, Any]]:
     from mm_ray.fed.executor import SerialExecutor
     from mm_ray.fed.experiment import plan_experiment, run_experiment
     from mm_ray.fed.phase_store import PhaseStore
+    from mm_ray.runtime.drive import drive
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="evidence-") as work:
@@ -144,12 +145,7 @@ def run_cell(job: Job) -> Iterator[dict[str, Any]]:
             rounds = run_experiment(
                 plan_experiment(config, table), PhaseStore(f"{work}/phases"), SerialExecutor(), control=False
             )
-            while True:
-                try:
-                    reports.append(next(rounds))
-                except StopIteration as stop:
-                    result = stop.value.result
-                    break
+            result = drive(rounds, reports.append).result
             diagnosis = diagnosis_of(reports)
             yield {
                 "regime": job.regime,

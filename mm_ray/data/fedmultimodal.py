@@ -64,7 +64,7 @@ def partition(table: FeatureTable, config: PartitionConfig) -> tuple[np.ndarray,
     """The rows of each client, ascending, of a table with the folds `fedmultimodal`.
 
     Raises:
-        UserError: The table has other folds, or too few clips for so many clients.
+        UserError: The table has other folds, or too few clips for its clients.
 
     """
     rows = np.concatenate([table.rows("train"), table.rows("dev")])

@@ -3,10 +3,10 @@
 import contextlib
 import hashlib
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from mm_ray.fed.diagnosis import diagnosis_of
 from mm_ray.fed.evaluation import batches_of, classes_of
 from mm_ray.fed.executor import Executor
 from mm_ray.fed.federation import Federation, build_federation
-from mm_ray.fed.measured_cost import EnergyMeter, peak_memory_bytes, read_each_round
+from mm_ray.fed.measured_cost import EnergyMeter, peak_memory_bytes
 from mm_ray.fed.method import Method, find_method
 from mm_ray.fed.phase import NetworkRef
 from mm_ray.fed.phase_store import PhaseStore
@@ -30,6 +30,7 @@ from mm_ray.models.flat_params import flat_network, named_tensors
 from mm_ray.plugins import in_user_code
 from mm_ray.types import RoundReport, Shapes
 
+Returned = TypeVar("Returned")
 CONTROL_PHASES = {"control": "control/cross_entropy", "control_all": "control_all/cross_entropy"}
 """The methods that continue with cross-entropy, on audiovisual and on all clients, and the names of their own rounds."""
 
@@ -125,7 +126,12 @@ def run_experiment(
 ) -> Generator[RoundReport, None, Evaluation]:
     """The rounds of a plan and, if asked for, of both controls; then the test."""
     meter = EnergyMeter()
-    tested = yield from read_each_round(meter, _tested(plan, store, executor, control))
+
+    def metered(report: RoundReport) -> RoundReport:
+        meter.read()
+        return report
+
+    tested = yield from _each(_tested(plan, store, executor, control), metered)
     tested.result["energy_j"] = meter.read()
     return tested
 
@@ -135,8 +141,8 @@ def _tested(plan: Experiment, store: PhaseStore, executor: Executor, control: bo
     finished = yield from run_rounds(plan, store, executor)
     for name, phase in CONTROL_PHASES.items() if control else ():
         control_plan = control_of(plan, name)
-        rounds = run_rounds(control_plan, store, executor)
-        controls[name] = yield from _renamed(rounds, control_plan.method.main.phase, phase)
+        named = partial(_renamed, control_plan.method.main.phase, phase)
+        controls[name] = yield from _each(run_rounds(control_plan, store, executor), named)
     return evaluate(finished, controls, store, started)
 
 
@@ -174,17 +180,24 @@ def control_of(plan: Experiment, name: str) -> Experiment:
     return replace(plan, config=config, method=find_method(config))
 
 
-def _renamed(rounds: Generator[RoundReport, None, RunResult], own: str, name: str) -> Generator[RoundReport, None, RunResult]:
+def _renamed(own: str, name: str, report: RoundReport) -> RoundReport | None:
     """The rounds that only the control has, under their own name; the shared ones were reported before."""
+    return replace(report, phase=name) if report.phase == own else None
+
+
+def _each(
+    rounds: Generator[RoundReport, None, Returned], change: Callable[[RoundReport], RoundReport | None]
+) -> Generator[RoundReport, None, Returned]:
+    """The rounds as `change` makes them, without those for which it gives None."""
     with contextlib.closing(rounds):
         while True:
             try:
                 report = next(rounds)
             except StopIteration as stop:
-                finished: RunResult = stop.value
-                return finished
-            if report.phase == own:
-                yield replace(report, phase=name)
+                returned: Returned = stop.value
+                return returned
+            if (changed := change(report)) is not None:
+                yield changed
 
 
 def _predict_test(finished: RunResult, role: NetworkRef, store: PhaseStore) -> np.ndarray:

@@ -1,15 +1,9 @@
 """Measured cost of a run on its machine: peak memory, and energy where RAPL can be read."""
 
-import contextlib
 import resource
 import sys
-from collections.abc import Generator
 from pathlib import Path
-from typing import TypeVar
 
-from mm_ray.types import RoundReport
-
-Returned = TypeVar("Returned")
 POWERCAP = Path("/sys/class/powercap")
 
 
@@ -52,18 +46,3 @@ class EnergyMeter:
             return [int((package / "energy_uj").read_text()) for package in self._packages] or None
         except (OSError, ValueError):
             return None
-
-
-def read_each_round(
-    meter: EnergyMeter, rounds: Generator[RoundReport, None, Returned]
-) -> Generator[RoundReport, None, Returned]:
-    """The rounds, with the meter read after each."""
-    with contextlib.closing(rounds):
-        while True:
-            try:
-                report = next(rounds)
-            except StopIteration as stop:
-                returned: Returned = stop.value
-                return returned
-            meter.read()
-            yield report

@@ -127,23 +127,23 @@ def imported(tmp_path, code):
     return "lab" in done.stdout, done
 
 
-def test_a_student_names_no_code(tmp_path):
-    student = tiny_student(tmp_path)
+def loaded(folder, section, field):
+    """Whether the planted code ran when a student was loaded whose description names it in a field, and the process."""
+    student = tiny_student(folder)
     described = json.loads(student.with_suffix(".json").read_text())
-    described["features"]["video"] = "lab:run"
+    described[section][field] = "lab:run"
     student.with_suffix(".json").write_text(json.dumps(described))
     code = "from pathlib import Path\nfrom mm_ray.models.student import load_student\nload_student(Path('student.safetensors'))"
-    ran, done = imported(tmp_path, code)
+    return imported(folder, code)
+
+
+def test_a_student_names_no_code(tmp_path):
+    ran, done = loaded(tmp_path, "features", "video")
     assert (ran, done.returncode) == (False, 0), done
 
 
 def test_a_student_s_encoder_is_not_imported_unasked(tmp_path):
-    student = tiny_student(tmp_path)
-    described = json.loads(student.with_suffix(".json").read_text())
-    described["model"]["audio_encoder"] = "lab:run"
-    student.with_suffix(".json").write_text(json.dumps(described))
-    code = "from pathlib import Path\nfrom mm_ray.models.student import load_student\nload_student(Path('student.safetensors'))"
-    ran, done = imported(tmp_path, code)
+    ran, done = loaded(tmp_path, "model", "audio_encoder")
     assert not ran, done
     assert "its encoder lab:run is code of its own; give it with --encoder lab:run" in done.stderr
 

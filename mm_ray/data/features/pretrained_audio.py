@@ -23,7 +23,7 @@ import torch
 
 from mm_ray.config import FeatureConfig
 from mm_ray.data.features.log_mel import resampled
-from mm_ray.errors import UserError, bad_value, in_one_line
+from mm_ray.errors import bad_value, in_one_line
 
 FIELD = "data.features.audio"
 SHORTEST_N = 1_000
@@ -85,17 +85,11 @@ def load_encoder(name: str) -> PretrainedAudio:
 @lru_cache(maxsize=1)
 def _loaded(name: str) -> PretrainedAudio:
     library, _, place = name.partition(":")
-    return _of_torchaudio(name, place) if library == "torchaudio" else _of_transformers(name, place)
+    return _of_torchaudio(name, place) if library == "torchaudio" else _of_transformers(name)
 
 
-def _of_transformers(name: str, place: str) -> PretrainedAudio:
-    transformers = import_transformers(FIELD, name)
-    options = {"local_files_only": True, "trust_remote_code": False}
-    try:
-        extractor = transformers.AutoFeatureExtractor.from_pretrained(place, **options)
-        model = transformers.AutoModel.from_pretrained(place, **options)
-    except FAULTS as error:
-        raise missing_weights(FIELD, name, place, error) from error
+def _of_transformers(name: str) -> PretrainedAudio:
+    extractor, model = load_transformers(FIELD, name, "AutoFeatureExtractor")
     encoder = (model.get_encoder() if model.config.is_encoder_decoder else model).eval().requires_grad_(False)
     rate = int(extractor.sampling_rate)
 
@@ -148,13 +142,31 @@ def _bundle_class() -> Any:
     return Wav2Vec2Bundle
 
 
-def import_transformers(field: str, name: str) -> Any:
-    """The library, silent.
+def load_transformers(field: str, name: str, processor: str) -> tuple[Any, Any]:
+    """A model of transformers and what prepares its inputs, from a folder or the library's cache.
+
+    Args:
+        field: The field of the config that names it.
+        name: `transformers:NAME_OR_PATH`.
+        processor: The library's class that loads the preprocessing.
 
     Raises:
-        UserError: It is not installed.
+        UserError: The library or the model is not there.
 
     """
+    transformers, place = _import_transformers(field, name), name.partition(":")[2]
+    options = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        prepares = getattr(transformers, processor).from_pretrained(place, **options)
+        return prepares, transformers.AutoModel.from_pretrained(place, **options)
+    except FAULTS as error:
+        if os.path.isdir(place):
+            raise bad_value(field, name, f"the folder holds no such model ({in_one_line(error)})") from error
+        problem = "is no folder, and the cache of transformers has no model of this name"
+        raise bad_value(field, name, f"{problem}; give a folder, or download it once: hf download {place}") from error
+
+
+def _import_transformers(field: str, name: str) -> Any:
     try:
         import transformers
     except ImportError as error:
@@ -163,14 +175,6 @@ def import_transformers(field: str, name: str) -> Any:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     return transformers
-
-
-def missing_weights(field: str, name: str, place: str, error: Exception) -> UserError:
-    """The error where a folder or the cache has no such model."""
-    if os.path.isdir(place):
-        return bad_value(field, name, f"the folder holds no such model ({in_one_line(error)})")
-    remedy = f"give a folder, or download it once: hf download {place}"
-    return bad_value(field, name, f"is no folder, and the cache of transformers has no model of this name; {remedy}")
 
 
 def description_of(*settings: Any) -> str:

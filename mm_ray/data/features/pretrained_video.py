@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from mm_ray.config import DataConfig, FeatureConfig
-from mm_ray.data.features.pretrained_audio import FAULTS, description_of, digest_of, import_transformers, missing_weights
+from mm_ray.data.features.pretrained_audio import description_of, digest_of, load_transformers
 from mm_ray.data.media.video_track import Size
 
 FIELD = "data.features.video"
@@ -61,13 +61,7 @@ class PretrainedVideo:
 
 @lru_cache(maxsize=1)
 def _loaded(name: str) -> tuple[Any, Any, str]:
-    transformers, place = import_transformers(FIELD, name), name.partition(":")[2]
-    options = {"local_files_only": True, "trust_remote_code": False}
-    try:
-        processor = transformers.AutoImageProcessor.from_pretrained(place, **options)
-        model = transformers.AutoModel.from_pretrained(place, **options)
-    except FAULTS as error:
-        raise missing_weights(FIELD, name, place, error) from error
+    processor, model = load_transformers(FIELD, name, "AutoImageProcessor")
     description = description_of(model.config, processor)
     model = getattr(model, "vision_model", model).eval().requires_grad_(False)
     return processor, model, digest_of(model, description)
