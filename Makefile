@@ -29,16 +29,16 @@ tune train compare prepare: $(INSTALLED)
 tensorboard: $(INSTALLED)
 	$(BIN)/tensorboard --logdir $(RUNS) $(ARGS)
 
-# Two processes, since each test has one thread; tests on Ray one after the other, since Ray takes all cores.
+# Two processes of one thread each; a third has the tests on Ray, one after the other, which mostly wait (tests/conftest.py).
+SPREAD := --dist loadgroup --no-loadscope-reorder
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not ray and not slow' $(ARGS)
-	$(BIN)/python -m pytest -m 'ray and not slow' $(ARGS)
+	$(BIN)/python -m pytest -n 3 $(SPREAD) -m 'not slow' $(ARGS)
 
 test-quick: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not ray and not slow and not thorough' $(ARGS)
+	$(BIN)/python -m pytest -n 2 $(SPREAD) -m 'not ray and not slow and not thorough' $(ARGS)
 
 test-slow: $(INSTALLED)
-	$(BIN)/python -m pytest -m slow $(ARGS)
+	$(BIN)/python -m pytest -n 2 $(SPREAD) -m slow $(ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 import argparse
 import atexit
 import difflib
+import gc
 import os
 import re
 import select
@@ -42,6 +43,8 @@ MAX_CONFIG_BYTES = 100_000
 
 INTERRUPTED = 130
 """The exit code after ^C, as shells have it."""
+RARE_COLLECTIONS = 100_000
+"""Objects between two garbage collections: while torch and Ray are imported, all of them stay, and looking takes time."""
 
 
 def run_main(main: Callable[[Sequence[str]], None]) -> None:
@@ -55,6 +58,7 @@ def run_main(main: Callable[[Sequence[str]], None]) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # of a shell's background
         signal.signal(signal.SIGINT, _interrupt)  # no more as while `mm_ray` was imported
+    gc.set_threshold(RARE_COLLECTIONS)
     try:
         with names_bad_file(), _ends_without_readers():
             main(sys.argv[1:])
@@ -70,6 +74,7 @@ def run_main(main: Callable[[Sequence[str]], None]) -> None:
         raise
     finally:
         _ignore_signals()
+        gc.freeze()  # the interpreter's last collections would look through all modules, for nothing
 
 
 def _ignore_signals() -> None:

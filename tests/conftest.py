@@ -19,11 +19,18 @@ settings.register_profile("mm_ray", deadline=None, derandomize=True)
 settings.load_profile("mm_ray")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """What uses the session's Ray is a test on Ray."""
+    """Of several workers, one takes all tests on Ray, the longest row, and therefore first; a file's tests stay together."""
     for item in items:
         if "local_ray" in item.fixturenames:
             item.add_marker(pytest.mark.ray)
+        item.add_marker(pytest.mark.xdist_group("ray" if _is_on_ray(item) else str(item.path.relative_to(ROOT))))
+    items.sort(key=lambda item: not _is_on_ray(item))
+
+
+def _is_on_ray(item):
+    return item.get_closest_marker("ray") is not None
 
 
 @pytest.fixture(autouse=True)

@@ -71,6 +71,10 @@ class Executor(Protocol):
         """The cost since the last call."""
         ...
 
+    def close(self) -> None:
+        """End the actors, if there are any."""
+        ...
+
 
 @runtime_checkable
 class SupportsBatchedClients(Protocol):
@@ -169,3 +173,6 @@ class SerialExecutor:
         """It is always working, and no bytes move between processes."""
         before, self._since = self._since, time.perf_counter()
         return ExecutorStats(self._since - before, 0)
+
+    def close(self) -> None:
+        """It has no actors."""

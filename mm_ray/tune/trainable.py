@@ -1,7 +1,8 @@
 """The one Trainable: trials, a study's finals and tests, and the runs of a comparison are all steps of it.
 
-Its host is an actor with its client actors, which the next trial reuses (the quick one), or one Ray Train job per trial.
-Both take their client actors from the trial's placement group, so that Tune accounts for all of a trial.
+Its host is an actor, which the next trial reuses (the quick one), or one Ray Train job per trial. Both take their client actors
+from the trial's placement group, so that Tune accounts for all of a trial. If one client actor on CPUs is all that a trial has,
+its host simulates the clients itself: a second process would cost a start and memory, and the two would never work at once.
 """
 
 import os
@@ -22,7 +23,7 @@ from ray.util.placement_group import PlacementGroup, get_current_placement_group
 
 from mm_ray.config import ClientsConfig
 from mm_ray.data.feature_table import FeatureTable
-from mm_ray.fed.executor import Executor
+from mm_ray.fed.executor import Executor, SerialExecutor
 from mm_ray.runtime.cluster import Cluster
 from mm_ray.runtime.executor import RayExecutor
 from mm_ray.runtime.placement import DRIVER_CPUS, Placement, most_trials, place_trial
@@ -53,13 +54,21 @@ class TrialResources:
     table: list[Any]
     """The reference, in a list so that Ray does not resolve it."""
     placement: Placement
+    hosts_clients: bool
+    """Whether the trial's host simulates the clients itself."""
 
-    def executor(self, group: PlacementGroup | None) -> RayExecutor:
-        """Client actors in the trial's placement group."""
+    def executor(self, group: PlacementGroup | None) -> Executor:
+        """Client actors in the trial's placement group, or none."""
+        if self.hosts_clients:
+            return SerialExecutor()
         assert group is not None
         return RayExecutor(self.table[0], self.placement, group)
 
-    def trial(self, config: dict[str, Any], executor: RayExecutor) -> Steps:
+    def bundles(self) -> list[dict[str, float]]:
+        """What Tune reserves; the first bundle is the host's, which takes no CPU beside client actors: they take turns."""
+        return self.placement.bundles() if self.hosts_clients else [{}, *self.placement.bundles()]
+
+    def trial(self, config: dict[str, Any], executor: Executor) -> Steps:
         """The trial that the searcher suggested."""
         torch.set_num_threads(1)
         return self.begin(config, ray.get(self.table[0]), executor)
@@ -98,7 +107,8 @@ class TrialRunner:
         With `stop`, which may end them early, the caller handles signals, not Tune.
         """
         placement = place_trial(self.clients, self.cluster, self.host)
-        hosted = TrialResources(begin, [ray.put(self.table)], placement)
+        alone = self.host == "actor" and placement.num_actors == 1 and not placement.num_gpus and not self.clients.deadline_s
+        hosted = TrialResources(begin, [ray.put(self.table)], placement, alone)
         with _tune_without(LOGGERS, *([SIGINT_HANDLER] if stop else [])):
             return tune.Tuner(
                 trainable(hosted, self.host),
@@ -122,13 +132,9 @@ class TrialRunner:
 
 
 def trainable(hosted: TrialResources, host: str) -> Any:
-    """What Tune runs: `actor` (the Trainable) or `train` (a Train job for each trial).
-
-    The first bundle of what Tune reserves is empty: the trial itself takes no CPU, since it and its clients never work at the
-    same time.
-    """
+    """What Tune runs: `actor` (the Trainable) or `train` (a Train job for each trial)."""
     kind: Any = TrialActor if host == "actor" else train_trial
-    bundles = tune.PlacementGroupFactory([{}, *hosted.placement.bundles()], strategy="PACK")
+    bundles = tune.PlacementGroupFactory(hosted.bundles(), strategy="PACK")
     return tune.with_resources(tune.with_parameters(kind, hosted=hosted), bundles)
 
 

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.ray
 
 
 def compare(folder, *more):
-    flags = [*tiny_flags({"clients.num_cpus": 0.5}), "--name", "c", "--methods", "modality_mirror,control", *more]
+    flags = [*tiny_flags(), "--name", "c", "--methods", "modality_mirror,control", *more]
     return python_m("mm_ray.compare", flags, folder)
 
 

@@ -46,7 +46,7 @@ def test_a_train_job_ends_in_the_student_of_the_serial_run(tmp_path):
 
 
 def test_a_study_computes_phase_1_once_and_leaves_the_best(tmp_path):
-    flags = ["--space", "smoke", "--trials", 3, "--export", *tiny_flags({"clients.num_cpus": 0.5}), "--name", "study"]
+    flags = ["--space", "smoke", "--trials", 3, "--export", *tiny_flags(), "--name", "study"]
     done = python_m("mm_ray.tune", [*flags, "--test_seeds=0"], tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     folder = tmp_path / "runs" / "study"
