@@ -2,13 +2,14 @@
 
 import hashlib
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from mm_ray.config import PRECOMPUTED
 from mm_ray.export.card import card_of
 from mm_ray.export.demo import write_demo
 from mm_ray.export.measure import Variant, confusions_on_test, has_onnxruntime, latency_ms, write_quantized
 from mm_ray.export.subject import STUDENT, Subject
-from mm_ray.models.onnx_export import check_exportable, write_onnx
+from mm_ray.models.onnx_export import write_onnx
 from mm_ray.models.student import load_student
 from mm_ray.storage import write_bytes, write_text
 
@@ -33,11 +34,12 @@ def write_export(target: Path, subject: Subject, demo: str = "", encoder: str = 
 
     """
     student = load_student(subject.student, encoder)
-    check_exportable(student)
-    target.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory() as workspace:  # an encoder that cannot be written leaves nothing behind
+        write_onnx(student, written := Path(workspace, MODEL))
+        target.mkdir(parents=True, exist_ok=True)
+        write_bytes(target / MODEL, written.read_bytes())
     for name in (STUDENT, "student.json"):
         write_bytes(target / name, subject.student.with_name(name).read_bytes())
-    write_onnx(student, target / MODEL)
     if student.features.audio != PRECOMPUTED:
         write_text(target / "predict.py", Path(__file__).with_name("standalone_predict.py").read_text())
     if demo:
