@@ -14,7 +14,10 @@ from mm_ray.models.student import load_student
 from mm_ray.storage import write_bytes, write_text
 
 MODEL, QUANTIZED = "student.onnx", "student.int8.onnx"
-CHECKSUMS = "SHA256SUMS"
+CARD, CHECKSUMS = "README.md", "SHA256SUMS"
+SUMMED = (MODEL, QUANTIZED, STUDENT, "student.json", "predict.py", "demo.html")
+FILES = (*SUMMED, CARD, CHECKSUMS)
+"""All that an export can hold; other files in its folder are none of its business."""
 
 
 def write_export(target: Path, subject: Subject, demo: str = "", encoder: str = "") -> Path:
@@ -37,6 +40,8 @@ def write_export(target: Path, subject: Subject, demo: str = "", encoder: str = 
     with TemporaryDirectory() as workspace:  # an encoder that cannot be written leaves nothing behind
         write_onnx(student, written := Path(workspace, MODEL))
         target.mkdir(parents=True, exist_ok=True)
+        for name in (QUANTIZED, "predict.py", "demo.html"):  # of an earlier export, which may have had more
+            (target / name).unlink(missing_ok=True)
         write_bytes(target / MODEL, written.read_bytes())
     for name in (STUDENT, "student.json"):
         write_bytes(target / name, subject.student.with_name(name).read_bytes())
@@ -58,8 +63,8 @@ def write_export(target: Path, subject: Subject, demo: str = "", encoder: str = 
         ]
         if plain_CC is not None:
             confusions.setdefault("student", plain_CC)
-    files = sorted(path.name for path in target.iterdir() if path.name not in ("README.md", CHECKSUMS) and path.is_file())
+    files = sorted(name for name in SUMMED if (target / name).is_file())
     digests = {name: hashlib.sha256((target / name).read_bytes()).hexdigest() for name in files}
     write_text(target / CHECKSUMS, "".join(f"{digest}  {name}\n" for name, digest in digests.items()))
-    write_text(target / "README.md", card_of(subject, student, confusions, variants, digests))
+    write_text(target / CARD, card_of(subject, student, confusions, variants, digests))
     return target

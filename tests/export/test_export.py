@@ -220,7 +220,7 @@ def test_what_cannot_be_exported(runs, run, tmp_path):
     for flags, text in (
         (["nowhere", "--out", "x"], r"^RUN nowhere: no such folder, nor a run of this name below runs$"),
         ([str(tmp_path / "nothing"), "--out", str(tmp_path / "x")], r"^RUN .*nothing: holds no student.safetensors; give "),
-        ([str(runs / "study")], r"^--out: name the folder to write with --out$"),
+        ([str(runs / "study")], r"^--out: name the folder to write with --out, or a repo"),
         ([str(runs / "study"), "--out", str(tmp_path / "file")], r"^--out .*file: is a file; name a folder$"),
     ):
         with pytest.raises(UserError, match=text):
