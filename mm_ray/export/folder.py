@@ -1,6 +1,7 @@
 """The export folder: what somebody without this project needs to use a student, and to judge it."""
 
 import hashlib
+import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,6 +12,7 @@ from mm_ray.export.measure import Variant, confusions_on_test, has_onnxruntime, 
 from mm_ray.export.subject import STUDENT, Subject
 from mm_ray.models.onnx_export import write_onnx
 from mm_ray.models.student import load_student
+from mm_ray.plugins import public_name
 from mm_ray.storage import write_bytes, write_text
 
 MODEL, QUANTIZED = "student.onnx", "student.int8.onnx"
@@ -43,8 +45,9 @@ def write_export(target: Path, subject: Subject, demo: str = "", encoder: str = 
         for name in (QUANTIZED, "predict.py", "demo.html"):  # of an earlier export, which may have had more
             (target / name).unlink(missing_ok=True)
         write_bytes(target / MODEL, written.read_bytes())
-    for name in (STUDENT, "student.json"):
-        write_bytes(target / name, subject.student.with_name(name).read_bytes())
+    tensors, description = subject.student.read_bytes(), _public_description(subject.student)
+    write_bytes(target / STUDENT, tensors)
+    write_text(target / "student.json", description)
     if student.features.audio != PRECOMPUTED:
         write_text(target / "predict.py", Path(__file__).with_name("standalone_predict.py").read_text())
     if demo:
@@ -68,3 +71,11 @@ def write_export(target: Path, subject: Subject, demo: str = "", encoder: str = 
     write_text(target / CHECKSUMS, "".join(f"{digest}  {name}\n" for name, digest in digests.items()))
     write_text(target / CARD, card_of(subject, student, confusions, variants, digests))
     return target
+
+
+def _public_description(student: Path) -> str:
+    """`student.json`, in which names of models and code hold no folder of this machine."""
+    content = json.loads(student.with_suffix(".json").read_text())
+    for section, names in (("features", ("audio", "video")), ("model", ("audio_encoder", "video_encoder"))):
+        content[section] |= {name: public_name(content[section][name]) for name in names}
+    return json.dumps(content, indent=2)

@@ -26,7 +26,7 @@ from mm_ray.models.layers import AttentionPool, Head
 from mm_ray.models.network import part_of
 from mm_ray.models.onnx_graph import Graph, array
 from mm_ray.models.student import Student
-from mm_ray.plugins import in_user_code
+from mm_ray.plugins import in_user_code, public_name
 from mm_ray.storage import write_bytes
 
 OPSET, IR_VERSION = 18, 8
@@ -66,7 +66,7 @@ def _model(student: Student) -> Any:
     model.graph.initializer.extend(onnx.numpy_helper.from_array(values, name) for name, values in graph.tensors.items())
     notes = {
         "class_names": student.class_names,
-        "features": vars(student.features),
+        "features": vars(student.features) | {"video": public_name(student.features.video)},
         "input": "waveform" if is_waveform else "audio",
         "sample_rate": student.features.sample_rate,
         "window_frames": windows.size,

@@ -47,6 +47,9 @@ def run(runs):
     run = Run(runs / "phases", {"phase1.rounds": 2, "phase2.rounds": 1}, control=True)
     write_results(folder, run.tested, run.store, table_of(run.plan.config.data))
     (folder / "config.yaml").write_text(config_yaml(run.plan.config))
+    content = json.loads((folder / "student.json").read_text())
+    content["features"]["video"], content["model"]["video_encoder"] = "transformers:/home/alice/vit", "/home/alice/own.py:GRU"
+    (folder / "student.json").write_text(json.dumps(content))
     return run
 
 
@@ -110,7 +113,9 @@ def test_nothing_of_the_export_names_a_place(exported, card):
         assert b"site-packages" not in data, path
         assert str(exported.parent).encode() not in data, path
     assert "phase1.local.lr: 0.1" in card
-    assert json.loads((exported / "student.json").read_text())["features"]["num_mels"] == 20
+    description = json.loads((exported / "student.json").read_text())
+    assert description["features"]["num_mels"] == 20
+    assert (description["features"]["video"], description["model"]["video_encoder"]) == ("transformers:vit", "own.py:GRU")
 
 
 def test_the_card_states_accuracy_with_its_interval_and_the_clients(run, card):
