@@ -52,8 +52,8 @@ class FeatureConfig:
     """Maximum number of video frames per clip (S); a longer clip gives this number of evenly spaced frames."""
     video: str = "pixels"
     """Video features: `pixels`, `mobilenet_v2` (D = 1280; needs mm-ray[video] and weights), a frozen image encoder
-    `transformers:NAME_OR_PATH` (needs mm-ray[pretrained]), or your own `module:function`. A data set that names arrays uses
-    them by itself (`precomputed`).
+    `torchvision:NAME` (such as `torchvision:resnet50`; needs mm-ray[video]) or `transformers:NAME_OR_PATH` (needs
+    mm-ray[pretrained]), or your own `module:function`. A data set that names arrays uses them by itself (`precomputed`).
     """
     audio: str = "log_mel"
     """Audio features: `log_mel`, or a frozen pretrained encoder's: `torchaudio:PIPELINE` (such as `torchaudio:HUBERT_BASE`) or

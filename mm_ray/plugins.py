@@ -12,6 +12,7 @@ import ast
 import hashlib
 import importlib
 import importlib.util
+import re
 import site
 import sys
 import sysconfig
@@ -70,6 +71,14 @@ def resolve(field: str, name: str, package: str, needs: str = "", fresh: bool = 
     if (thing or needs) and not hasattr(module, thing or needs):
         raise bad_value(field, name, f"the module has no {thing or needs}; see those of {package.replace('.', '/')}/")
     return SimpleNamespace(**vars(module) | {needs: getattr(module, thing)}) if thing else module
+
+
+def public_name(name: str) -> str:
+    """A name of code or of a model without this machine's folders: `transformers:wavlm` of `transformers:/home/ann/wavlm`. A
+    model's name of the form OWNER/NAME stays.
+    """
+    pieces = name.split(":")
+    return ":".join(piece if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", piece) else Path(piece).name for piece in pieces)
 
 
 def _is_own_name(spelled: str) -> bool:

@@ -9,7 +9,7 @@ from own_code import forget
 
 from mm_ray.config import Phase1Config
 from mm_ray.errors import UserError
-from mm_ray.plugins import code_digest, digests_of, load, modules_in, resolve
+from mm_ray.plugins import code_digest, digests_of, load, modules_in, public_name, resolve
 
 
 @pytest.fixture
@@ -166,3 +166,18 @@ def test_a_digest_is_of_what_was_loaded(here):
     before = code_digest(module)
     write(here, {"mine": "X = 2"})
     assert code_digest(module) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "public"),
+    [
+        ("transformers:/home/ann/models/wavlm", "transformers:wavlm"),
+        ("transformers:./wavlm/", "transformers:wavlm"),
+        ("transformers:facebook/wav2vec2-base", "transformers:facebook/wav2vec2-base"),
+        ("torchvision:resnet18", "torchvision:resnet18"),
+        ("/home/ann/mine.py:thing", "mine.py:thing"),
+        ("log_mel", "log_mel"),
+    ],
+)
+def test_a_public_name_names_no_folder(name, public):
+    assert public_name(name) == public

@@ -16,7 +16,7 @@ import torch
 from mm_ray.config import PRECOMPUTED, DataConfig
 from mm_ray.data.features.log_mel import BLOCK_S, finite_features
 from mm_ray.data.features.pretrained_audio import pretrained_features
-from mm_ray.data.manifest import Clip, ManifestModule, Rejected, label_name, own_load
+from mm_ray.data.manifest import Clip, ManifestModule, Rejected, label_name, own_load, window_name
 from mm_ray.data.media.decode import AudioBlocks, DecodeRequest, Media, read_media
 from mm_ray.data.media.errors import MediaError
 from mm_ray.data.precomputed import array_file, read_frames
@@ -74,8 +74,7 @@ def extract_windows(module: ManifestModule, number: int, clip: Clip, data: DataC
         return [_row(number, clip, audio_TF, frames[0], seconds, flags, data)]
     rows, base_s = [], clip.start_s or 0.0
     for index, ((begin_s, end_s, audio_TF), of_window) in enumerate(zip(cut, frames, strict=True)):
-        name = f"{clip.id}@{index}" if index else clip.id
-        window = replace(clip, id=name, start_s=base_s + begin_s, end_s=base_s + end_s)
+        window = replace(clip, id=window_name(clip.id, index), start_s=base_s + begin_s, end_s=base_s + end_s)
         row = _row(number, window, audio_TF, of_window, end_s - begin_s, flags, data)
         rows.append(replace(row, recording=clip.id))
     return rows

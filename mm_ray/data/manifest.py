@@ -1,5 +1,6 @@
 """A data set: a list of clips, and optionally its own way to load a clip. Each data set is one module in `datasets/`."""
 
+import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -133,7 +134,24 @@ def read_manifest(data: DataConfig) -> Manifest:
     refuse_unused(data, getattr(module, "READS", tuple(OPTIONAL)))
     manifest = module.read(data)
     check_manifest(manifest)
+    if data.features.window_hop_s:
+        _check_window_names(manifest)
     return manifest
+
+
+def window_name(clip_id: str, index: int) -> str:
+    """The id of a recording's window; the first one has the recording's."""
+    return f"{clip_id}@{index}" if index else clip_id
+
+
+def _check_window_names(manifest: Manifest) -> None:
+    """Refuse an id that a window of another clip would have."""
+    ids = {clip.id for clip in manifest.clips}
+    for clip_id in ids:
+        found = re.fullmatch(r"(.+)@[1-9][0-9]*", clip_id, re.DOTALL)
+        if found and found[1] in ids:
+            why = f"with --data.features.window_hop_s that is the name of a window of {found[1]}; give it another id"
+            raise UserError(f"{manifest.name}: clip {clip_id}: {why}")
 
 
 def refuse_unused(data: DataConfig, used: Sequence[str]) -> None:

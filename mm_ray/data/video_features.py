@@ -12,6 +12,7 @@ from typing import Protocol, cast
 import numpy as np
 
 from mm_ray.config import DataConfig, FeatureConfig
+from mm_ray.data.features.pretrained_torchvision import TorchvisionVideo
 from mm_ray.data.features.pretrained_video import PretrainedVideo
 from mm_ray.data.media.video_track import Size
 from mm_ray.errors import bad_value
@@ -89,6 +90,8 @@ def find_recipe(name: str) -> VideoRecipe:
     """
     if name.startswith("transformers:"):
         return PretrainedVideo(name)
+    if name.startswith("torchvision:"):
+        return TorchvisionVideo(name)
     return _own(name) if ":" in name else cast(VideoRecipe, resolve(_FIELD, name, PACKAGE, "compute"))
 
 

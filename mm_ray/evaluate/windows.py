@@ -73,7 +73,7 @@ def predict_blocks(
     """The same for a waveform that comes in blocks, of which some seconds are held at a time; `place` names it in errors."""
     features, num_samples = student.features, 0
     if features.is_pretrained_audio:
-        return _predict_pretrained(student, np.concatenate(list(blocks)), sample_rate, windows, place)
+        return _predict_pretrained(student, blocks, sample_rate, windows, place)
 
     def counted() -> Iterator[np.ndarray]:
         nonlocal num_samples
@@ -94,21 +94,52 @@ def predict_blocks(
 
 
 def _predict_pretrained(
-    student: Student, waveform_N: np.ndarray, sample_rate: int, windows: Windows, place: str
+    student: Student, blocks: Iterable[np.ndarray], sample_rate: int, windows: Windows, place: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """The same for a student of a pretrained encoder's features, which gets one window of the waveform after the other."""
     features = student.features
     frame, hop = (sample_rate * ms / 1000 for ms in (features.frame_ms, features.hop_ms))
-    num_frames = max(1 + int((len(waveform_N) - frame) // hop), 1)
-    ranges = [(start, start + len(numbers)) for start, numbers in cut_windows([np.arange(num_frames)[:, None]], windows)]
-    probabilities = []
-    for first, stop in ranges:
-        window_N = waveform_N[round(first * hop) : round((stop - 1) * hop + frame)]
+    ranges, probabilities = [], []
+    for first, stop, window_N in _cut_samples(blocks, frame, hop, windows):
         audio_TD = pretrained_features(window_N, sample_rate, replace(features, max_frames=windows.size))
         check_finite(audio_TD, place)
+        ranges.append((first, stop))
         probabilities.append(window_probabilities(student, audio_TD[None], place)[0])
     frames_W2 = np.array(ranges) * features.hop_ms + [0, features.frame_ms - features.hop_ms]
     return frames_W2 / 1000, np.stack(probabilities)
+
+
+def _cut_samples(
+    blocks: Iterable[np.ndarray], frame: float, hop: float, windows: Windows
+) -> Iterator[tuple[int, int, np.ndarray]]:
+    """The samples of each window, and its first frame and the one behind its last; a window and a block are held at a time.
+
+    Args:
+        blocks: The waveform in pieces, (N,) float32.
+        frame: Samples of a frame, which need not be whole.
+        hop: Samples between frames.
+        windows: In frames; a recording shorter than a frame has one.
+
+    """
+    held_N, dropped = np.zeros(0, np.float32), 0
+
+    def frame_numbers() -> Iterator[np.ndarray]:
+        nonlocal held_N, dropped
+        num_frames = 0
+        for block_N in blocks:
+            held_N = np.concatenate([held_N, block_N])
+            complete = max(1 + int((dropped + len(held_N) - frame) // hop), 0)
+            if complete > num_frames:
+                yield np.arange(num_frames, complete)[:, None]
+                num_frames = complete
+                past = max(round((num_frames - windows.size) * hop) - dropped, 0)  # in no window that is still to come
+                held_N, dropped = held_N[past:], dropped + past
+        if not num_frames:
+            yield np.arange(1)[:, None]
+
+    for first, numbers_T1 in cut_windows(frame_numbers(), windows):
+        stop = first + len(numbers_T1)
+        yield first, stop, held_N[round(first * hop) - dropped : round((stop - 1) * hop + frame) - dropped]
 
 
 def window_probabilities(student: Student, audio_WTF: np.ndarray, place: str) -> np.ndarray:

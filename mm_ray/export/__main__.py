@@ -1,5 +1,6 @@
 """`python -m mm_ray.export RUN --out DIR`: a student as a folder to give away."""
 
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,7 +10,8 @@ import torch
 from mm_ray.cli import Parser, run_main
 from mm_ray.errors import UserError, bad_value
 from mm_ray.export.demo import FETCH, RUNTIME
-from mm_ray.export.folder import write_export
+from mm_ray.export.folder import FILES, write_export
+from mm_ray.export.hub import check_push, push
 from mm_ray.export.measure import has_onnxruntime
 from mm_ray.export.subject import best_of_comparison, subject_of
 from mm_ray.runtime.run_folder import phases_place
@@ -20,24 +22,9 @@ a run, a study or a comparison, or its name below --runs. Of a comparison, the r
 
 
 def main(argv: Sequence[str]) -> None:
-    """Parse the flags, find the student, write the folder."""
-    parser = Parser("mm_ray.export", DESCRIPTION)
-    parser.add_argument("run", metavar="RUN", help="Folder of a run, a study or a comparison, or its name below --runs")
-    parser.add_argument("--out", default="", metavar="DIR", help="The folder to write; files of an earlier export are replaced")
-    parser.add_argument("--runs", default="runs", help="Folder of all runs (default: runs)")
-    parser.add_argument("--method", default="", help="Of a comparison: the best run of this method (default: of all)")
-    parser.add_argument("--phases", default="", help="Of a comparison: its phase store (default: RUNS/phases)")
-    text = "Also write demo.html, which runs the student in a browser on what its microphone hears"
-    parser.add_argument(
-        "--demo", nargs="?", const=FETCH, metavar="FOLDER", help=f"{text}; FOLDER: {RUNTIME} (default: npm fetches it)"
-    )
-    parser.add_argument("--encoder", default="", help="The student's encoder, if it is your own: mine.py:thing")
-    flags = parser.parse_args(argv)
-    if not flags.out:
-        raise UserError("--out: name the folder to write with --out")
-    out = Path(flags.out).expanduser()
-    if out.exists() and not out.is_dir():
-        raise bad_value("out", flags.out, "is a file; name a folder")
+    """Parse the flags, find the student, write the folder, push it."""
+    flags = make_parser().parse_args(argv)
+    _check(flags)
     torch.set_num_threads(1)
     folder = next((path for path in (Path(flags.run), Path(flags.runs, flags.run)) if path.is_dir()), None)
     if folder is None:
@@ -49,11 +36,45 @@ def main(argv: Sequence[str]) -> None:
             subject = best_of_comparison(folder, flags.method, phases, Path(workspace))
         else:
             subject = subject_of(folder)
+        out = Path(flags.out).expanduser() if flags.out else Path(workspace, "export")
         write_export(out, subject, flags.demo or "", flags.encoder)
-    if not has_onnxruntime():
-        print("onnxruntime is not installed, so there is no 8-bit variant and no latency; pip install 'mm-ray[export]'")
-    for path in sorted(out.iterdir()):
-        print(f"{path.stat().st_size:>12,}  {path}")
+        if not has_onnxruntime():
+            print("onnxruntime is not installed, so there is no 8-bit variant and no latency; pip install 'mm-ray[export]'")
+        for path in sorted(out / name for name in FILES if (out / name).exists()):
+            print(f"{path.stat().st_size:>12,}  {path if flags.out else path.name}")
+        if flags.push:
+            url = push(out, flags.push, flags.public)
+            print(f"pushed to {url}; set `license` in its card, which depends on the licence of the data")
+
+
+def make_parser() -> Parser:
+    """The command's flags."""
+    parser = Parser("mm_ray.export", DESCRIPTION)
+    add = parser.add_argument
+    add("run", metavar="RUN", help="Folder of a run, a study or a comparison, or its name below --runs")
+    add("--out", default="", metavar="DIR", help="The folder to write; files of an earlier export are replaced")
+    add("--runs", default="runs", help="Folder of all runs (default: runs)")
+    add("--method", default="", help="Of a comparison: the best run of this method (default: of all)")
+    add("--phases", default="", help="Of a comparison: its phase store (default: RUNS/phases)")
+    text = "Also write demo.html, which runs the student in a browser on what its microphone hears"
+    add("--demo", nargs="?", const=FETCH, metavar="FOLDER", help=f"{text}; FOLDER: {RUNTIME} (default: npm fetches it)")
+    add("--encoder", default="", help="The student's encoder, if it is your own: mine.py:thing")
+    text = "Upload the export to a model repository of the Hugging Face Hub; a new repository is private"
+    add("--push", default="", metavar="OWNER/NAME", help=f"{text}; without --out nothing is kept here")
+    add("--public", action="store_true", help="With --push: everybody may read the repository")
+    return parser
+
+
+def _check(flags: Namespace) -> None:
+    """Refuse flags that cannot work before anything is computed."""
+    if not flags.out and not flags.push:
+        raise UserError("--out: name the folder to write with --out, or a repository of the Hub with --push OWNER/NAME")
+    if flags.public and not flags.push:
+        raise UserError("--public: needs --push OWNER/NAME")
+    if flags.out and Path(flags.out).expanduser().is_file():
+        raise bad_value("out", flags.out, "is a file; name a folder")
+    if flags.push:
+        check_push(flags.push)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,9 @@ Shape suffixes in names and comments: B recordings, N samples, T frames, F bins,
 """
 
 import json
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,11 +21,12 @@ from mm_ray.data.features.log_mel import EPSILON, LEAST_ENERGY, LOWEST_HZ, PRE_E
 from mm_ray.data.windows import Windows
 from mm_ray.errors import bad_value
 from mm_ray.evaluate.windows import windows_in_frames
-from mm_ray.models.encoder import exporting
+from mm_ray.models.encoder import exporting, shipped_name
 from mm_ray.models.layers import AttentionPool, Head
 from mm_ray.models.network import part_of
 from mm_ray.models.onnx_graph import Graph, array
 from mm_ray.models.student import Student
+from mm_ray.plugins import in_user_code, public_name
 from mm_ray.storage import write_bytes
 
 OPSET, IR_VERSION = 18, 8
@@ -41,10 +44,18 @@ def write_onnx(student: Student, path: Path) -> None:
     `class_names`, `features`, `input`, `sample_rate`, and the windows' `window_frames` and `hop_frames` (JSON).
 
     Raises:
-        UserError: The student's encoder cannot be written as ONNX.
+        UserError: The student's encoder cannot be written as ONNX, or is the user's own and writes no valid lines.
 
     """
-    check_exportable(student)
+    _check_exportable(student)
+    name, build = student.model.audio_encoder, partial(_model, student)
+    is_own = not shipped_name(name)
+    model = in_user_code("model.audio_encoder", name, "cannot be written as ONNX", build) if is_own else build()
+    write_bytes(path, model.SerializeToString())
+
+
+def _model(student: Student) -> Any:
+    """The checked `onnx.ModelProto`."""
     import onnx  # two seconds, which only an export waits for
 
     windows = windows_in_frames(student.features)
@@ -55,7 +66,7 @@ def write_onnx(student: Student, path: Path) -> None:
     model.graph.initializer.extend(onnx.numpy_helper.from_array(values, name) for name, values in graph.tensors.items())
     notes = {
         "class_names": student.class_names,
-        "features": vars(student.features),
+        "features": vars(student.features) | {"video": public_name(student.features.video)},
         "input": "waveform" if is_waveform else "audio",
         "sample_rate": student.features.sample_rate,
         "window_frames": windows.size,
@@ -63,10 +74,10 @@ def write_onnx(student: Student, path: Path) -> None:
     }
     onnx.helper.set_model_props(model, {name: json.dumps(note) for name, note in notes.items()})
     onnx.checker.check_model(model, full_check=True)
-    write_bytes(path, model.SerializeToString())
+    return model
 
 
-def check_exportable(student: Student) -> None:
+def _check_exportable(student: Student) -> None:
     """Refuse a student whose features or encoder cannot be written as ONNX (UserError)."""
     if student.features.is_pretrained_audio:
         why = "cannot be written as ONNX: the file would hold the pretrained encoder; only log_mel and precomputed features can"

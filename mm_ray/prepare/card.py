@@ -4,6 +4,7 @@ import yaml
 
 from mm_ray.data.feature_store import CARD, REJECTED
 from mm_ray.data.manifest import NO_LABEL
+from mm_ray.plugins import public_name
 from mm_ray.prepare.inspect import HEADS, Contents, StoreFacts
 from mm_ray.report.tables import markdown_table
 from mm_ray.storage import join, write_text
@@ -57,11 +58,11 @@ def card(contents: Contents, facts: StoreFacts) -> str:
                 ["`splits`", f"`train`, `dev` or `test` in each of {settings.num_folds} folds"],
                 [
                     "`audio`, `audio_frames`",
-                    f"{features.audio}: float16, row-major ({header.audio_features} numbers per frame)",
+                    f"{public_name(features.audio)}: float16, row-major ({header.audio_features} numbers per frame)",
                 ],
                 [
                     "`video`, `video_frames`",
-                    f"{features.video}: likewise, {header.video_features} numbers; may be null",
+                    f"{public_name(features.video)}: likewise, {header.video_features} numbers; may be null",
                 ],
                 ["`seconds`, `start_s`, `end_s`", "length, and the segment in the recording"],
                 ["`source`, `video_source`", "file names below the folder of the recordings"],

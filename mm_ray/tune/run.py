@@ -27,7 +27,7 @@ from mm_ray.startup import load_with_progress, say_changed_code, say_idle_gpus
 from mm_ray.storage import check_place, names_full_disk, write_text
 from mm_ray.tune.choices import HOSTS
 from mm_ray.tune.earlier_study import check_earlier, take_trials
-from mm_ray.tune.export import export
+from mm_ray.tune.export import check_export, export
 from mm_ray.tune.finalize import StudyConclusion, finalize, report_so_far
 from mm_ray.tune.flags import KEPT
 from mm_ray.tune.reevaluation import Finals, run_finals
@@ -113,6 +113,8 @@ def _prepared(request: StudyRequest) -> Runner:
     find_method(config)  # a name that is not there need not wait for the data
     table = load_with_progress(config.data, request.runs)
     plan_experiment(config, table)
+    if request.export:
+        check_export(config, space, table)
     phases = phases_place(request.phases, request.runs, name)
     check_place(phases)
     say_changed_code(phases)

@@ -10,7 +10,7 @@ import torch
 from fed.tiny import TINY
 
 from mm_ray.config import DataConfig, ExperimentConfig, FeatureConfig, with_overrides
-from mm_ray.data.features import pretrained_audio
+from mm_ray.data.features import pretrained_audio, pretrained_torchvision
 from mm_ray.data.features.pretrained_audio import audio_identity, load_encoder, pretrained_features
 from mm_ray.data.features.pretrained_video import PretrainedVideo
 from mm_ray.data.load import load_data
@@ -184,6 +184,74 @@ def test_frames_become_pooled_outputs(tmp_path):
     np.testing.assert_allclose(features_SD[9:], alone, atol=2e-3)
     assert video_features(frames[..., 0], data).shape == (10, 8)
     assert len(video_identity(data)) == 16
+
+
+@pytest.fixture
+def classifier(tmp_path, monkeypatch):
+    """A small classifier of torchvision with random weights: the model, and where torchvision's cache would have them."""
+    models = pytest.importorskip("torchvision.models", reason="needs mm-ray[video]")
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
+    pretrained_torchvision._load.cache_clear()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = models.shufflenet_v2_x0_5(weights=None)
+        model(torch.randn(4, 3, 64, 64))  # its norms settle, else all comes out near zero
+    file = models.get_model_weights("shufflenet_v2_x0_5").DEFAULT.url.rpartition("/")[2]
+    return model.eval(), tmp_path / "checkpoints" / file
+
+
+def test_frames_become_what_the_last_layer_of_a_classifier_reads(classifier):
+    model, place = classifier
+    data = DataConfig(features=FeatureConfig(video="torchvision:shufflenet_v2_x0_5"))
+    with pytest.raises(UserError, match=rf"^--data.video_weights '': torchvision's cache has no {place}; download https://"):
+        video_identity(data)
+    place.parent.mkdir()
+    torch.save(model.state_dict(), place)
+    frames = np.random.default_rng(0).integers(0, 256, (10, 232, 300, 3), dtype=np.uint8)  # the side to which it scales
+    middle = torch.from_numpy(frames[:, 4:228, 38:262]).permute(0, 3, 1, 2) / 255
+    standardised = (middle - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor([0.229, 0.224, 0.225])[
+        :, None, None
+    ]
+    classes, model.fc = model.fc, torch.nn.Identity()
+    with torch.inference_mode():
+        expected_SD = model(standardised).numpy()
+    features_SD = video_features(frames, data)
+    assert (features_SD.shape, features_SD.dtype) == ((10, 1024), np.float16)
+    np.testing.assert_allclose(features_SD, expected_SD, atol=2e-3, rtol=2e-3)
+    assert video_features(frames[..., 0], data).shape == (10, 1024)
+    # A file of one's own: of as many classes as one likes, since the last layer is not read.
+    identity, own = video_identity(data), place.with_name("own.pth")
+    torch.save(model.state_dict() | {"fc.weight": classes.weight[:3], "fc.bias": classes.bias[:3]}, own)
+    assert video_identity(replace(data, video_weights=str(own))) == identity
+    torch.save({name: 2 * tensor for name, tensor in model.state_dict().items()}, own)
+    pretrained_torchvision._load.cache_clear()
+    assert video_identity(replace(data, video_weights=str(own))) != identity
+    own.write_bytes(b"something else")
+    pretrained_torchvision._load.cache_clear()
+    with pytest.raises(UserError, match=r"^--data.video_weights .*own.pth: does not hold torchvision's shufflenet_v2_x0_5; d"):
+        video_features(frames, replace(data, video_weights=str(own)))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("resnet81", r"torchvision has no such image classifier; did you mean torchvision:resnet\d+\?$"),
+        ("", "torchvision has no such image classifier$"),
+        ("squeezenet1_1", "its last layer is no linear one, so it has no features; take another model$"),
+    ],
+)
+def test_classifiers_that_there_are_not(classifier, name, text):
+    data = DataConfig(features=FeatureConfig(video=f"torchvision:{name}"), video_weights=str(classifier[1]))
+    classifier[1].parent.mkdir()
+    torch.save({}, classifier[1])
+    with pytest.raises(UserError, match=rf"^--data.features.video torchvision:{name}: {text}"):
+        video_identity(data)
+
+
+def test_torchvision_is_named_where_it_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    with pytest.raises(UserError, match=r"^--data.features.video torchvision:resnet18: needs torchvision; pip install 'mm-ray"):
+        video_identity(DataConfig(features=FeatureConfig(video="torchvision:resnet18")))
 
 
 def test_an_experiment_and_a_prediction(tmp_path):

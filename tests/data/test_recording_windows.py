@@ -15,7 +15,7 @@ from mm_ray.data import feature_row
 from mm_ray.data.feature_row import extract, extract_windows
 from mm_ray.data.feature_store_reader import read_store
 from mm_ray.data.load import load_data
-from mm_ray.data.manifest import Clip, find_manifest
+from mm_ray.data.manifest import Clip, find_manifest, read_manifest
 from mm_ray.data.media.decode import Media, read_audio
 from mm_ray.data.media.errors import MediaError
 from mm_ray.data.partition import make_clients
@@ -61,6 +61,18 @@ def test_a_long_recording_is_several_clips_of_one_split_and_label(table):
     assert sorted(len(table.file_rows(split)) for split in ("train", "dev", "test")) == [2, 2, 6]
     assert table.clips_of(np.array([0, 1])).tolist() == [0, 1, 2, 3, 4, 5]
     assert (table.audio_lengths(np.arange(1, 6)) == 50).all()
+
+
+def test_an_id_that_a_window_of_another_clip_would_have_is_refused(tmp_path):
+    (tmp_path / "manifest.csv").write_text("id,path,label\na,0.wav,x\na@0,1.wav,y\nb@1,2.wav,x\n")
+    data = DataConfig(name="csv", root=str(tmp_path), features=FEATURES)
+    assert len(read_manifest(data).clips) == 3  # no window has such a name
+    (tmp_path / "manifest.csv").write_text("id,path,label\na,0.wav,x\na@12,1.wav,y\n")
+    assert len(read_manifest(replace(data, features=FeatureConfig())).clips) == 2
+    with pytest.raises(
+        UserError, match=r"^csv: clip a@12: with --data.features.window_hop_s that is the name of a window of a;"
+    ):
+        read_manifest(data)
 
 
 def test_each_window_has_the_features_of_its_part(root, table):

@@ -1,5 +1,7 @@
 """A recording of any length, cut into windows: the same frames block by block as at once, and the windows where they belong."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from mm_ray.config import FeatureConfig, ModelConfig
 from mm_ray.data.features.log_mel import audio_features, log_mel, log_mel_blocks
 from mm_ray.data.windows import Windows, cut_windows
 from mm_ray.errors import UserError
-from mm_ray.evaluate.windows import predict_windows, windows_in_frames
+from mm_ray.evaluate.windows import _cut_samples, predict_windows, windows_in_frames
 from mm_ray.models.network import PARTS, init_part
 from mm_ray.models.student import load_student, save_student
 from mm_ray.types import Shapes
@@ -126,3 +128,18 @@ def test_long_samples_given_in_python_are_heard_to_their_end(student):
     answer = AudioClassifier(student).predict(np.stack([waveform_N, waveform_N]), 16_000)
     assert list(answer.probabilities.values()) == pytest.approx(expected_C.tolist(), abs=1e-6)
     assert answer.probability == max(answer.probabilities.values()) == answer.probabilities[answer.label]
+
+
+@pytest.mark.parametrize("num_samples", [0, 7, 30, 31, 1_000, 1_234])
+@pytest.mark.parametrize("block", [3, 100, 5_000])
+def test_samples_are_cut_into_windows_of_frames_while_they_come(num_samples, block):
+    """Frames of 10.5 samples every 4.5, windows of 20 frames every 7: 96 samples."""
+    windows, waveform_N = Windows(20, 7), np.arange(num_samples, dtype=np.float32)
+    blocks = [waveform_N[i : i + block] for i in range(0, num_samples, block)]
+    num_frames = max(1 + math.floor((num_samples - 10.5) / 4.5), 1)
+    expected = [(start, start + len(numbers)) for start, numbers in cut_windows([np.zeros((num_frames, 1))], windows)]
+    found = list(_cut_samples(blocks, 10.5, 4.5, windows))
+    assert [(first, stop) for first, stop, _ in found] == expected
+    for first, stop, window_N in found:
+        assert window_N.tolist() == waveform_N[round(first * 4.5) : round((stop - 1) * 4.5 + 10.5)].tolist()
+        assert len(window_N.base) <= 96 + 2 * 5 + block  # no more is held

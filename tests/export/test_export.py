@@ -47,6 +47,9 @@ def run(runs):
     run = Run(runs / "phases", {"phase1.rounds": 2, "phase2.rounds": 1}, control=True)
     write_results(folder, run.tested, run.store, table_of(run.plan.config.data))
     (folder / "config.yaml").write_text(config_yaml(run.plan.config))
+    content = json.loads((folder / "student.json").read_text())
+    content["features"]["video"], content["model"]["video_encoder"] = "transformers:/home/alice/vit", "/home/alice/own.py:GRU"
+    (folder / "student.json").write_text(json.dumps(content))
     return run
 
 
@@ -110,7 +113,9 @@ def test_nothing_of_the_export_names_a_place(exported, card):
         assert b"site-packages" not in data, path
         assert str(exported.parent).encode() not in data, path
     assert "phase1.local.lr: 0.1" in card
-    assert json.loads((exported / "student.json").read_text())["features"]["num_mels"] == 20
+    description = json.loads((exported / "student.json").read_text())
+    assert description["features"]["num_mels"] == 20
+    assert (description["features"]["video"], description["model"]["video_encoder"]) == ("transformers:vit", "own.py:GRU")
 
 
 def test_the_card_states_accuracy_with_its_interval_and_the_clients(run, card):
@@ -220,7 +225,7 @@ def test_what_cannot_be_exported(runs, run, tmp_path):
     for flags, text in (
         (["nowhere", "--out", "x"], r"^RUN nowhere: no such folder, nor a run of this name below runs$"),
         ([str(tmp_path / "nothing"), "--out", str(tmp_path / "x")], r"^RUN .*nothing: holds no student.safetensors; give "),
-        ([str(runs / "study")], r"^--out: name the folder to write with --out$"),
+        ([str(runs / "study")], r"^--out: name the folder to write with --out, or a repo"),
         ([str(runs / "study"), "--out", str(tmp_path / "file")], r"^--out .*file: is a file; name a folder$"),
     ):
         with pytest.raises(UserError, match=text):

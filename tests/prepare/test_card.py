@@ -1,6 +1,7 @@
 """The store's README.md as a data card, and stores and saved data sets between this project and Hugging Face's `datasets`."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -15,6 +16,8 @@ from mm_ray.data.load import load_data
 from mm_ray.data.manifest import read_manifest
 from mm_ray.errors import UserError
 from mm_ray.prepare.__main__ import main
+from mm_ray.prepare.card import card
+from mm_ray.prepare.inspect import count_contents, read_contents
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +45,15 @@ def test_the_card_describes_the_store(store):
     assert "10 clips, 10 groups" in text
     assert "1 rejected clips are in `rejected.parquet`" in text
     assert "float16, row-major (80 numbers per frame)" in text
+
+
+def test_the_card_names_no_folder_of_a_model(store):
+    contents = read_contents(str(store))
+    features = replace(contents.settings.features, audio="transformers:/home/ann/wavlm", video="transformers:org/vit")
+    header = replace(contents.header, settings=replace(contents.settings, features=features))
+    text = card(replace(contents, header=header), count_contents(contents, 0))
+    assert "transformers:wavlm: float16" in text
+    assert "transformers:org/vit: likewise" in text
 
 
 def test_a_card_is_no_obstacle_to_reading_and_preparing_again(store, capsys):

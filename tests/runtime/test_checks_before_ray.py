@@ -65,3 +65,41 @@ def test_simulated_time_as_an_objective_needs_devices(tmp_path):
 def test_what_is_right_starts_ray_last(command):
     with pytest.raises(AssertionError, match="Ray was started"):
         COMMANDS[command].main(tiny_flags())
+
+
+OWN_ENCODER = """
+from torch import nn
+from mm_ray.models.layers import Sequence, length_mask, within
+
+
+class Mine(nn.Module):
+    def __init__(self, features, model):
+        super().__init__()
+        self.linear, self.output_size = nn.Linear(features, model.hidden), model.hidden
+
+    def forward(self, values_BTF, lengths_B, generator=None):
+        values_BTF, lengths_B = within(values_BTF, lengths_B)
+        return Sequence(self.linear(values_BTF), length_mask(lengths_B, values_BTF.shape[1]))
+
+
+class Broken(Mine):
+    def write_onnx(self, graph):
+        graph.add("encoded_WTH = Nonsense(")
+"""
+EXPORT_FAULTS = {
+    "--model.audio_encoder=mine.py:Mine": r"^--model.audio_encoder mine.py:Mine: cannot be written as ONNX; of the encoders",
+    "--model.audio_encoder=mine.py:Broken": r"^--model.audio_encoder mine.py:Broken: cannot be written as ONNX \(.*correct the",
+    "--space=encoders.py": r"^--model.audio_encoder mine.py:Mine: cannot be written as ONNX; of the encoders",
+    "--method=central_av": r"^--method central_av: has no student to export; leave out --export$",
+}
+
+
+@pytest.mark.parametrize("flag", EXPORT_FAULTS)
+def test_a_student_that_cannot_be_exported_is_refused_before_the_study(tmp_path, flag):
+    (tmp_path / "mine.py").write_text(OWN_ENCODER)
+    choice = 'trial.suggest_categorical("encoder", ["mlp", "mine.py:Mine"])'
+    (tmp_path / "encoders.py").write_text(f'def space(trial): return {{"model.audio_encoder": {choice}}}')
+    with pytest.raises(UserError, match=EXPORT_FAULTS[flag]) as caught:
+        tune.main([*tiny_flags(), "--export", flag])
+    assert "\n" not in str(caught.value)
+    assert {path.name for path in (tmp_path / "runs").iterdir()} <= {"features"}

@@ -41,7 +41,7 @@ def compute(frames: np.ndarray, data: DataConfig) -> np.ndarray:
         data: Says where the weights are.
 
     """
-    network = _network(weights_place(data))
+    network = _network(weights_place(data, WEIGHTS_URL))
     with torch.inference_mode():
         pieces = [network(_prepared(frames[i : i + _AT_ONCE])).mean(dim=(2, 3)) for i in range(0, len(frames), _AT_ONCE)]
     return torch.cat(pieces).numpy().astype(np.float16)
@@ -54,22 +54,22 @@ def identity(data: DataConfig) -> str:
         UserError: torchvision or the weights are not there, or the file holds something else.
 
     """
-    place = weights_place(data)
+    place = weights_place(data, WEIGHTS_URL)
     _network(place)
     return f"mobilenet_v2 {hashlib.blake2b(read_bytes(place), digest_size=8).hexdigest()}"
 
 
-def weights_place(data: DataConfig) -> str:
-    """The file of the weights: the given one, or that of torchvision's cache.
+def weights_place(data: DataConfig, url: str) -> str:
+    """The file of the weights: the given one, or what torchvision's cache has of an address.
 
     Raises:
         UserError: It is not there; the text says how to get it.
 
     """
-    place = data.video_weights or os.path.join(torch.hub.get_dir(), "checkpoints", os.path.basename(WEIGHTS_URL))
+    place = data.video_weights or os.path.join(torch.hub.get_dir(), "checkpoints", os.path.basename(url))
     if size_of(place) is None:
         known = "no such file" if data.video_weights else f"torchvision's cache has no {place}"
-        raise bad_value(_FIELD, data.video_weights, f"{known}; download {WEIGHTS_URL} and give it with --weights FILE")
+        raise bad_value(_FIELD, data.video_weights, f"{known}; download {url} and give it with --weights FILE")
     return place
 
 
