@@ -72,6 +72,22 @@ def resolve(field: str, name: str, package: str, needs: str = "", fresh: bool = 
     return SimpleNamespace(**vars(module) | {needs: getattr(module, thing)}) if thing else module
 
 
+def check_name(field: str, name: str, package: str) -> None:
+    """Refuse a name that `resolve` does not know, without importing what it names, which takes time.
+
+    Raises:
+        UserError: There is neither a module of that name in the folder nor a file.
+
+    """
+    spelled, known = name.partition(":")[0], modules_in(package)
+    if spelled.replace("-", "_") in known:
+        return
+    if not _is_own_name(spelled):
+        raise unknown_name(field, spelled, known)
+    if spelled.endswith(".py") and find_file(spelled) is None:
+        raise bad_value(field, name, "no such file")
+
+
 def _is_own_name(spelled: str) -> bool:
     return "." in spelled or find_file(f"{spelled}.py") is not None
 
