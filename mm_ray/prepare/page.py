@@ -27,7 +27,7 @@ _DEVIATIONS = 3.0
 """Features this many standard deviations below and above their mean are black and white."""
 
 
-FREQUENCIES = (125, 250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000)
+FREQUENCIES = (250, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000)
 """Hz, at the axis of a spectrogram."""
 HOW_TO_HEAR = (
     "Without sound, since a store holds features only: python -m mm_ray.prepare SOURCE ROOT --inspect STORE also reads the "
