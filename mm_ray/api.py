@@ -11,11 +11,13 @@ import io
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from mm_ray.config import DataConfig, ExperimentConfig, with_overrides
+from mm_ray.config import FIELDS, DataConfig, ExperimentConfig, with_overrides
 from mm_ray.errors import bad_value
+from mm_ray.plugins import check_name
 from mm_ray.storage import names_bad_file
 
 if TYPE_CHECKING:
@@ -74,6 +76,7 @@ def train(
     """
     _check_executor(executor)
     asked = _config(config, data, method, seed, fields)
+    _check_names(asked)
     with _shown(progress, *NEEDS[executor]):
         from mm_ray.results import read_result
         from mm_ray.training import TrainingRequest, run_training
@@ -148,6 +151,7 @@ def tune(
 
     """
     asked = _config(config, data, method, seed, fields)
+    _check_names(asked)
     with _shown(progress, *NEEDS["ray"]):
         from mm_ray.results import study_result
         from mm_ray.tune.run import StudyRequest, run_study
@@ -205,7 +209,16 @@ def compare(
 
     """
     _check_executor(executor)
+    from mm_ray.compare.cells import seeds_of
+
     asked = _config(config, data, None, None, fields)
+    _check_names(asked)
+    seeds_of(seeds, asked.seed)
+    for field, values in {"partition.video_missing": video_missing, "partition.alpha": alphas}.items():
+        for value in values:
+            with_overrides(asked, {field: value})
+    for method in methods:
+        check_name("methods", method, CODE["method"])
     with _shown(progress, *NEEDS[executor]):
         from mm_ray.compare.comparison import ComparisonRequest, run_comparison
         from mm_ray.results import CompareResult
@@ -331,6 +344,26 @@ def _config(
     named = {"data.name": None if data is None else str(data), "method": method, "seed": seed}
     given = {name: value for name, value in named.items() if value is not None}
     return with_overrides(base or ExperimentConfig(), {**given, **fields})
+
+
+CODE = {
+    "method": "mm_ray.methods",
+    "model.audio_encoder": "mm_ray.models.encoders",
+    "model.video_encoder": "mm_ray.models.encoders",
+    "phase1.server.rule": "mm_ray.fed.aggregators",
+    "phase2.server.rule": "mm_ray.fed.aggregators",
+    "phase2.loss": "mm_ray.losses",
+}
+"""Fields that name code, and its folders."""
+
+
+def _check_names(config: ExperimentConfig) -> None:
+    """Refuse unknown names before anything is loaded, which takes seconds (UserError)."""
+    for field, package in CODE.items():
+        value: str = attrgetter(field)(config)
+        pieces = value.split("+") if field == "phase2.loss" else [value]
+        for name in pieces if value != FIELDS[field].default else ():
+            check_name(field, name.strip(), package)
 
 
 def _check_executor(executor: str) -> None:

@@ -81,6 +81,22 @@ def public_name(name: str) -> str:
     return ":".join(piece if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", piece) else Path(piece).name for piece in pieces)
 
 
+def check_name(field: str, name: str, package: str) -> None:
+    """Refuse a name that `resolve` does not know, without importing what it names, which takes time.
+
+    Raises:
+        UserError: There is neither a module of that name in the folder nor a file.
+
+    """
+    spelled, known = name.partition(":")[0], modules_in(package)
+    if spelled.replace("-", "_") in known:
+        return
+    if not _is_own_name(spelled):
+        raise unknown_name(field, spelled, known)
+    if spelled.endswith(".py") and find_file(spelled) is None:
+        raise bad_value(field, name, "no such file")
+
+
 def _is_own_name(spelled: str) -> bool:
     return "." in spelled or find_file(f"{spelled}.py") is not None
 

@@ -12,12 +12,11 @@ from mm_ray.data.feature_row import one_torch_thread
 from mm_ray.data.feature_table import FeatureTable
 from mm_ray.errors import bad_value
 from mm_ray.fed.executor import SerialExecutor
-from mm_ray.fed.experiment import Experiment, plan_experiment, run_experiment
-from mm_ray.fed.method import find_method
+from mm_ray.fed.experiment import Experiment, check_config, plan_experiment, run_experiment
 from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.runtime.drive import drive
 from mm_ray.runtime.progress import RunProgress
-from mm_ray.runtime.run_folder import RoundLog, default_name, open_folder, phases_place, write_results
+from mm_ray.runtime.run_folder import RoundLog, check_folder, default_name, open_folder, phases_place, write_results
 from mm_ray.runtime.tracking import DEFAULT, RunInfo, TrackedRun, check_trackers, flat_config, metrics_of
 from mm_ray.startup import load_with_progress, local_gpus, say_changed_code, say_idle_gpus
 from mm_ray.storage import check_place
@@ -50,14 +49,15 @@ def run_training(request: TrainingRequest) -> Path:
     config, trackers = request.config, check_trackers(request.tracker)
     if request.serial and config.clients.deadline_s:
         raise bad_value("clients.deadline_s", config.clients.deadline_s, "a serial run waits for all; leave out one of the two")
+    check_config(config)
+    name = request.name or default_name(config)
+    check_folder(request.runs, name, config)
+    phases = phases_place(request.phases, request.runs, name)
     if not request.serial:
         _check_fits(config.clients, request.address)
-    find_method(config)  # a name that is not there need not wait for the data
     with one_torch_thread():
         table = load_with_progress(config.data, request.runs)
         plan = plan_experiment(config, table)
-        name = request.name or default_name(config)
-        phases = phases_place(request.phases, request.runs, name)
         check_place(phases)
         folder = open_folder(request.runs, name, config)
         say_changed_code(phases)

@@ -90,3 +90,17 @@ def each_once(flag: str, values: Sequence[Any], text: str = "") -> list[Any]:
     if twice:
         raise bad_value(f"--{flag}", shown, f"names {twice[0]} twice, whose cells would count twice; name it once")
     return list(values)
+
+
+def seeds_of(seeds: int | Sequence[int], first: int) -> list[int]:
+    """The seeds of a comparison: a number of them, counted up from the first, or a list.
+
+    Raises:
+        UserError: There is none, or one occurs twice.
+
+    """
+    chosen = list(range(first, first + seeds)) if isinstance(seeds, int) else each_once("seeds", seeds)
+    if not chosen:
+        text = seeds if isinstance(seeds, int) else ""
+        raise bad_value("--seeds", text, "gives no seed; write how many, such as 3, or a list such as 0,3,7")
+    return chosen

@@ -7,17 +7,18 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from mm_ray.compare.cells import ComparisonRun, Setting, cells_of, each_once
+from mm_ray.compare.cells import ComparisonRun, Setting, cells_of, each_once, seeds_of
 from mm_ray.compare.results import row_of, write_csv
 from mm_ray.compare.run import Comparison, run_cells
 from mm_ray.config import DataConfig, ExperimentConfig, flatten, to_dict
 from mm_ray.data.feature_row import one_torch_thread
 from mm_ray.data.feature_table import FeatureTable
 from mm_ray.errors import bad_value
-from mm_ray.fed.experiment import plan_experiment
+from mm_ray.fed.experiment import check_config, plan_experiment
+from mm_ray.plugins import resolve
 from mm_ray.report.comparison import write_comparison
 from mm_ray.report.vector import check_figures
-from mm_ray.runtime.run_folder import default_name, open_folder, phases_place
+from mm_ray.runtime.run_folder import check_folder, default_name, open_folder, phases_place
 from mm_ray.runtime.tracking import RunInfo, TrackedRun, check_trackers, flat_config
 from mm_ray.startup import load_with_progress, local_gpus, say_changed_code, say_idle_gpus
 from mm_ray.storage import check_place, names_full_disk, write_text
@@ -96,15 +97,23 @@ def _prepare(request: ComparisonRequest) -> tuple[Comparison, list[ComparisonRun
     alphas = each_once("alphas", request.alphas) or [config.partition.alpha]
     trackers = check_trackers(request.tracker)
     check_figures(request.figures)
+    if request.tune < 0:
+        raise bad_value("--tune", request.tune, "must be 0 (no tuning) or above")
+    settings = [Setting(q, alpha) for q in missing for alpha in alphas]
+    seeds = seeds_of(request.seeds, config.seed)
+    for method in methods:
+        resolve("methods", method, "mm_ray.methods", "build")
+    for cell in cells_of(methods, settings, seeds[:1], [config.data.fold]):
+        check_config(cell.config(config))
+    name = request.name or f"compare-{default_name(config)}"
+    check_folder(request.runs, name, config)
+    phases = phases_place(request.phases, request.runs, name)
     if not request.serial:
         _check_fits(config, request.address)
     tables = _tables(config.data, request)
-    settings = [Setting(q, alpha) for q in missing for alpha in alphas]
-    cells = cells_of(methods, settings, _seeds(request.seeds, config.seed), sorted(tables))
+    cells = cells_of(methods, settings, seeds, sorted(tables))
     for cell in cells:
         plan_experiment(cell.config(config), tables[cell.fold])
-    name = request.name or f"compare-{default_name(config)}"
-    phases = phases_place(request.phases, request.runs, name)
     check_place(phases)
     say_changed_code(phases)
     folder = open_folder(request.runs, name, config)
@@ -151,11 +160,3 @@ def _tables(data: DataConfig, request: ComparisonRequest) -> dict[int, FeatureTa
     else:
         folds = each_once("folds", request.folds) or [data.fold]
     return {fold: load_with_progress(replace(data, fold=fold), request.runs) for fold in folds}
-
-
-def _seeds(seeds: int | Sequence[int], first: int) -> list[int]:
-    chosen = list(range(first, first + seeds)) if isinstance(seeds, int) else each_once("seeds", seeds)
-    if not chosen:
-        text = seeds if isinstance(seeds, int) else ""
-        raise bad_value("--seeds", text, "gives no seed; write how many, such as 3, or a list such as 0,3,7")
-    return chosen

@@ -193,6 +193,17 @@ def read_clip(clip: Clip, data: DataConfig) -> Media:
     return replace(heard, frames=seen.frames, seconds=seconds, flags=tuple(dict.fromkeys([*heard.flags, *seen.flags])))
 
 
+def read_clip_audio(clip: Clip, data: DataConfig, seconds: float) -> Media:
+    """Decode a clip's audio alone, at most so many seconds of it.
+
+    Raises:
+        MediaError: The recording cannot be used.
+
+    """
+    wanted = DecodeRequest(clip.start_s, clip.end_s, seconds, measured=False)
+    return read_media(_place(clip.source, data), wanted, tracks=("audio",))
+
+
 def wanted_of(clip: Clip, data: DataConfig) -> DecodeRequest:
     """What the features want of a clip's recording."""
     features = data.features

@@ -43,6 +43,12 @@ def with_client_labels(
     return clients.with_labels(drawn_R)
 
 
+def check_confusion(place: str) -> None:
+    """Refuse a `partition.label_confusion` that is no file of numbers: before the data is read (UserError)."""
+    if place:
+        _numbers(place)
+
+
 def read_confusion(place: str, num_classes: int) -> np.ndarray:
     """`partition.label_confusion` as chances (C, C): each row sums to 1, the diagonal is 0.
 
@@ -50,10 +56,7 @@ def read_confusion(place: str, num_classes: int) -> np.ndarray:
         UserError: It cannot be read, has another size, a negative number, or a row without another class.
 
     """
-    try:
-        rows = [[float(cell) for cell in row] for row in csv.reader(io.StringIO(read_text(find_file(place) or place))) if row]
-    except (OSError, ValueError) as error:
-        raise bad_value("partition.label_confusion", place, f"cannot be read as a CSV of numbers ({error})") from error
+    rows = _numbers(place)
     if [len(row) for row in rows] != [num_classes] * num_classes:
         raise bad_value("partition.label_confusion", place, f"needs {num_classes} rows of {num_classes} numbers")
     chances_CC = np.array(rows)
@@ -62,6 +65,13 @@ def read_confusion(place: str, num_classes: int) -> np.ndarray:
     if not np.isfinite(chances_CC).all() or chances_CC.min() < 0 or sums_C.min() <= 0:
         raise bad_value("partition.label_confusion", place, "each row needs a positive number off the diagonal, none below 0")
     return chances_CC / sums_C[:, None]
+
+
+def _numbers(place: str) -> list[list[float]]:
+    try:
+        return [[float(cell) for cell in row] for row in csv.reader(io.StringIO(read_text(find_file(place) or place))) if row]
+    except (OSError, ValueError) as error:
+        raise bad_value("partition.label_confusion", place, f"cannot be read as a CSV of numbers ({error})") from error
 
 
 def _replaced(labels_R: np.ndarray, config: PartitionConfig, num_classes: int, seed: int) -> np.ndarray:

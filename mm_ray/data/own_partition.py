@@ -5,9 +5,9 @@ Shape suffixes: N clips of the table, R training clips, K clients.
 
 import csv
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -40,6 +40,14 @@ def own_shares(table: FeatureTable, config: PartitionConfig, seed: int) -> tuple
     return tuple(np.sort(np.asarray(rows, np.int64)) for rows in shares)
 
 
+def check_kind(kind: str) -> None:
+    """Refuse a kind that is wrong for any data: before the data is read (UserError)."""
+    if kind.endswith(".csv"):
+        _lines(kind)
+    elif kind not in KINDS:
+        _function(kind)
+
+
 def shares_digest(shares: Sequence[np.ndarray]) -> str:
     """A digest of who holds which rows: what a result depends on in the place of the file's or the function's name."""
     digest = hashlib.blake2b(digest_size=8)
@@ -48,14 +56,19 @@ def shares_digest(shares: Sequence[np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def _of_file(kind: str, table: FeatureTable) -> list[Any]:
+def _lines(kind: str) -> list[tuple[str, str]]:
+    """Clip and client of each line."""
     try:
         with Path(find_file(kind) or kind).expanduser().open(newline="") as file:
-            lines = [(line["clip"], line["client"]) for line in csv.DictReader(file)]
+            return [(line["clip"], line["client"]) for line in csv.DictReader(file)]
     except KeyError as error:
         raise bad_value(FIELD, kind, f"has no column {error}; write clip,client in its first line") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise bad_value(FIELD, kind, f"cannot be read ({error}); give a CSV file with the columns clip and client") from error
+
+
+def _of_file(kind: str, table: FeatureTable) -> list[Any]:
+    lines = _lines(kind)
     row_of = {str(table.clip_ids_N[row]): row for row in table.file_rows("train")}
     unknown = next((clip for clip, _ in lines if clip not in row_of), None)
     if unknown is not None:
@@ -65,13 +78,18 @@ def _of_file(kind: str, table: FeatureTable) -> list[Any]:
     return [rows if table.files_N is None else table.clips_of(rows) for rows in shares]
 
 
-def _of_function(kind: str, table: FeatureTable, config: PartitionConfig, seed: int) -> list[Any]:
+def _function(kind: str) -> Callable[..., Any]:
     spelled, _, thing = kind.partition(":")
     if "." not in spelled and find_file(f"{spelled}.py") is None:
         raise unknown_name(FIELD, kind, KINDS)
     function = getattr(load(FIELD, spelled), thing or "partition", None)
     if not callable(function):
         raise bad_value(FIELD, kind, f"the module has no function {thing or 'partition'}(table, config, seed)")
+    return cast(Callable[..., Any], function)
+
+
+def _of_function(kind: str, table: FeatureTable, config: PartitionConfig, seed: int) -> list[Any]:
+    function = _function(kind)
     return list(in_user_code(FIELD, kind, "fails", lambda: function(table, config, seed)))
 
 

@@ -10,8 +10,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from mm_ray.config import MODALITIES, ExperimentConfig, ModelConfig, with_overrides
+from mm_ray.config import MODALITIES, PRECOMPUTED, ExperimentConfig, ModelConfig, with_overrides
 from mm_ray.data.feature_table import FeatureTable
+from mm_ray.data.labels import check_confusion
+from mm_ray.data.load import prepared_store
+from mm_ray.data.manifest import find_manifest
+from mm_ray.data.own_partition import check_kind
+from mm_ray.data.video_features import find_recipe
 from mm_ray.evaluate.metrics import confusion_matrix, summary
 from mm_ray.fed.diagnosis import diagnosis_of
 from mm_ray.fed.evaluation import batches_of, classes_of
@@ -24,8 +29,8 @@ from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.fed.privacy import privacy_of
 from mm_ray.fed.rounds import PhaseResults, role_params, run
 from mm_ray.fed.update_screening import refusals
-from mm_ray.fed.virtual_time import SIM_SECONDS
-from mm_ray.models.encoder import check_encoders, shipped_name
+from mm_ray.fed.virtual_time import SIM_SECONDS, check_profile
+from mm_ray.models.encoder import check_encoders, check_reading, shipped_name
 from mm_ray.models.flat_params import flat_network, named_tensors
 from mm_ray.plugins import in_user_code
 from mm_ray.types import RoundReport, Shapes
@@ -86,6 +91,24 @@ class Evaluation:
         own = [(name, run.outcomes[run.plan.method.main.phase].reports) for name, run in self.controls.items()]
         renamed = [replace(report, phase=CONTROL_PHASES[name]) for name, reports in own for report in reports]
         return [*self.finished.reports, *renamed]
+
+
+def check_config(config: ExperimentConfig) -> None:
+    """Find the mistakes of a config that need no data to be seen: reading the data can take minutes.
+
+    Raises:
+        UserError: An unknown name, own code that cannot be used, or a file that is missing or malformed.
+
+    """
+    if prepared_store(config.data) is None:
+        find_manifest(config.data.name)
+    find_method(config)
+    check_reading(config.model)
+    check_kind(config.partition.kind)
+    check_confusion(config.partition.label_confusion)
+    check_profile(config.clients.profile)
+    if config.data.features.video != PRECOMPUTED:
+        find_recipe(config.data.features.video)
 
 
 def plan_experiment(config: ExperimentConfig, table: FeatureTable) -> Experiment:

@@ -91,16 +91,27 @@ def device_profile(text: str, num_clients: int, seed: int) -> DeviceProfile | No
     return DeviceProfile(*(np.ascontiguousarray(column) for column in rows_KR.T))
 
 
+def check_profile(text: str) -> None:
+    """Refuse a `clients.profile` that is wrong for any number of clients: before the data is read (UserError)."""
+    if text:
+        _rows(text) if text.endswith(".csv") else _shares(text)
+
+
 def _drawn(text: str, num_clients: int, seed: int) -> np.ndarray:
-    pieces = [_share(piece, text) for piece in text.split(",")]
-    shares = dict(pieces)
-    if len(shares) < len(pieces):
-        raise bad_value(FIELD, text, "names a device twice; give each one share")
+    shares = _shares(text)
     edges = np.cumsum(list(shares.values())) / sum(shares.values())
     draws_K = numpy_stream(seed, "clients", "profile").random(num_clients)
     kinds_K = np.searchsorted(edges, draws_K, side="right").clip(max=len(shares) - 1)
     rows_KR: np.ndarray = np.array([DEVICES[name] for name in shares], np.float64)[kinds_K]
     return rows_KR
+
+
+def _shares(text: str) -> dict[str, float]:
+    pieces = [_share(piece, text) for piece in text.split(",")]
+    shares = dict(pieces)
+    if len(shares) < len(pieces):
+        raise bad_value(FIELD, text, "names a device twice; give each one share")
+    return shares
 
 
 def _share(piece: str, text: str) -> tuple[str, float]:
@@ -118,6 +129,15 @@ def _share(piece: str, text: str) -> tuple[str, float]:
 
 
 def _of_file(path: str, num_clients: int) -> np.ndarray:
+    rows = _rows(path)
+    missing = next((k for k in range(num_clients) if k not in rows), None)
+    if missing is not None:
+        raise bad_value(FIELD, path, f"has no line for client {missing}; give one for each of 0 to {num_clients - 1}")
+    return np.array([rows[k] for k in range(num_clients)])
+
+
+def _rows(path: str) -> dict[int, list[float]]:
+    """GFLOPS, and megabits per second down and up, by client."""
     try:
         reader = csv.DictReader(io.StringIO(read_text(find_file(path) or path)), skipinitialspace=True)
         lacking = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
@@ -131,13 +151,9 @@ def _of_file(path: str, num_clients: int) -> np.ndarray:
     if len(rows) < len(lines):
         client, count = Counter(client for client, _ in lines).most_common(1)[0]
         raise bad_value(FIELD, path, f"has {count} lines for client {client}; give one")
-    missing = next((k for k in range(num_clients) if k not in rows), None)
-    if missing is not None:
-        raise bad_value(FIELD, path, f"has no line for client {missing}; give one for each of 0 to {num_clients - 1}")
-    rows_KR = np.array([rows[k] for k in range(num_clients)])
-    if not ((rows_KR >= SLOWEST) & (rows_KR <= FASTEST)).all():  # also false for NaN
+    if not all(SLOWEST <= number <= FASTEST for row in rows.values() for number in row):  # also false for NaN
         raise bad_value(FIELD, path, f"speeds and bandwidths must be numbers from {SLOWEST:g} to {FASTEST:g}")
-    return rows_KR
+    return rows
 
 
 class RoundTime(NamedTuple):

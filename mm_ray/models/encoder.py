@@ -105,6 +105,12 @@ def _output_size(modality: str, model: ModelConfig, features: int) -> int:
         return int(build_encoder(modality, model, features).output_size)  # type: ignore[arg-type]
 
 
+def check_reading(model: ModelConfig) -> None:
+    """Refuse an encoder that does not read its modality: before the data is read (UserError)."""
+    for modality in MODALITIES:
+        _check_reads(find_encoder(modality, model).build, modality, model.encoder(modality))
+
+
 def check_encoders(model: ModelConfig, shapes: Shapes) -> None:
     """Build the encoder of each modality that the data has.
 

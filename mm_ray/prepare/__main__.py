@@ -15,7 +15,7 @@ def main(argv: Sequence[str]) -> None:
         from mm_ray.prepare.run import PrepareRequest, estimate_store, inspect_store
 
         if flags.inspect:
-            inspect_store(flags.inspect, data.fold)
+            inspect_store(flags.inspect, data.fold, data if flags.source else None)
         else:
             estimate_store(PrepareRequest(data, flags.out, flags.serial, flags.address))
         return

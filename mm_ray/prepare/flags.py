@@ -49,7 +49,7 @@ def make_parser() -> Parser:
     add("--max_rejected", type=float, default=0.05, metavar="FRAC", help="Exit code 2 if a larger fraction is rejected")
     add("--shard_clips", type=int, default=64, metavar="N", help="Maximum number of clips per shard")
     add("--address", default="", metavar="CLUSTER", help="HOST:PORT of a Ray, or auto (default: start one)")
-    add("--inspect", default="", metavar="STORE", help="Instead: show the contents of a store, write a page")
+    add("--inspect", default="", metavar="STORE", help="Instead: show a store, write a page; with SOURCE ROOT it has sound")
     add("--dry_run", action="store_true", help="Count and estimate; write nothing")
     add("--serial", action="store_true", help="Without Ray, in this process: same bits")
     return parser

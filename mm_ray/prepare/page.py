@@ -1,19 +1,23 @@
-"""`inspect.html`: what is in a store, and the spectrograms and frames of a few of its clips.
+"""`inspect.html`: what is in a store, and the spectrograms, frames and sound of a few of its clips.
 
 Shape suffixes: T audio frames, F audio bins, S video frames, D video features, H height, W width.
 """
 
 import base64
 import io
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from mm_ray.config import DataConfig, FeatureConfig
 from mm_ray.data.feature_store_reader import names_broken, read_columns
+from mm_ray.data.features.log_mel import bins_of
 from mm_ray.data.manifest import label_name
 from mm_ray.data.media.errors import FLAGS, REASONS
 from mm_ray.prepare.inspect import HEADS, Contents, StoreFacts
+from mm_ray.prepare.sound import sound_of
 from mm_ray.report.data import ShownClip, data_page
 from mm_ray.storage import join, write_text
 
@@ -23,27 +27,43 @@ _DEVIATIONS = 3.0
 """Features this many standard deviations below and above their mean are black and white."""
 
 
-def write_page(contents: Contents, facts: StoreFacts) -> str:
-    """Write `inspect.html` into the store; returns its place."""
+FREQUENCIES = (250, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000)
+"""Hz, at the axis of a spectrogram."""
+HOW_TO_HEAR = (
+    "Without sound, since a store holds features only: python -m mm_ray.prepare SOURCE ROOT --inspect STORE also reads the "
+    "recordings below ROOT and adds a player for each clip."
+)
+
+
+def write_page(contents: Contents, facts: StoreFacts, recordings: DataConfig | None = None) -> str:
+    """Write `inspect.html` into the store; returns its place.
+
+    Args:
+        contents: The store.
+        facts: The same, counted.
+        recordings: The data set that the store was prepared from, for the sound of the clips; a store has features only.
+
+    """
     place = join(contents.place, PAGE)
-    write_text(place, page(contents, facts))
+    write_text(place, page(contents, facts, recordings))
     return place
 
 
-def page(contents: Contents, facts: StoreFacts) -> str:
+def page(contents: Contents, facts: StoreFacts, recordings: DataConfig | None = None) -> str:
     """The page's text: the counts, and clips evenly spread over the store."""
+    data = recordings and replace(recordings, features=contents.settings.features)
     count = min(NUM_SHOWN, len(contents.clips))
     chosen = [contents.clips.slice(i * len(contents.clips) // count, 1).to_pylist()[0] for i in range(count)]
     return data_page(
         facts.title, HEADS, facts.classes, facts.groups, facts.seconds, facts.durations, facts.warnings,
         {"Flags of clips that are kept": [(n, name, FLAGS.get(name, "")) for name, n in facts.flags.most_common()],
          "Rejected": [(n, name, REASONS.get(name, "")) for name, n in facts.reasons.most_common()]},
-        [_shown(contents, clip) for clip in chosen],
+        [_shown(contents, clip, data) for clip in chosen], "" if data else HOW_TO_HEAR,
     )  # fmt: skip
 
 
-def _shown(contents: Contents, clip: dict[str, Any]) -> ShownClip:
-    shard = read_columns(clip["shard"], ("audio", "video")).slice(clip["position"], 1)
+def _shown(contents: Contents, clip: dict[str, Any], data: DataConfig | None) -> ShownClip:
+    shard = read_columns(clip["shard"], ("audio", "video", "start_s", "end_s")).slice(clip["position"], 1)
     with names_broken(clip["shard"]):
         audio_TF = shard["audio"][0].values.to_numpy().reshape(clip["audio_frames"], -1)
         video_SD = shard["video"][0].values.to_numpy().reshape(clip["video_frames"], -1) if clip["video_frames"] else None
@@ -52,7 +72,15 @@ def _shown(contents: Contents, clip: dict[str, Any]) -> ShownClip:
     features = contents.settings.features
     hop_s = features.hop_ms / 1000 if features.audio == "log_mel" else None
     frames = png(frames_side_by_side(video_SD, contents)) if video_SD is not None else ""
-    return ShownClip(clip["clip_id"], ", ".join(facts), levels(audio_TF).T, hop_s, frames)
+    span = {name: shard[name][0].as_py() for name in ("start_s", "end_s")}
+    sound, silence = sound_of(clip | span, data) if data else ("", "")
+    return ShownClip(clip["clip_id"], ", ".join(facts), levels(audio_TF).T, hop_s, _axis(features), frames, sound, silence)
+
+
+def _axis(features: FeatureConfig) -> dict[int, float]:
+    """Where `FREQUENCIES` lie among the bins."""
+    bins_K = bins_of(np.array(FREQUENCIES), features) if features.audio == "log_mel" else ()
+    return {hz: float(at) for hz, at in zip(FREQUENCIES, bins_K, strict=False) if 0 <= at <= features.num_mels - 1}
 
 
 def frames_side_by_side(video_SD: np.ndarray, contents: Contents) -> np.ndarray:

@@ -67,12 +67,12 @@ def estimate_store(request: PrepareRequest) -> None:
     print_estimate(plan, estimate(plan, _estimated_workers(request)), PlainConsole())
 
 
-def inspect_store(store: str, fold: int) -> None:
-    """Show the contents of a store, and write a page with some of its clips."""
+def inspect_store(store: str, fold: int, recordings: DataConfig | None = None) -> None:
+    """Show the contents of a store, and write a page with some of its clips, and with their sound if `recordings` has it."""
     contents, console = read_contents(store), PlainConsole()
     facts = count_contents(contents, fold)
     print_facts(facts, console)
-    console.print(f"page: {write_page(contents, facts)}", soft_wrap=True)
+    console.print(f"page: {write_page(contents, facts, recordings)}", soft_wrap=True)
 
 
 def _check(request: PrepareRequest) -> None:

@@ -162,8 +162,10 @@ def forest(records: Sequence[Record]) -> go.Figure:
         )  # fmt: skip
         figure.add_annotation(x=1, xref="paper", xanchor="left", y=names[i], text=p, showarrow=False)
     figure.add_vline(x=0, line={"color": GREY, "width": 1.5})
-    figure = styled(figure, "difference in audio top-1, 95 % interval; p is Holm's", "", height=110 + 30 * len(shown))
-    return figure.update_layout(margin_r=80)
+    figure = styled(figure, "difference in audio top-1", "", height=110 + 40 * len(shown))
+    figure.update_layout(margin_r=80).update_xaxes(nticks=5, tickangle=0)
+    in_two_lines = [name.replace(" − ", "<br>− ") for name in names]  # so that a phone has room for the bars
+    return figure.update_yaxes(tickvals=names, ticktext=in_two_lines)
 
 
 def against_missing_video(rows: Sequence[Row], methods: Sequence[str], alpha: float) -> go.Figure:

@@ -22,8 +22,14 @@ class ShownClip(NamedTuple):
     """Its audio features, uint8."""
     hop_s: float | None
     """Seconds from column to column; None if unknown."""
+    hz: Mapping[int, float]
+    """Positions of some frequencies among the rows, by frequency; empty if unknown."""
     frames: str
     """Its frames as a data URI; empty without video."""
+    sound: str
+    """Its sound as a data URI; empty without recording."""
+    silence: str
+    """Why there is no sound, if that is a reason of this clip."""
 
 
 def data_page(
@@ -36,6 +42,7 @@ def data_page(
     warnings: Sequence[str],
     counts: Mapping[str, Sequence[tuple[int, str, str]]],
     clips: Sequence[ShownClip],
+    silence: str,
 ) -> str:
     """The page's text.
 
@@ -49,6 +56,7 @@ def data_page(
         warnings: Likely mistakes.
         counts: Tables by title, of count, name and meaning.
         clips: Clips to show.
+        silence: How to hear the clips, if they have no sound.
 
     """
     largest = sorted(groups.items(), key=lambda item: -item[1])[:MOST_GROUPS]
@@ -68,9 +76,12 @@ def data_page(
         warnings=warnings,
         counts=counts,
         clips=[(clip, _spectrogram(clip)) for clip in clips],
+        silence=silence,
     )
 
 
 def _spectrogram(clip: ShownClip) -> go.Figure:
     heatmap = go.Heatmap(z=clip.shades_FT, dx=clip.hop_s or 1, x0=0, colorscale=SCALE, showscale=False, zmin=0, zmax=255)
-    return styled(go.Figure(heatmap), "seconds" if clip.hop_s else "frame", "bin", height=200)
+    figure = styled(go.Figure(heatmap), "seconds" if clip.hop_s else "frame", "Hz" if clip.hz else "bin", height=200)
+    ticks = {"tickvals": list(clip.hz.values()), "ticktext": [f"{hz:,}" for hz in clip.hz]} if clip.hz else {}
+    return figure.update_yaxes(**ticks)

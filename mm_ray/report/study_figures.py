@@ -54,7 +54,10 @@ def scores_by_seed(test: Mapping[str, Sequence[float]], chance: float) -> Figure
             text=[f"{mean:.3f}"], marker={"color": color, "size": 9, "symbol": "diamond"}, textposition="top center",
             showlegend=False, hovertemplate=f"mean {mean:.3f}<extra></extra>",
         )  # fmt: skip
-    figure.add_vline(x=chance, line={"color": GREY, "dash": "dash", "width": 1.5}, annotation_text=f"chance {chance:.3f}")
+    line = {"color": GREY, "dash": "dash", "width": 1.5}
+    figure.add_vline(x=chance, line=line)
+    label = f"chance {chance:.3f}"  # in the legend: beside the line it would cover a score
+    figure.add_scatter(x=[chance], y=[ROLES[roles[0]][0]], mode="lines", name=label, line=line, showlegend=True)
     return styled(figure, "top-1 on the test set", "", height=110 + 48 * len(roles)).update_xaxes(rangemode="tozero")
 
 

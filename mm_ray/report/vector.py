@@ -98,7 +98,7 @@ def draw(figure: go.Figure) -> Any:
         axes.tick_params(axis="x", labelrotation=90)
     axes.spines[["top", "right"]].set_visible(False)
     handles, labels = axes.get_legend_handles_labels()
-    if len(labels) > 1:
+    if len(labels) > 1 or any(trace.showlegend for trace in figure.data):  # as plotly decides it
         axes.legend(handles, labels, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False)
     return drawn
 

@@ -4,6 +4,8 @@ import fcntl
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +21,7 @@ from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.fed.rounds import role_params
 from mm_ray.models.student import save_student
 from mm_ray.plugins import plain
-from mm_ray.storage import names_full_disk, write_text
+from mm_ray.storage import check_place, names_full_disk, write_text
 from mm_ray.types import RoundReport
 
 SHARED = ("phases", "features")
@@ -56,20 +58,32 @@ def open_folder(runs: str, name: str, config: ExperimentConfig) -> Path:
             is not one of a folder for this run alone.
 
     """
-    _check_name(name)
+    check_folder(runs, name, config)
     folder = runs_folder(runs) / name
-    path = folder / "config.yaml"
-    text = config_yaml(config)
-    try:
-        _check_alone(folder, name)
-        if path.exists() and path.read_bytes() != text.encode():
-            raise bad_value("--name", name, f"{path} holds another config; choose another --name, or remove the folder")
+    with _names_unusable(folder, name):
         folder.mkdir(parents=True, exist_ok=True)
+    _lock(folder, name)
+    write_text(folder / "config.yaml", config_yaml(config))
+    return folder
+
+
+def check_folder(runs: str, name: str, config: ExperimentConfig) -> None:
+    """Refuse a name whose folder this run cannot have; makes nothing (UserError: see `open_folder`)."""
+    _check_name(name)
+    folder = Path(runs).expanduser() / name
+    path = folder / "config.yaml"
+    with _names_unusable(folder, name):
+        _check_alone(folder, name)
+        if path.exists() and path.read_bytes() != config_yaml(config).encode():
+            raise bad_value("--name", name, f"{path} holds another config; choose another --name, or remove the folder")
+
+
+@contextmanager
+def _names_unusable(folder: Path, name: str) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise bad_value("--name", name, f"{folder} cannot be used ({error.strerror}); choose another --name") from error
-    _lock(folder, name)
-    write_text(path, text)
-    return folder
 
 
 def _check_name(name: str) -> None:
@@ -135,11 +149,13 @@ def phases_place(phases: str, runs: str, name: str) -> str:
     """The phase store as an absolute path or URI: Ray's workers have other working folders.
 
     Raises:
-        UserError: It lies in the folder of the run `name`, or of another run, and would be removed with that run.
+        UserError: It lies in the folder of the run `name`, or of another run, and would be removed with that run; or a URI
+            cannot be used.
 
     """
     place = phases or str(Path(runs) / "phases")
     if "://" in place and not place.startswith("file://"):
+        check_place(place)
         return place
     path = Path(place.removeprefix("file://")).expanduser().resolve()
     every_run = Path(runs).expanduser().resolve()

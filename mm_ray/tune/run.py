@@ -14,14 +14,13 @@ import optuna
 from mm_ray.config import ExperimentConfig
 from mm_ray.data.feature_row import one_torch_thread
 from mm_ray.errors import bad_value
-from mm_ray.fed.experiment import plan_experiment
-from mm_ray.fed.method import find_method
+from mm_ray.fed.experiment import check_config, plan_experiment
 from mm_ray.fed.virtual_time import SIM_SECONDS
 from mm_ray.plugins import find_file
 from mm_ray.report.vector import check_figures
 from mm_ray.runtime.cluster import cluster_at, connect
 from mm_ray.runtime.placement import place_trial
-from mm_ray.runtime.run_folder import default_name, open_folder, phases_place
+from mm_ray.runtime.run_folder import check_folder, default_name, open_folder, phases_place
 from mm_ray.runtime.tracking import DEFAULT, check_trackers
 from mm_ray.startup import load_with_progress, say_changed_code, say_idle_gpus
 from mm_ray.storage import check_place, names_full_disk, write_text
@@ -107,15 +106,16 @@ def _prepared(request: StudyRequest) -> Runner:
         raise bad_value("space", space.name, f"names {SIM_SECONDS}; add --clients.profile, such as phone,laptop,server")
     trackers = check_trackers(request.tracker)
     check_figures(request.figures)
+    check_config(config)
+    check_folder(request.runs, name, config)
+    phases = phases_place(request.phases, request.runs, name)
     place_trial(config.clients, cluster_at(request.address), request.host)
     if request.from_study:
         check_earlier(request.from_study, request.runs, name)
-    find_method(config)  # a name that is not there need not wait for the data
     table = load_with_progress(config.data, request.runs)
     plan_experiment(config, table)
     if request.export:
         check_export(config, space, table)
-    phases = phases_place(request.phases, request.runs, name)
     check_place(phases)
     say_changed_code(phases)
     folder = open_folder(request.runs, name, config)

@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 from media_trees import csv, folder
 
+from mm_ray.config import FeatureConfig
+from mm_ray.data.features.log_mel import bins_of, log_mel
+from mm_ray.data.media.decode import read_audio
 from mm_ray.errors import UserError
 from mm_ray.prepare.__main__ import main
 from mm_ray.prepare.summary import MORE
@@ -69,6 +72,42 @@ def test_the_page_shows_sound_and_frames(tmp_path, capsys):
     assert found[0].shape == (8, 9, 3)
     assert np.ptp(found[0][6, 2].astype(int)) > 50  # the frame is green
     assert "Clips by group" in text
+
+
+def test_with_its_recordings_the_page_plays_them(tmp_path, capsys):
+    store = run(folder, tmp_path)
+    inspected(store, capsys)
+    text = (store / "inspect.html").read_text()
+    assert "<audio" not in text
+    assert "python -m mm_ray.prepare SOURCE ROOT --inspect STORE" in text
+    root = tmp_path / "root"
+    gone = root / "cat" / "cat0" / "a.mp4"
+    heard_N, rate = read_audio(gone)
+    main(["folder", str(root), "--inspect", str(store)])
+    text = (store / "inspect.html").read_text()
+    sounds = re.findall(r'<h3>(.+?)</h3>.*\n<audio controls src="data:audio/mpeg;base64,([^"]+)"', text)
+    assert len(sounds) == text.count("<section>") == 10
+    (tmp_path / "a.mp3").write_bytes(base64.b64decode(dict(sounds)["cat/cat0/a.mp4"]))
+    played_N, played_rate = read_audio(tmp_path / "a.mp3")
+    assert len(played_N) / played_rate == pytest.approx(len(heard_N) / rate, abs=0.1)
+    assert loudest_hz(played_N, played_rate) == pytest.approx(loudest_hz(heard_N, rate), abs=3)
+    gone.unlink()
+    main(["folder", str(root), "--inspect", str(store)])
+    text = (store / "inspect.html").read_text()
+    assert text.count("<audio") == 9
+    assert re.findall(r"No sound: .*?a\.mp4: no such file", text)
+
+
+def loudest_hz(waveform_N, rate):
+    return np.abs(np.fft.rfft(waveform_N)).argmax() * rate / len(waveform_N)
+
+
+def test_the_spectrograms_have_seconds_and_hertz():
+    features = FeatureConfig(sample_rate=16_000, num_mels=80)
+    time = np.arange(16_000) / 16_000
+    for hz in (500, 1000, 4000):
+        mel_TF = log_mel(np.sin(2 * np.pi * hz * time).astype(np.float32), 16_000, features)
+        assert abs(mel_TF.mean(0).argmax() - bins_of(np.array([hz]), features)[0]) < 1
 
 
 def test_what_is_likely_a_mistake_is_a_warning(tmp_path, capsys):

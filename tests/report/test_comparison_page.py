@@ -5,7 +5,7 @@ import json
 import pytest
 
 from mm_ray.compare.__main__ import _numbers, _seeds
-from mm_ray.compare.comparison import _seeds as seeds_of
+from mm_ray.compare.cells import seeds_of
 from mm_ray.compare.comparison import _settings
 from mm_ray.config import ExperimentConfig, with_overrides
 from mm_ray.errors import UserError

@@ -12,7 +12,7 @@ from optuna.trial import TrialState, create_trial
 
 from mm_ray.report.pages import render
 from mm_ray.report.study import StudyEnding, StudyRecord, write_study
-from mm_ray.report.study_figures import class_gains, curves_by_seed, pareto, trial_curves
+from mm_ray.report.study_figures import class_gains, curves_by_seed, pareto, scores_by_seed, trial_curves
 from mm_ray.tune.report import write_report
 
 METRIC = "dev/audio_top1"
@@ -269,11 +269,17 @@ def test_a_study_at_chance_has_no_green_card(tmp_path):
     assert '<div class="card first">' not in text
 
 
+def test_chance_stands_in_the_legend_where_it_covers_no_score():
+    figure = scores_by_seed({"student": [0.2, 0.3], "control": [0.2, 0.2]}, chance=0.25)
+    assert not figure.layout.annotations
+    assert [trace.name for trace in figure.data if trace.showlegend] == ["chance 0.250"]
+
+
 def test_figures_cannot_leave_their_script():
     import plotly.graph_objects as go
 
     figure = go.Figure(go.Bar(x=["</script><b>"], y=np.array([1.0])))
     page = render("data.html", title="<t>", heads=[], classes=[[]], num_groups=1, most_groups=1, by_group=figure, by_length="",
-                  durations="", warnings=["<w>"], counts={}, clips=[])  # fmt: skip
+                  durations="", warnings=["<w>"], counts={}, clips=[], silence="")  # fmt: skip
     assert "</script><b>" not in page
     assert "&lt;w&gt;" in page

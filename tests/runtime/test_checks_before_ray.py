@@ -5,11 +5,13 @@ import ray
 import torch
 from fed.tiny import tiny_flags
 
-from mm_ray import train
+from mm_ray import train, training
 from mm_ray.compare import __main__ as compare
+from mm_ray.compare import comparison
 from mm_ray.errors import UserError
 from mm_ray.runtime import cluster
 from mm_ray.tune import __main__ as tune
+from mm_ray.tune import run as tune_run
 
 COMMANDS = {"train": train, "tune": tune, "compare": compare}
 
@@ -43,11 +45,46 @@ def test_a_mistake_costs_no_start_and_leaves_no_run(tmp_path, command, flags, me
     assert not runs.exists() or {path.name for path in runs.iterdir()} <= {"features"}
 
 
-@pytest.mark.parametrize("command", ["train", "tune"])
-@pytest.mark.parametrize("flag", ["--method=harmon", "--model.audio_encoder=transfomer"])
-def test_a_name_that_is_not_there_does_not_wait_for_the_data(tmp_path, command, flag):
-    with pytest.raises(UserError, match="did you mean"):
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--model.audio_encoder=transfomer", "audio_encoder transfomer: did you mean 'transformer'"),
+        ("--model.video_encoder=resnet", "video_encoder resnet: reads audio only"),
+        ("--phase2.loss=kd+dkdd:0.3", "loss dkdd.*: did you mean 'dkd'"),
+        ("--phase2.loss=mine.py:thing", "loss mine.py:thing: the module has no thing"),
+        ("--phase1.server.rule=medan", "rule medan: did you mean 'median'"),
+        ("--tracker=wandbb", "tracker wandbb: did you mean 'wandb'"),
+        ("--partition.kind=natral", "kind natral: did you mean 'natural'"),
+        ("--partition.kind=mine.py:thing", "kind mine.py:thing: the module has no function thing"),
+        ("--partition.kind=bad.csv", "kind bad.csv: has no column 'clip'"),
+        ("--partition.label_confusion=bad.csv", "label_confusion bad.csv: cannot be read as a CSV of numbers"),
+        ("--clients.profile=nofile.csv", "profile nofile.csv: cannot be read as a CSV file of numbers"),
+        ("--clients.profile=bad.csv", "profile bad.csv: has no column 'client'"),
+        ("--clients.profile=phonee", "profile phonee: 'phonee' is not a device"),
+        ("--data=synthetik", "data.name synthetik: did you mean 'synthetic'"),
+        ("--data.features.video=mobilenet", "features.video mobilenet: did you mean 'mobilenet_v2'"),
+        ("--name=taken", "name taken: .* holds another config"),
+        ("--phases=ftp://x/y", "phases ftp://x/y: "),
+    ],
+)
+def test_a_mistake_does_not_wait_for_the_data(tmp_path, monkeypatch, command, flag, message):
+    (tmp_path / "mine.py").write_text("")
+    (tmp_path / "bad.csv").write_text("one,two\n1,x\n")
+    (tmp_path / "runs" / "taken").mkdir(parents=True)
+    (tmp_path / "runs" / "taken" / "config.yaml").write_text("seed: 7\n")
+    for module in (training, tune_run, comparison):
+        monkeypatch.setattr(module, "load_with_progress", lambda data, runs: pytest.fail("the data was read"))
+    with pytest.raises(UserError, match=message):
         COMMANDS[command].main([*tiny_flags(), flag])
+
+
+@pytest.mark.parametrize(("command", "flag"), [("train", "--method"), ("tune", "--method"), ("compare", "--methods")])
+@pytest.mark.parametrize(("name", "message"), [("harmon", "did you mean 'harmony'"), ("mine.py:thing", "has no thing")])
+def test_a_method_that_is_not_there_does_not_wait_for_the_data(tmp_path, command, flag, name, message):
+    (tmp_path / "mine.py").write_text("")
+    with pytest.raises(UserError, match=rf"^{flag} {name}: .*{message}"):
+        COMMANDS[command].main([*tiny_flags(), flag, name])
     assert not (tmp_path / "runs").exists()
 
 

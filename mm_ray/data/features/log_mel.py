@@ -110,6 +110,13 @@ def frame_samples(features: FeatureConfig) -> tuple[int, int]:
     return features.sample_rate * features.frame_ms // 1000, features.sample_rate * features.hop_ms // 1000
 
 
+def bins_of(hz_K: np.ndarray, features: FeatureConfig) -> np.ndarray:
+    """Position of frequencies among the mel bins (K,); a whole number is a bin's centre. Kaldi's mel scale."""
+    lowest, highest, mel_K = (1127 * np.log1p(hz / 700) for hz in (LOWEST_HZ, features.sample_rate / 2, hz_K))
+    bins_K: np.ndarray = (mel_K - lowest) / (highest - lowest) * (features.num_mels + 1) - 1
+    return bins_K
+
+
 def _whole_frames(waveform_N: np.ndarray, features: FeatureConfig) -> np.ndarray:
     waveform = torch.from_numpy(waveform_N)
     waveform = functional.pad(waveform, (0, max(frame_samples(features)[0] - len(waveform), 0)))
