@@ -10,11 +10,11 @@ from typing import Any
 from mm_ray.compare.cells import ComparisonRun, Setting, cells_of, each_once
 from mm_ray.compare.results import row_of, write_csv
 from mm_ray.compare.run import Comparison, run_cells
-from mm_ray.config import DataConfig, ExperimentConfig, flatten, to_dict
+from mm_ray.config import ClientsConfig, DataConfig, ExperimentConfig, flatten, to_dict
 from mm_ray.data.feature_row import one_torch_thread
 from mm_ray.data.feature_table import FeatureTable
 from mm_ray.errors import bad_value
-from mm_ray.fed.experiment import plan_experiment
+from mm_ray.fed.experiment import Experiment, plan_experiment
 from mm_ray.report.comparison import write_comparison
 from mm_ray.report.vector import check_figures
 from mm_ray.runtime.run_folder import default_name, open_folder, phases_place
@@ -101,8 +101,10 @@ def _prepare(request: ComparisonRequest) -> tuple[Comparison, list[ComparisonRun
     tables = _tables(config.data, request)
     settings = [Setting(q, alpha) for q in missing for alpha in alphas]
     cells = cells_of(methods, settings, _seeds(request.seeds, config.seed), sorted(tables))
+    plans: dict[str, Experiment] = {}
     for cell in cells:
-        plan_experiment(cell.config(config), tables[cell.fold])
+        plan = plan_experiment(cell.config(config), tables[cell.fold])
+        plans.setdefault(cell.method, plan)
     name = request.name or f"compare-{default_name(config)}"
     phases = phases_place(request.phases, request.runs, name)
     check_place(phases)
@@ -111,7 +113,8 @@ def _prepare(request: ComparisonRequest) -> tuple[Comparison, list[ComparisonRun
     write_text(folder / "compare.json", json.dumps({key: getattr(request, key) for key in KEPT}, indent=2))
     cluster = None if request.serial else _connect(request.address)
     say_idle_gpus(config.clients, local_gpus() if cluster is None else cluster.num_gpus)
-    return Comparison(config, folder, phases, tables, cluster, trackers), cells
+    clients = _sized([*plans.values()], next(iter(tables.values())), cluster) if cluster else config.clients
+    return Comparison(config, folder, phases, tables, cluster, clients, trackers), cells
 
 
 KEPT = ("methods", "video_missing", "alphas", "seeds", "folds", "tune")
@@ -119,15 +122,23 @@ KEPT = ("methods", "video_missing", "alphas", "seeds", "folds", "tune")
 
 def _check_fits(config: ExperimentConfig, address: str) -> None:
     from mm_ray.runtime.cluster import cluster_at  # a serial comparison need not wait for ray
+    from mm_ray.runtime.gpu_sharing import before_measuring
     from mm_ray.runtime.placement import place_trial
 
-    place_trial(config.clients, cluster_at(address), "actor")
+    cluster = cluster_at(address)
+    place_trial(before_measuring(config.clients, cluster), cluster, "actor")
 
 
 def _connect(address: str) -> Any:
     from mm_ray.runtime.cluster import connect
 
     return connect(address)
+
+
+def _sized(plans: Sequence[Experiment], table: FeatureTable, cluster: Any) -> ClientsConfig:
+    from mm_ray.runtime.gpu_sharing import share_gpus
+
+    return share_gpus(plans, table, cluster)
 
 
 def _settings(config: ExperimentConfig, tune_trials: int) -> str:
