@@ -22,7 +22,7 @@ from pydantic.fields import FieldInfo
 from mm_ray.config import FIELDS, ExperimentConfig, flatten
 from mm_ray.errors import EnvironmentFailure, UserError, bad_value, in_one_line
 from mm_ray.storage import names_bad_file
-from mm_ray.validation import choices_of, read_text, with_overrides
+from mm_ray.validation import choices_of, read_text, with_overrides, words_of
 
 COMMANDS = {
     "train": ("mm_ray.train", "one experiment"),
@@ -257,7 +257,8 @@ def add_fields(parser: argparse.ArgumentParser, fields: Mapping[str, FieldInfo])
         section = name.rpartition(".")[0]
         group = groups[section] = groups.get(section) or parser.add_argument_group(section or "experiment")
         default = f" (default: {_shown(info.default)})" if info.default != "" else ""
-        metavar = f"{{{','.join(choices_of(info))}}}" if choices_of(info) else METAVARS.get(info.annotation, "TEXT")  # type: ignore[arg-type]
+        kind = "|".join(["FLOAT", *words_of(info)]) if words_of(info) else METAVARS.get(info.annotation, "TEXT")  # type: ignore[arg-type]
+        metavar = f"{{{','.join(choices_of(info))}}}" if choices_of(info) else kind
         text = " ".join(f"{info.description or ''}{default}".split()).replace("%", "%%")
         group.add_argument(f"--{name}", metavar=metavar, default=argparse.SUPPRESS, help=text)
 

@@ -465,12 +465,14 @@ class ClientsConfig:
     """Client actors of a run or of each trial. 0: all free CPUs for a single run, 1 for a trial."""
     num_cpus: Annotated[float, Field(ge=0.01)] = 1.0
     """CPUs per actor; may be a fraction."""
-    num_gpus: AtLeastZero = 0.0
-    """GPUs per actor; may be a fraction, such as 0.25 for four actors per GPU. 0: train on the CPU."""
+    num_gpus: AtLeastZero | Literal["auto"] = 0.0
+    """GPUs per actor; may be a fraction, such as 0.25 for four actors per GPU. 0: train on the CPU. `auto` measures a chunk and
+    lets as many actors share a GPU as fit into its memory; it changes no result.
+    """
 
     def __post_init__(self) -> None:
         """Refuse parts of several GPUs, which Ray does not have, and a simulated deadline without devices."""
-        if self.num_gpus != round(self.num_gpus) and not 0.01 <= self.num_gpus < 1:
+        if self.num_gpus != "auto" and self.num_gpus != round(self.num_gpus) and not 0.01 <= self.num_gpus < 1:
             raise bad_value("num_gpus", self.num_gpus, "must be whole or a fraction such as 0.25")
         if self.sim_deadline_s and not self.profile:
             raise bad_value("sim_deadline_s", self.sim_deadline_s, "needs --profile, such as phone,laptop,server")

@@ -75,9 +75,11 @@ def run_training(request: TrainingRequest) -> Path:
 def _check_fits(clients: ClientsConfig, address: str) -> None:
     """Refuse client actors that do not fit before the data is read, anything is written, or a Ray is started here."""
     from mm_ray.runtime.cluster import cluster_at  # ray takes a second to import, which a serial run need not wait for
+    from mm_ray.runtime.gpu_sharing import before_measuring
     from mm_ray.runtime.placement import place_run
 
-    place_run(clients, cluster_at(address))
+    cluster = cluster_at(address)
+    place_run(before_measuring(clients, cluster), cluster)
 
 
 Listeners = Sequence[Callable[[RoundReport], None]]
@@ -96,11 +98,12 @@ def _run_on_ray(
     plan: Experiment, table: FeatureTable, phases: str, request: TrainingRequest, folder: Path, listeners: Listeners
 ) -> None:
     from mm_ray.runtime.cluster import connect
+    from mm_ray.runtime.gpu_sharing import share_gpus
     from mm_ray.runtime.placement import place_run
     from mm_ray.runtime.train_job import TrainJob, run_job
 
     cluster = connect(request.address)
-    placement = place_run(plan.config.clients, cluster)
+    placement = place_run(share_gpus([plan], table, cluster, per_trial=False), cluster)
     print(f"Ray: {cluster.name}, {cluster.num_cpus:g} CPUs, {cluster.num_gpus:g} GPUs; {placement.num_actors} client actors")
     say_idle_gpus(plan.config.clients, cluster.num_gpus)
     with _Follower(folder / "rounds.jsonl", listeners):

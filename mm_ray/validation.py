@@ -89,6 +89,8 @@ def read_text(info: FieldInfo, text: str) -> Any:
     """The value of a flag's text; the text itself if it is not valid, which the check then refuses."""
     kind = info.annotation
     try:
+        if words_of(info):
+            return text if text in words_of(info) else float(text)
         if kind in (int, float):
             return kind(text)
         if kind is bool:
@@ -105,8 +107,15 @@ def choices_of(info: FieldInfo) -> tuple[str, ...]:
     return get_args(info.annotation) if get_origin(info.annotation) is Literal else ()
 
 
+def words_of(info: FieldInfo) -> tuple[str, ...]:
+    """The words that a field accepts besides numbers (`float | Literal["auto"]`)."""
+    return tuple(word for kind in get_args(info.annotation) if get_origin(kind) is Literal for word in get_args(kind))
+
+
 def kind_of(info: FieldInfo) -> str:
     """What a field accepts, in words."""
+    if words := words_of(info):
+        return f"a number of at least 0, or {' or '.join(words)}"
     if choices := choices_of(info):
         return f"{', '.join(choices[:-1])} or {choices[-1]}"
     if get_origin(info.annotation) is tuple:

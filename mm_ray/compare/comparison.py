@@ -10,11 +10,11 @@ from typing import Any
 from mm_ray.compare.cells import ComparisonRun, Setting, cells_of, each_once, seeds_of
 from mm_ray.compare.results import row_of, write_csv
 from mm_ray.compare.run import Comparison, run_cells
-from mm_ray.config import DataConfig, ExperimentConfig, flatten, to_dict
+from mm_ray.config import ClientsConfig, DataConfig, ExperimentConfig, flatten, to_dict
 from mm_ray.data.feature_row import one_torch_thread
 from mm_ray.data.feature_table import FeatureTable
 from mm_ray.errors import bad_value
-from mm_ray.fed.experiment import check_config, plan_experiment
+from mm_ray.fed.experiment import Experiment, check_config, plan_experiment
 from mm_ray.plugins import resolve
 from mm_ray.report.comparison import write_comparison
 from mm_ray.report.vector import check_figures
@@ -112,15 +112,18 @@ def _prepare(request: ComparisonRequest) -> tuple[Comparison, list[ComparisonRun
         _check_fits(config, request.address)
     tables = _tables(config.data, request)
     cells = cells_of(methods, settings, seeds, sorted(tables))
+    plans: dict[str, Experiment] = {}
     for cell in cells:
-        plan_experiment(cell.config(config), tables[cell.fold])
+        plan = plan_experiment(cell.config(config), tables[cell.fold])
+        plans.setdefault(cell.method, plan)
     check_place(phases)
     say_changed_code(phases)
     folder = open_folder(request.runs, name, config)
     write_text(folder / "compare.json", json.dumps({key: getattr(request, key) for key in KEPT}, indent=2))
     cluster = None if request.serial else _connect(request.address)
     say_idle_gpus(config.clients, local_gpus() if cluster is None else cluster.num_gpus)
-    return Comparison(config, folder, phases, tables, cluster, trackers), cells
+    clients = _sized([*plans.values()], next(iter(tables.values())), cluster) if cluster else config.clients
+    return Comparison(config, folder, phases, tables, cluster, clients, trackers), cells
 
 
 KEPT = ("methods", "video_missing", "alphas", "seeds", "folds", "tune")
@@ -128,15 +131,23 @@ KEPT = ("methods", "video_missing", "alphas", "seeds", "folds", "tune")
 
 def _check_fits(config: ExperimentConfig, address: str) -> None:
     from mm_ray.runtime.cluster import cluster_at  # a serial comparison need not wait for ray
+    from mm_ray.runtime.gpu_sharing import before_measuring
     from mm_ray.runtime.placement import place_trial
 
-    place_trial(config.clients, cluster_at(address), "actor")
+    cluster = cluster_at(address)
+    place_trial(before_measuring(config.clients, cluster), cluster, "actor")
 
 
 def _connect(address: str) -> Any:
     from mm_ray.runtime.cluster import connect
 
     return connect(address)
+
+
+def _sized(plans: Sequence[Experiment], table: FeatureTable, cluster: Any) -> ClientsConfig:
+    from mm_ray.runtime.gpu_sharing import share_gpus
+
+    return share_gpus(plans, table, cluster)
 
 
 def _settings(config: ExperimentConfig, tune_trials: int) -> str:

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedCo
 
 from mm_ray.compare.cells import ComparisonRun
 from mm_ray.compare.results import CellResults
-from mm_ray.config import ExperimentConfig
+from mm_ray.config import ClientsConfig, ExperimentConfig
 from mm_ray.console import PlainConsole, text_column
 from mm_ray.data.feature_table import FeatureTable
 from mm_ray.errors import UserError
@@ -40,6 +40,8 @@ class Comparison:
     tables: Mapping[int, FeatureTable]
     cluster: "Cluster | None"
     """None: the cells run one by one in this process."""
+    clients: ClientsConfig
+    """The client actors of a cell: the base's, with a number in place of `num_gpus auto`."""
     trackers: Sequence[str] = ()
 
 
@@ -101,7 +103,7 @@ def _run(comparison: Comparison, results: CellResults, missing: list[ComparisonR
             failures,
         )
 
-        runner = TrialRunner(table, comparison.base.clients, comparison.cluster, comparison.folder / "ray")
+        runner = TrialRunner(table, comparison.clients, comparison.cluster, comparison.folder / "ray")
         searcher = FixedListSearcher([{"position": position} for position in range(len(missing))])
         return {trial["position"]: why for trial, why in failures(runner.run(begin, searcher, len(missing), [OnResult(moved)]))}
 

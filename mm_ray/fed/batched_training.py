@@ -6,6 +6,7 @@ out of the stack. A client's update is therefore the same up to the order in whi
 (tests/fed/test_batched_training.py says how close). It depends only on the client's chunk, not on actors or on what ran before.
 """
 
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from mm_ray.config import LocalConfig, ModelConfig
 from mm_ray.data.stacked_batch import gather_stacked
 from mm_ray.fed.client_optimizers import ControlVariate, LocalOptimizer
 from mm_ray.fed.local_training import batch_plan
+from mm_ray.fed.out_of_memory import in_smaller_stacks
 from mm_ray.models.batched.network import StackedNetwork
 from mm_ray.models.dropout import StackedDropout
 from mm_ray.models.layers import Output
@@ -177,11 +179,19 @@ def train_batched(
 
     The arguments are those of `BatchedLocalTrainer` and of its `train`.
     """
-    return [
-        update
-        for stack in _stacks(name, model, context, clients, local)
-        for update in BatchedLocalTrainer(name, model, context, stack, local, stream, precision).train(loss, separable)
-    ]
+
+    def train(stack: Sequence[ClientData]) -> list[ClientUpdate]:
+        return BatchedLocalTrainer(name, model, context, stack, local, stream, precision).train(loss, separable)
+
+    stacks = _stacks(name, model, context, clients, local)
+    return [update for stack in stacks for update in in_smaller_stacks(train, stack, _release_memory)]
+
+
+def _release_memory() -> None:
+    """Give back the resident stacks, whose graphs hold a step's activations each, and the allocator's free blocks."""
+    _resident.cache_clear()
+    gc.collect()  # a failed step's tensors may lie in cycles of its autograd graph
+    torch.cuda.empty_cache()
 
 
 def _stacks(

@@ -11,6 +11,7 @@ from mm_ray.fed.executor import Executor
 from mm_ray.fed.federation import Federation
 from mm_ray.fed.lease import Lease
 from mm_ray.fed.method import Method
+from mm_ray.fed.out_of_memory import OUT_OF_MEMORY
 from mm_ray.fed.phase import NetworkRef, Phase, key_settings, shared_inputs
 from mm_ray.fed.phase_store import PhaseStore, phase_key
 from mm_ray.fed.privacy import epsilon_metric
@@ -181,10 +182,11 @@ class _PhaseRun:
         return replace(report, metrics={**report.metrics, **seconds}, flops=plan.flops)
 
     def _metrics(self, state: ServerState, total: ClientUpdate, number: int) -> dict[str, float]:
-        """Training losses, what the phase itself measured, refused clients, epsilon, and the networks on the dev set."""
+        """Training losses, what the phase measured, refused clients, short memory, epsilon, and the networks on the dev set."""
         networks = self.phase.networks
         matrices = self.executor.confusions("dev", networks, evaluated(state), self.phase.model)
         refused = {"refused": float(len(total.refused))} if total.refused else {}
+        refused |= {OUT_OF_MEMORY: total.metrics[OUT_OF_MEMORY]} if OUT_OF_MEMORY in total.metrics else {}
         measured = train_metrics(total.metrics) | state.meta.get("metrics", {}) | refused
         return {**measured, **epsilon_metric(self.phase, number, self.federation), **dev_metrics(networks, matrices)}
 

@@ -9,14 +9,17 @@ from typing import Any
 
 import numpy as np
 import ray
+import torch
 
 from mm_ray.config import ModelConfig
 from mm_ray.data.clients import ClientList
+from mm_ray.fed.chunk_cost import ChunkCost, ChunkToMeasure, measure_chunk
 from mm_ray.fed.evaluation import confusion_of
 from mm_ray.fed.executor import run_chunk
 from mm_ray.fed.measured_cost import peak_memory_bytes
+from mm_ray.fed.out_of_memory import does_not_fit
 from mm_ray.fed.phase import Phase
-from mm_ray.runtime.device import select_device
+from mm_ray.runtime.device import DeviceMemory, device_memory, select_device
 from mm_ray.types import Arrays, ClientData, ClientUpdate, RoundContext, Shapes
 
 
@@ -67,7 +70,16 @@ class ClientActor:
             now.seed, round_number, params, now.shared_inputs, table, now.shapes, self._device, own, lists_clients
         )
         clients = tuple(now.clients[who] if isinstance(who, int) else who for who in chunk)
-        return run_chunk(now.phase, context, clients), time.perf_counter() - started, peak_memory_bytes()
+        try:
+            update = run_chunk(now.phase, context, clients)
+        except torch.OutOfMemoryError as error:
+            raise does_not_fit(error) from None
+        return update, time.perf_counter() - started, peak_memory_bytes()
+
+    def measure(self, table: list[Any], jobs: Sequence[ChunkToMeasure], seed: int) -> tuple[list[ChunkCost], DeviceMemory]:
+        """The cost of each chunk on this actor's device, and the memory that the device has for it."""
+        costs = [measure_chunk(job, self._table_of(table[0]), seed, self._device) for job in jobs]
+        return costs, device_memory(self._device)
 
     def score(
         self, table: list[Any], network: str, params: Arrays, model: ModelConfig, batches: Sequence[np.ndarray]

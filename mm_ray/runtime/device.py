@@ -1,6 +1,8 @@
 """The device of a client actor."""
 
+import os
 import socket
+from typing import NamedTuple
 
 import ray
 import torch
@@ -33,3 +35,19 @@ def make_deterministic() -> None:
     """Allow only those cuDNN algorithms that give the same bits each time, with float32's precision as on a CPU."""
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.allow_tf32 = False
+
+
+class DeviceMemory(NamedTuple):
+    """A device's memory: all of it, and what this process and new ones beside it may take."""
+
+    free_bytes: int
+    total_bytes: int
+
+
+def device_memory(device: str) -> DeviceMemory:
+    """The memory of this process's GPU, where the process's own tensors count as free, or of the machine."""
+    if device == "cuda":
+        free, total = torch.cuda.mem_get_info()
+        return DeviceMemory(free + torch.cuda.memory_reserved(), total)
+    page = os.sysconf("SC_PAGE_SIZE")
+    return DeviceMemory(page * os.sysconf("SC_AVPHYS_PAGES"), page * os.sysconf("SC_PHYS_PAGES"))

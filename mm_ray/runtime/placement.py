@@ -64,17 +64,23 @@ def _by_cpu(clients: ClientsConfig, node: Node) -> int:
 
 
 def _by_gpu(clients: ClientsConfig, node: Node) -> int:
-    if not clients.num_gpus:
+    gpus = _gpus(clients)
+    if not gpus:
         return sys.maxsize
-    if clients.num_gpus >= 1:
-        return math.floor(node.num_gpus / clients.num_gpus)
-    return int(node.num_gpus) * math.floor(1 / clients.num_gpus + ROUNDING)
+    if gpus >= 1:
+        return math.floor(node.num_gpus / gpus)
+    return int(node.num_gpus) * math.floor(1 / gpus + ROUNDING)
+
+
+def _gpus(clients: ClientsConfig) -> float:
+    assert clients.num_gpus != "auto", "it is a number once actors are placed (mm_ray.runtime.gpu_sharing)"
+    return clients.num_gpus
 
 
 def _checked(clients: ClientsConfig, cluster: Cluster, count: int) -> Placement:
     fitting = num_fitting(clients, cluster.nodes)
     if fitting >= count:
-        return Placement(count, clients.num_cpus, clients.num_gpus)
+        return Placement(count, clients.num_cpus, _gpus(clients))
     field = "num_gpus" if sum(_by_gpu(clients, node) for node in cluster.nodes) < count else "num_cpus"
     value, has = getattr(clients, field), sum(getattr(node, field) for node in cluster.nodes)
     unit, where = ("GPUs" if field == "num_gpus" else "CPUs"), f"; on its {len(cluster.nodes)} nodes {fitting} fit"

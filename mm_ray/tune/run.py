@@ -19,6 +19,7 @@ from mm_ray.fed.virtual_time import SIM_SECONDS
 from mm_ray.plugins import find_file
 from mm_ray.report.vector import check_figures
 from mm_ray.runtime.cluster import cluster_at, connect
+from mm_ray.runtime.gpu_sharing import before_measuring, share_gpus
 from mm_ray.runtime.placement import place_trial
 from mm_ray.runtime.run_folder import check_folder, default_name, open_folder, phases_place
 from mm_ray.runtime.tracking import DEFAULT, check_trackers
@@ -109,11 +110,12 @@ def _prepared(request: StudyRequest) -> Runner:
     check_config(config)
     check_folder(request.runs, name, config)
     phases = phases_place(request.phases, request.runs, name)
-    place_trial(config.clients, cluster_at(request.address), request.host)
+    expected = cluster_at(request.address)
+    place_trial(before_measuring(config.clients, expected), expected, request.host)
     if request.from_study:
         check_earlier(request.from_study, request.runs, name)
     table = load_with_progress(config.data, request.runs)
-    plan_experiment(config, table)
+    plan = plan_experiment(config, table)
     if request.export:
         check_export(config, space, table)
     check_place(phases)
@@ -124,7 +126,7 @@ def _prepared(request: StudyRequest) -> Runner:
     cluster = connect(request.address)
     study = Study(
         config, space, folder, phases, request.trials, request.host, search, limits, request.seeds, request.test_seeds,
-        trackers, request.figures,
+        trackers, request.figures, share_gpus([plan], table, cluster),
     )  # fmt: skip
     print(f"study {folder}: {study.trials} trials of the space {space.name} on {cluster.name} ({cluster.num_cpus:g} CPUs)")
     say_idle_gpus(config.clients, cluster.num_gpus)

@@ -10,7 +10,7 @@ import ray
 from ray import tune
 from ray.tune.search.searcher import Searcher
 
-from mm_ray.config import ExperimentConfig, with_overrides
+from mm_ray.config import ClientsConfig, ExperimentConfig, with_overrides
 from mm_ray.data.feature_table import FeatureTable
 from mm_ray.errors import StorageError
 from mm_ray.fed.experiment import plan_experiment
@@ -51,11 +51,18 @@ class Study:
     num_test_seeds: int = 0
     trackers: Sequence[str] = (DEFAULT,)
     vector_figures: bool = False
+    sized_clients: ClientsConfig | None = None
+    """The base's clients with a number in place of `num_gpus auto`, which depends on the cluster; None: the base's."""
+
+    @property
+    def clients(self) -> ClientsConfig:
+        """The client actors of a trial."""
+        return self.sized_clients or self.base.clients
 
     @property
     def device(self) -> str:
         """What client actors train on."""
-        return "cuda" if self.base.clients.num_gpus else "cpu"
+        return "cuda" if self.clients.num_gpus else "cpu"
 
     @property
     def seeds(self) -> range:
@@ -145,9 +152,9 @@ class Runner:
         return mend_rows(search, self.study.trial_settings, self.table, self.study.device)
 
     def _tell_estimate(self) -> None:
-        study, placement = self.study, place_trial(self.study.base.clients, self.cluster, self.study.host)
+        study, placement = self.study, place_trial(self.study.clients, self.cluster, self.study.host)
         plan, store = plan_experiment(study.base, self.table), PhaseStore(study.phases)
-        at_once = most_trials(placement, study.base.clients, self.cluster)
+        at_once = most_trials(placement, study.clients, self.cluster)
         measured = measure(plan, store, study.device, lambda: RayExecutor(ray.put(self.table), placement))
         seeds = study.num_seeds, study.num_test_seeds
         guess = estimate(plan, study.space, measured, study.trials, seeds, at_once, placement.num_actors)
@@ -178,5 +185,5 @@ class Runner:
         """Run trials that a searcher suggests, until the budget ends them."""
         study = self.study
         begin = partial(begin_trial, study.trial_settings)
-        runner = TrialRunner(self.table, study.base.clients, self.cluster, study.folder / "ray", study.host)
+        runner = TrialRunner(self.table, study.clients, self.cluster, study.folder / "ray", study.host)
         return runner.run(begin, searcher, count, callbacks, scheduler, stop=budget)
