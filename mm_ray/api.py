@@ -2,7 +2,7 @@
 
 The commands parse their flags and call these functions. Every config field can be given by its dotted name,
 `mm_ray.train(**{"phase2.temperature": 2.0})`, on top of `config`. A mistake raises `mm_ray.UserError`, whose text is the line
-that the command prints. The same call again takes what is stored and goes on where it was interrupted.
+that the command prints. The same call again takes what is stored and resumes where it was interrupted.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def tune(
         from_study: Name of an older study below `runs`: its complete trials are known results, where their configuration is
             one of the space.
         address: Ray cluster to join; empty starts a Ray on this machine.
-        name: Of the study, and of its folder below `runs`; the same name and settings go on with it.
+        name: Of the study, and of its folder below `runs`; the same name and settings resume it.
         runs: As for `train`.
         phases: As for `train`.
         tracker: As for `train`; a run for each seed of a trial, and one for the best.
@@ -147,7 +147,7 @@ def tune(
 
     Raises:
         UserError: A mistake; its text names the field, the value and the remedy.
-        KeyboardInterrupt: Somebody ended it; the same call goes on.
+        KeyboardInterrupt: Somebody ended it; the same call resumes it.
 
     """
     asked = _config(config, data, method, seed, fields)
@@ -205,7 +205,7 @@ def compare(
         fields: Config fields by dotted name.
 
     Raises:
-        UserError: A mistake, or a run that failed; the others' results are kept, and the same call goes on.
+        UserError: A mistake, or a run that failed; the others' results are kept, and the same call resumes.
 
     """
     _check_executor(executor)
@@ -247,7 +247,7 @@ def prepare(
     Args:
         source: A data set of mm_ray/data/datasets, such as `folder` or `csv`, or your own (`mine.py`).
         root: Folder of the recordings: a path, s3:// or gs://.
-        out: The store: a new folder, or one to go on with.
+        out: The store: a new folder, or one to resume.
         executor: `ray` works on all cores of this machine or of a cluster, `serial` in this process.
         address: With `ray`: the cluster to join; empty starts a Ray on this machine.
         max_rejected: Above this fraction of clips that cannot be used, raise an error at the end.

@@ -68,7 +68,7 @@ class BadValue(UserError):
         super().__init__(f"{dashes}{field} {text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + '...'}: {remedy}")
 
     def within(self, section: str) -> "BadValue":
-        """The same error, told of a field of a section."""
+        """The same error about a field of a section."""
         return BadValue(f"{section}.{self.field}", self.value, self.remedy.replace("--", f"--{section}."))
 
     def __reduce__(self) -> tuple[type, tuple[str]]:

@@ -39,7 +39,7 @@ class TrainingRequest:
 
 
 def run_training(request: TrainingRequest) -> Path:
-    """Run an experiment to its end, or go on with it; returns its folder (docs/files.md).
+    """Run an experiment to its end, or resume it; returns its folder (docs/files.md).
 
     Raises:
         UserError: A mistake in the config, the data or a path, or client actors that do not fit.

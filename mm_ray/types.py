@@ -213,8 +213,8 @@ class ClientUpdate:
     def num_bytes(self) -> int:
         """Bytes of all its arrays."""
         kept = sum(array.nbytes for arrays in self.kept.values() for array in arrays.values())
-        apart = sum(update.num_bytes for update in self.by_client.values())
-        return sum(array.nbytes for array in self.sums.values()) + kept + apart
+        separate = sum(update.num_bytes for update in self.by_client.values())
+        return sum(array.nbytes for array in self.sums.values()) + kept + separate
 
 
 def merged(before: Mapping[int, Arrays], after: Mapping[int, Arrays]) -> dict[int, Arrays]:

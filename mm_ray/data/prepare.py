@@ -1,7 +1,7 @@
-"""The road from recordings to a feature store, free of Ray: the clips that a store lacks, cut into tasks of one shard each.
+"""From recordings to a feature store, without Ray: the clips that a store lacks, cut into tasks of one shard each.
 
-`mm_ray.prepare` and `load_data` both take it. A shard is written whole or not at all, so who goes on with a store that was
-stopped computes at most one shard again.
+`mm_ray.prepare` and `load_data` both use it. A shard is written whole or not at all, so a store that was stopped and is resumed
+computes at most one shard again.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -94,7 +94,7 @@ def plan_store(manifest: Manifest, data: DataConfig, store: str | Path) -> Prepa
     Args:
         manifest: What it is to hold.
         data: The settings, `precomputed` where the manifest names arrays.
-        store: A new folder, or one to go on with.
+        store: A new folder, or one to resume.
 
     Raises:
         UserError: The store holds another data set or other settings, its recordings have changed, or it is no store.

@@ -24,9 +24,9 @@ def loss(student: Output, target: TeacherOutput, labels_B: Tensor, settings: Pha
     kept = Output(student.logits_BC[keep_B], student.features_BH[keep_B])
     if not len(kept.logits_BC):
         return student.logits_BC.sum() * 0
-    told = TeacherOutput(*(None if values is None else values[keep_B] for values in target))  # type: ignore[arg-type]
+    teacher = TeacherOutput(*(None if values is None else values[keep_B] for values in target))  # type: ignore[arg-type]
     share = len(kept.logits_BC) / len(labels_B)
-    return share * kd.loss(kept, told, labels_B[keep_B], settings)
+    return share * kd.loss(kept, teacher, labels_B[keep_B], settings)
 
 
 def kendall_tau(one_BC: Tensor, other_BC: Tensor) -> Tensor:

@@ -120,10 +120,10 @@ def conclusion(rows: Sequence[Row], best: str | None, tests: Sequence[Record]) -
     """One line: the best method, the references that it beats significantly, and the others."""
     if best is None:
         return "None of these methods has an audio student."
-    told = [(one["reference"], one, 1) for one in tests if one["method"] == best]
-    told += [(one["method"], one, -1) for one in tests if one["reference"] == best]
-    sure = [_against(*one) for one in told if is_sure(one[1])]
-    unsure = [_against(*one) for one in told if not is_sure(one[1])]
+    compared = [(one["reference"], one, 1) for one in tests if one["method"] == best]
+    compared += [(one["method"], one, -1) for one in tests if one["reference"] == best]
+    sure = [_against(*one) for one in compared if is_sure(one[1])]
+    unsure = [_against(*one) for one in compared if not is_sure(one[1])]
     parts = [f"Best: {best}, {spread_text(_tops(rows, best))}"]
     parts += [f"better than {', '.join(sure)}"] if sure else []
     parts += [f"not significantly different from {', '.join(unsure)}"] if unsure else []
