@@ -20,6 +20,7 @@ PRECOMPUTED = "precomputed"
 """The features of clips whose manifest names arrays."""
 
 Count = Annotated[int, Field(ge=1)]
+Width = Annotated[int, Field(ge=1, le=1_000_000)]
 CountOrNone = Annotated[int, Field(ge=0)]
 AtLeastZero = Annotated[float, Field(ge=0)]
 AboveZero = Annotated[float, Field(gt=0)]
@@ -187,13 +188,13 @@ class PartitionConfig:
 class TransformerConfig:
     """Settings of the `transformer` encoder."""
 
-    patch_frames: Count = 4
+    patch_frames: Annotated[int, Field(ge=1, le=1_000)] = 4
     """Consecutive frames that make one step."""
-    layers: Count = 2
+    layers: Annotated[int, Field(ge=1, le=100)] = 2
     """Number of blocks, each self-attention and a feed-forward network."""
-    heads: Count = 4
+    heads: Width = 4
     """Attention heads per block; they divide `model.hidden`."""
-    feedforward: Count = 256
+    feedforward: Width = 256
     """Hidden size of the feed-forward networks."""
 
 
@@ -201,7 +202,7 @@ class TransformerConfig:
 class ResnetConfig:
     """Settings of the `resnet` encoder."""
 
-    channels: Annotated[tuple[Count, Count, Count], Strict(False)] = (16, 32, 64)
+    channels: Annotated[tuple[Width, Width, Width], Strict(False)] = (16, 32, 64)
     """Channels of the first convolution and of the two residual blocks; each halves time and bins."""
 
 
@@ -209,7 +210,7 @@ class ResnetConfig:
 class MlpConfig:
     """Settings of the `mlp` encoder."""
 
-    layers: Count = 2
+    layers: Annotated[int, Field(ge=1, le=100)] = 2
     """Number of layers, each of `model.hidden` units."""
 
 
@@ -217,7 +218,7 @@ class MlpConfig:
 class FrameCnnConfig:
     """Settings of the `frame_cnn` encoder."""
 
-    channels: Annotated[tuple[Count, Count], Strict(False)] = (16, 32)
+    channels: Annotated[tuple[Width, Width], Strict(False)] = (16, 32)
     """Channels of the two convolutions."""
 
 
@@ -231,9 +232,9 @@ class ModelConfig:
     """
     video_encoder: str = "gru"
     """Encoder of the video features: `conv_gru`, `frame_cnn` (for pixels), `gru`, `mlp`, `transformer`, or your own."""
-    conv_channels: Annotated[tuple[Count, Count, Count], Strict(False)] = (32, 64, 128)
+    conv_channels: Annotated[tuple[Width, Width, Width], Strict(False)] = (32, 64, 128)
     """With `conv_gru`: channels of the three convolutions."""
-    hidden: Count = 128
+    hidden: Width = 128
     """Size of an encoder's output per step (H)."""
     transformer: TransformerConfig = field(default_factory=TransformerConfig)
     """Settings of the `transformer` encoder."""
@@ -245,11 +246,11 @@ class ModelConfig:
     """Settings of the `frame_cnn` encoder."""
     audio_pooling: Literal["mean", "attention"] = "mean"
     """How the audio network pools over time."""
-    attention_size: Count = 512
+    attention_size: Width = 512
     """Hidden size of the attention scores."""
-    attention_heads: Count = 6
+    attention_heads: Width = 6
     """Number of attention heads."""
-    classifier_hidden: Count = 64
+    classifier_hidden: Width = 64
     """Hidden size of the classifier."""
     dropout: BelowOne = 0.1
     """Dropout probability in encoders and classifier."""

@@ -29,7 +29,12 @@ def main(argv: Sequence[str]) -> None:
 
     student = load_student(Path(flags.student), flags.encoder)
     windows = windows_of(student, flags.window, flags.hop)
-    answers = predict_all(student, flags.files, windows, flags.jobs)
+    if flags.address:
+        from mm_ray.runtime.prediction import predict_on_ray  # ray takes a second to import
+
+        answers = predict_on_ray(Path(flags.student), flags.encoder, flags.files, windows, flags.address)
+    else:
+        answers = predict_all(student, flags.files, windows, flags.jobs)
     if not all([_printed(answer, flags) for answer in answers]):
         sys.exit(2)
 
@@ -44,6 +49,8 @@ def make_parser() -> Parser:
     parser.add_argument("--window", type=float, help="Length of a window, seconds (default: that of the training clips)")
     parser.add_argument("--hop", type=float, help="Shift between windows, seconds (default: half a window)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="Files at a time (default: one per CPU)")
+    text = "HOST:PORT of a Ray cluster, or auto, which predicts the files; its nodes read them by the same names"
+    parser.add_argument("--address", default="", metavar="CLUSTER", help=text)
     parser.add_argument("--encoder", default="", help="The student's encoder, if it is your own: mine.py:thing")
     return parser
 

@@ -63,7 +63,7 @@ def predict_all(student: Student, names: Sequence[str], windows: Windows, jobs: 
     with ThreadPoolExecutor(jobs) as pool:
         waiting = iter(itertools.chain.from_iterable(map(recordings_of, names)))
         while some := list(itertools.islice(waiting, 16 * jobs)):  # a few files ahead of what is printed
-            yield from pool.map(partial(_answer, student, windows=windows), some)
+            yield from pool.map(partial(answer_of, student, windows=windows), some)
 
 
 def windows_of(student: Student, window_s: float | None, hop_s: float | None) -> Windows:
@@ -91,7 +91,8 @@ def recordings_of(name: str) -> list[str]:
     return sorted(file for file in glob.glob(name, recursive=True) if os.path.isfile(file)) or [name]
 
 
-def _answer(student: Student, file: str, windows: Windows) -> HeardWindows | UserError:
+def answer_of(student: Student, file: str, windows: Windows) -> HeardWindows | UserError:
+    """What a student hears in a recording, or why nothing."""
     try:
         return predict_file(student, file, windows)
     except UserError as error:

@@ -119,7 +119,8 @@ def kind_of(info: FieldInfo) -> str:
     if choices := choices_of(info):
         return f"{', '.join(choices[:-1])} or {choices[-1]}"
     if get_origin(info.annotation) is tuple:
-        return f"{len(get_args(info.annotation))} whole numbers of at least 1"
+        each = get_args(info.annotation)
+        return f"{len(each)} whole numbers, each {_range(_bounds(get_args(each[0])[1]))}"
     return KINDS.get(info.annotation, "a section")  # type: ignore[arg-type]
 
 
@@ -146,7 +147,7 @@ def _no_field(cls: Any, name: str) -> str:
 
 
 def _remedy(info: FieldInfo, value: Any, fault: str) -> str:
-    bounds = {key: getattr(rule, key) for rule in info.metadata for key in ("ge", "gt", "le", "lt") if hasattr(rule, key)}
+    bounds = _bounds(info)
     default = f" (default: {_plain(info.default)})" if info.default != "" else ""
     if fault == "multiple_of":
         return f"must be a multiple of {next(rule.multiple_of for rule in info.metadata if hasattr(rule, 'multiple_of'))}"
@@ -158,6 +159,10 @@ def _remedy(info: FieldInfo, value: Any, fault: str) -> str:
     return f"must be {kind_of(info)}" + (
         f"; did you mean {nearest[0]}?" if nearest else default if not choices_of(info) else ""
     )
+
+
+def _bounds(info: FieldInfo) -> dict[str, float]:
+    return {key: getattr(rule, key) for rule in info.metadata for key in ("ge", "gt", "le", "lt") if hasattr(rule, key)}
 
 
 def _range(bounds: Mapping[str, float]) -> str:

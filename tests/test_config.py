@@ -33,7 +33,7 @@ WRONG = [
     ({"phase2.student_init": "Phase1"}, "--phase2.student_init Phase1: must be phase1 or random; did you mean phase1?"),
     ({"phase2.audio_clients": "Train"}, "--phase2.audio_clients Train: must be idle or train; did you mean train?"),
     ({"phase1.fusion_frac": 1}, "--phase1.fusion_frac 1: must be above 0 and below 1"),
-    ({"model.conv_channels": [1, 2]}, "--model.conv_channels [1, 2]: must be 3 whole numbers of at least 1"),
+    ({"model.conv_channels": [1, 2]}, "--model.conv_channels [1, 2]: must be 3 whole numbers, each between 1"),
     ({"model.conv_channels": [1, 2, True]}, "--model.conv_channels [1, 2, True]: must be 3 whole numbers"),
     ({"data.features.sample_rate": 44_101}, "--data.features.sample_rate 44101: must be a multiple of 25"),
     ({"data.fold": -1}, "--data.fold -1: must be at least 0"),

@@ -14,7 +14,7 @@ LAYERS = (
     ("types", "errors", "console", "storage", "seeding", "plugins", "validation", "callable_module"),
     ("config",),
     ("data", "models", "distill", "losses", "evaluate"),
-    ("fed",),
+    ("fed", "prediction"),
     ("methods",),
     ("report", "runtime", "startup", "trackers", "training"),
     ("export",),
@@ -22,7 +22,7 @@ LAYERS = (
 )
 RANKS = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 ENTRY_POINTS = (
-    "__init__", "api", "classifier", "results", "testing", "train", "predict", "prediction", "prepare", "compare", "cli",
+    "__init__", "api", "classifier", "results", "testing", "train", "predict", "prepare", "compare", "cli",
     "completion",
 )  # fmt: skip
 ENTRY_RANK = len(LAYERS)

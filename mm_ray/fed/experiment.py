@@ -32,6 +32,7 @@ from mm_ray.fed.update_screening import refusals
 from mm_ray.fed.virtual_time import SIM_SECONDS, check_profile
 from mm_ray.models.encoder import check_encoders, check_reading, shipped_name
 from mm_ray.models.flat_params import flat_network, named_tensors
+from mm_ray.models.network import check_sizes
 from mm_ray.plugins import in_user_code
 from mm_ray.types import RoundReport, Shapes
 
@@ -120,6 +121,7 @@ def plan_experiment(config: ExperimentConfig, table: FeatureTable) -> Experiment
     """
     federation, method = build_federation(config, table), find_method(config)
     for model in {phase.model for phase in method.phases}:
+        check_sizes(model, federation.shapes)
         check_encoders(model, federation.shapes)
         _try_own_encoders(model, federation.shapes)
     for phase in method.phases:

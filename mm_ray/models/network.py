@@ -11,13 +11,16 @@
 """
 
 import math
+from dataclasses import asdict
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from mm_ray.config import ModelConfig
+from mm_ray.config import MODALITIES, ModelConfig, flatten
+from mm_ray.errors import bad_value
 from mm_ray.models.encoder import build_encoder, output_size, shipped_name
 from mm_ray.models.layers import AttentionPool, Head, MeanPool, Output, Sequence
 from mm_ray.types import Batch, Shapes
@@ -36,6 +39,8 @@ PARTS = {
         "fusion",
     ),
 }
+MOST_PARAMETERS = 1_000_000_000
+"""Of one part: 4 GB, of which a client's training holds about four."""
 READS = {"audio": ("audio",), "video": ("video",), "av": ("audio", "video"), "cmi": ("audio", "video")}
 
 
@@ -112,6 +117,39 @@ def part_size(part: str, model: ModelConfig, shapes: Shapes) -> int:
     """Number of parameters of a part."""
     with torch.device("meta"):
         return sum(p.numel() for p in build_part(part, model, shapes).parameters())
+
+
+def check_sizes(model: ModelConfig, shapes: Shapes) -> None:
+    """Refuse settings that make a part too large to be trained.
+
+    Raises:
+        UserError: It names the largest of the settings; or an encoder cannot be built.
+
+    """
+    modalities = [modality for modality in MODALITIES if shapes.features(modality)]
+    for part in (
+        *(f"{modality}.encoder" for modality in modalities),
+        *(f"{modality}.head" for modality in modalities),
+        "fusion",
+    ):
+        if (size := part_size(part, model, shapes)) > MOST_PARAMETERS:
+            sizes = _sizes(part, model)
+            name = max(sizes, key=lambda name: np.max(sizes[name]))
+            text = ",".join(map(str, np.atleast_1d(sizes[name])))
+            raise bad_value(
+                f"model.{name}", text, f"gives {part} {size:,} parameters; at most {MOST_PARAMETERS:,} can be trained"
+            )
+
+
+def _sizes(part: str, model: ModelConfig) -> dict[str, Any]:
+    """The settings on which a part's size depends, by their names below `model`."""
+    modality, _, kind = part.rpartition(".")
+    fields = flatten(asdict(model))
+    if kind != "encoder":
+        return {name: fields[name] for name in ("hidden", "attention_size", "attention_heads", "classifier_hidden")}
+    encoder = shipped_name(model.encoder(modality))
+    own = [name for name in fields if name.startswith(f"{encoder}.") or (name == "conv_channels" and encoder == "conv_gru")]
+    return {name: fields[name] for name in ("hidden", *own)}
 
 
 @lru_cache(maxsize=256)

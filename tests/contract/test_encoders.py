@@ -188,6 +188,23 @@ def test_sizes_that_cannot_be_joined_are_refused(tmp_path, monkeypatch):
         ),
         ({"model.audio_encoder": "frame_cnn"}, "--model.audio_encoder frame_cnn: reads video only; others: conv_gru, gru"),
         ({"model.audio_encoder": "transformer", "model.transformer.heads": 3}, "--model.transformer.heads 3: must divide"),
+        ({"model.transformer.patch_frames": 100_000}, "--model.transformer.patch_frames 100000: must be between 1 and 1,000"),
+        ({"model.transformer.layers": 1_000_000}, "--model.transformer.layers 1000000: must be between 1 and 100"),
+        ({"model.mlp.layers": 0}, "--model.mlp.layers 0: must be between 1 and 100"),
+        ({"model.hidden": 10_000_000}, "--model.hidden 10000000: must be between 1 and 1,000,000 (default: 128)"),
+        (
+            {"model.conv_channels": (1, 2, 10**15)},
+            "--model.conv_channels 1,2,1000000000000000: must be 3 whole numbers, each",
+        ),
+        (
+            {"model.audio_encoder": "mlp", "model.hidden": 100_000},
+            "--model.hidden 100000: gives audio.encoder 10,002,200,000 parameters; at most 1,000,000,000 can be trained",
+        ),
+        (
+            {"model.conv_channels": (1, 300_000, 2000)},
+            "--model.conv_channels 1,300000,2000: gives audio.encoder 3,001,850,341 parameters; at most",
+        ),
+        ({"model.attention_heads": 1_000_000, "model.hidden": 200}, "--model.attention_heads 1000000: gives video.head"),
     ],
 )
 def test_mistakes_end_in_one_line(fields, text):
