@@ -65,7 +65,7 @@ def own_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
 
 
 def trial_suggestions(name: str, num_trials: int = 12) -> list[dict[str, Any]]:
-    """What an own sampler suggests in a study of a number `x` and a word `kind`, made anew for each trial as in a real study."""
+    """What an own sampler suggests in a study of a number `x` and a word `kind`, made anew for each trial as studies do."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study()
     for number in range(num_trials):
