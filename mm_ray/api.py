@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mm_ray.config import FIELDS, DataConfig, ExperimentConfig, with_overrides
 from mm_ray.errors import bad_value
-from mm_ray.plugins import check_name
+from mm_ray.plugins import check_name, modules_in
 from mm_ray.storage import names_bad_file
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def tune(
         time: Stop after this time, such as `30m` or `1h30m`.
         rounds: Stop when all trials have computed this many rounds; 0 sets no limit.
         patience: Stop when this many trials in a row were no better; 0 sets no limit.
-        searcher: Who suggests: `tpe`, `gp`, `cmaes`, `random`, `grid` or `nsga2`.
+        searcher: Who suggests: `tpe`, `gp`, `cmaes`, `random`, `grid`, `nsga2`, or your own sampler (`mine.py`).
         scheduler: Who stops hopeless trials: `none`, `asha`, `hyperband`, `median`, or with several seeds `wilcoxon`.
         storage: A database's URL for Optuna; empty: a journal in the study's folder.
         host: What runs a trial: an `actor`, or a `train` job.
@@ -150,8 +150,11 @@ def tune(
         KeyboardInterrupt: Somebody ended it; the same call resumes it.
 
     """
+    from mm_ray.tune.choices import SEARCHERS
+
     asked = _config(config, data, method, seed, fields)
     _check_names(asked)
+    check_name("searcher", searcher, SEARCHERS)
     with _shown(progress, *NEEDS["ray"]):
         from mm_ray.results import study_result
         from mm_ray.tune.run import StudyRequest, run_study
@@ -218,7 +221,7 @@ def compare(
         for value in values:
             with_overrides(asked, {field: value})
     for method in methods:
-        check_name("methods", method, CODE["method"])
+        check_name("methods", method, modules_in(CODE["method"]))
     with _shown(progress, *NEEDS[executor]):
         from mm_ray.compare.comparison import ComparisonRequest, run_comparison
         from mm_ray.results import CompareResult
@@ -363,7 +366,7 @@ def _check_names(config: ExperimentConfig) -> None:
         value: str = attrgetter(field)(config)
         pieces = value.split("+") if field == "phase2.loss" else [value]
         for name in pieces if value != FIELDS[field].default else ():
-            check_name(field, name.strip(), package)
+            check_name(field, name.strip(), modules_in(package))
 
 
 def _check_executor(executor: str) -> None:

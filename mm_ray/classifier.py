@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -10,15 +11,32 @@ from mm_ray.config import FeatureConfig
 from mm_ray.errors import UserError
 from mm_ray.evaluate.windows import predict_blocks, windows_in_frames
 from mm_ray.models.student import Student, load_student
-from mm_ray.prediction import HeardWindows, predict
+from mm_ray.prediction import HeardWindows, predict_file, windows_of
 
 FILE = "student.safetensors"
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """A student's word on one recording."""
+    """A student's output for one recording: the mean over its windows."""
 
+    label: str
+    probability: float
+    """Of the label."""
+    probabilities: Mapping[str, float]
+    """By label; they sum to 1."""
+    windows: "tuple[WindowPrediction, ...]"
+    """The windows in their order; a short recording has one."""
+
+
+@dataclass(frozen=True)
+class WindowPrediction:
+    """A student's output for one window of a recording."""
+
+    start_s: float
+    """Begin, seconds; of an array of features, frames."""
+    end_s: float
+    """End, in the same unit."""
     label: str
     probability: float
     """Of the label."""
@@ -69,14 +87,19 @@ class AudioClassifier:
 
         """
         if isinstance(recording, str | Path):
-            answer = predict(self.student, str(recording))
+            heard = predict_file(self.student, str(recording), windows_of(self.student, None, None))
         elif not sample_rate:
             raise UserError("sample_rate: samples do not say how many of them make a second; give it, such as 16000")
         else:
             windows, name = windows_in_frames(self.features), "these samples"
-            heard = predict_blocks(self.student, [_mono(recording)], sample_rate, windows, name)
-            answer = HeardWindows(name, self.class_names, *heard).to_json()
-        return Prediction(answer["label"], answer["probability"], answer["probabilities"])
+            found = predict_blocks(self.student, [_mono(recording)], sample_rate, windows, name)
+            heard = HeardWindows(name, self.class_names, *found)
+        parts = [WindowPrediction(**_without_file(window)) for window in heard.windows_to_json()]
+        return Prediction(**_without_file(heard.to_json()), windows=tuple(parts))
+
+
+def _without_file(answer: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in answer.items() if name != "file"}
 
 
 def _mono(samples: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ import site
 import sys
 import sysconfig
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -27,7 +27,7 @@ from mm_ray.errors import bad_value, in_one_line, unknown_name
 
 SHIPPED = ("mm_ray", "tune_spaces")
 """Packages whose code is part of the version, and in no digest."""
-NO_PHASE = ("space", "tracker")
+NO_PHASE = ("space", "tracker", "searcher")
 """Fields whose code no phase's result depends on."""
 _USED: dict[str, str] = {}
 _FILES: dict[Path, ModuleType] = {}
@@ -81,14 +81,14 @@ def public_name(name: str) -> str:
     return ":".join(piece if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", piece) else Path(piece).name for piece in pieces)
 
 
-def check_name(field: str, name: str, package: str) -> None:
-    """Refuse a name that `resolve` does not know, without importing what it names, which takes time.
+def check_name(field: str, name: str, known: Collection[str]) -> None:
+    """Refuse a name that is neither known nor one of own code, without importing what it names, which takes time.
 
     Raises:
-        UserError: There is neither a module of that name in the folder nor a file.
+        UserError: An unknown name, or a file that does not exist.
 
     """
-    spelled, known = name.partition(":")[0], modules_in(package)
+    spelled = name.partition(":")[0]
     if spelled.replace("-", "_") in known:
         return
     if not _is_own_name(spelled):

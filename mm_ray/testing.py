@@ -1,9 +1,12 @@
-"""Checks of your own parts: what the package's tests ask of every loss, encoder, method and data set, as functions.
+"""Checks of your own parts: what the package's tests ask of every part of its kind, as functions.
 
     mm_ray.testing.check_loss("mine.py:my_loss")
     mm_ray.testing.check_encoder("mine.py:MyEncoder")
     mm_ray.testing.check_method("mine.py")
     mm_ray.testing.check_dataset("mine.py", root="recordings")
+    mm_ray.testing.check_aggregator("mine.py")
+    mm_ray.testing.check_partition("mine.py:halves")
+    mm_ray.testing.check_sampler("mine.py")
 
 Each raises `AssertionError` with a line that says what is wrong, or `mm_ray.UserError` where the part cannot be loaded.
 """
@@ -22,17 +25,19 @@ from mm_ray.data.feature_row import extract
 from mm_ray.data.feature_store import fingerprint
 from mm_ray.data.load import load_data
 from mm_ray.data.manifest import check_manifest, find_manifest, read_manifest
+from mm_ray.data.own_partition import own_shares, shares_digest
 from mm_ray.distill.projection import projected
 from mm_ray.distill.teacher_output import TeacherOutput
 from mm_ray.fed.executor import SerialExecutor
 from mm_ray.fed.experiment import plan_experiment, run_experiment
 from mm_ray.fed.method import find_method
 from mm_ray.fed.phase_store import PhaseStore
+from mm_ray.fed.robust_aggregation import RULES
 from mm_ray.models.encoder_checks import ENCODER_CHECKS, EncoderCase
 from mm_ray.models.layers import Output
 from mm_ray.plugins import resolve
 from mm_ray.runtime.drive import drive
-from mm_ray.seeding import torch_stream
+from mm_ray.seeding import numpy_stream, torch_stream
 from mm_ray.types import Shapes
 
 Loss = Callable[..., torch.Tensor]
@@ -224,6 +229,55 @@ def check_phases(config: ExperimentConfig) -> None:
         before[phase.name] = phase
     for role, where in method.roles.items():
         assert where.network in before[where.phase].networks, f"{role} is {where.network} of {where.phase}, which has none"
+
+
+def check_aggregator(rule: str) -> None:
+    """Check an aggregator: `combine(changes_KP, bad_frac)` gives one finite change (P,), twice the same, for any K.
+
+    Args:
+        rule: Its name, such as `mine.py`.
+
+    """
+    combine = resolve("phase1.server.rule", rule, RULES, "combine").combine
+    for num_clients in (1, 2, 7):
+        changes_KP = numpy_stream(0, "check_aggregator", num_clients).normal(size=(num_clients, 5)).astype(np.float32)
+        given_KP = changes_KP.copy()
+        change_P, again_P = combine(changes_KP, 0.2), combine(changes_KP, 0.2)
+        assert np.shape(change_P) == (5,), f"combine gives the shape {np.shape(change_P)} for ({num_clients}, 5); return (5,)"
+        assert np.isfinite(change_P).all(), f"combine gives a change of {num_clients} clients that is not finite"
+        assert np.array_equal(change_P, again_P), "combine gives another change the second time"
+        assert np.array_equal(changes_KP, given_KP), "combine changes its input, which it must not"
+
+
+def check_partition(kind: str, **fields: Any) -> None:
+    """Check a partition: `partition(table, config, seed)` gives each training clip to one client at most, twice the same.
+
+    Args:
+        kind: A name such as `mine.py:halves`, or a CSV file with the columns `clip` and `client`.
+        fields: Config fields by dotted name, such as `data.name`; without them it is tried on small synthetic data.
+
+    """
+    config = with_overrides(ExperimentConfig(), {**SMALL, "partition.kind": kind, **fields})
+    with tempfile.TemporaryDirectory() as folder:
+        table = load_data(config.data, folder)
+    shares, again = (own_shares(table, config.partition, config.seed) for _ in range(2))
+    assert shares_digest(shares) == shares_digest(again), "it gives other shares the second time: draw from the seed only"
+
+
+def check_sampler(name: str) -> None:
+    """Check a sampler: `sampler(seed)` gives an Optuna sampler that suggests the same values for the same seed.
+
+    It is made anew for every trial, as a study does, so that what it knows comes from the study alone.
+
+    Args:
+        name: Its name, such as `mine.py:thing`.
+
+    """
+    from mm_ray.tune.searchers import trial_suggestions  # loads Optuna, which the other checks need not wait for
+
+    first = trial_suggestions(name)
+    assert trial_suggestions(name) == first, "it suggests other values for the same seeds: draw from the seed only"
+    assert len({one["x"] for one in first}) > 1, "it suggests the same values for every seed"
 
 
 def check_dataset(data: str, **fields: Any) -> None:

@@ -101,6 +101,8 @@ def row_of(cell: ComparisonRun, result: dict[str, Any], table: FeatureTable) -> 
         "train_clips": len(table.file_rows("train")),
         "test_clips": len(table.file_rows("test")),
         "per_class": result["per_class"],
+        "clients": result.get("clients"),
+        "refused": result.get("refused", []),
     }
 
 

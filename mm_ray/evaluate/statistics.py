@@ -249,3 +249,26 @@ def beats_guessing(accuracy: float, counts_C: Sequence[int]) -> bool:
     clips = sum(counts_C)
     hits = round(accuracy * clips)
     return hits > 0 and float(special.bdtrc(hits - 1, clips, guessing(counts_C))) < LEVEL
+
+
+class ClientSpread(NamedTuple):
+    """How a measure differs over clients."""
+
+    mean: float
+    worst: float
+    """Mean of the worst tenth, at least one client."""
+    sd: float | None
+    """Standard deviation; None for one client."""
+    n: int
+
+
+def spread_of_clients(values: Sequence[float], lowest: bool = True) -> ClientSpread:
+    """The spread over clients.
+
+    Args:
+        values: One per client, at least one.
+        lowest: Whether low values are the worst, as of an accuracy.
+
+    """
+    worst = sorted(values, reverse=not lowest)[: max(1, round(0.1 * len(values)))]
+    return ClientSpread(fmean(values), fmean(worst), stdev(values) if len(values) > 1 else None, len(values))

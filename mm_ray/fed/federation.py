@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from mm_ray.config import ExperimentConfig, PartitionConfig
 from mm_ray.data.clients import ClientGroup, ClientSelection, groups_of
 from mm_ray.data.feature_table import FeatureTable
@@ -12,7 +14,7 @@ from mm_ray.data.labels import read_confusion, with_client_labels
 from mm_ray.data.own_partition import KINDS, shares_digest
 from mm_ray.data.partition import make_clients
 from mm_ray.fed.virtual_time import DeviceProfile, device_profile
-from mm_ray.types import ClientData, Shapes
+from mm_ray.types import UNLABELLED, ClientData, Shapes
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,18 @@ class Federation:
         lengths = self.table.audio_lengths(rows), self.table.video_lengths(with_video)
         audio, video = (max(round(float(frames.mean())), 1) if len(frames) else 1 for frames in lengths)
         return audio, video
+
+    def class_counts(self, client: ClientData) -> np.ndarray:
+        """A client's clips by their true class (C,); those whose class is not known are not counted."""
+        labels = self.table.labels_N[client.indices]
+        return np.bincount(labels[labels != UNLABELLED], minlength=self.shapes.num_classes)
+
+    def client_accuracies(self, recall_C: np.ndarray) -> list[float | None]:
+        """What each client can expect on clips like its own: recall by class, weighted by the client's mix of classes; None for
+        a client without known classes.
+        """
+        counts = map(self.class_counts, self.clients)
+        return [float(counts_C @ recall_C / counts_C.sum()) if counts_C.any() else None for counts_C in counts]
 
     def of_type(self, *modalities: str) -> tuple[ClientData, ...]:
         """The clients that hold exactly these modalities."""

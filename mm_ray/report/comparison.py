@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from mm_ray.evaluate.statistics import MethodDifference, Row, compare_all, mean_interval, spread_text
-from mm_ray.report.figures import GREEN, GREY, ORANGE, errors, style_of, styled
+from mm_ray.report.figures import BLUE, GREEN, GREY, ORANGE, errors, style_of, styled
 from mm_ray.report.pages import NONE, render
 from mm_ray.report.tables import HEAD, Record, cells, is_sure, or_none, regime_text, to_latex, to_markdown
 from mm_ray.report.vector import write_figures
@@ -50,7 +50,8 @@ def write_comparison(
     Args:
         path: The html file.
         rows: A row per cell: as for `paired_records`, and `uar`, `macro_f1`, `teacher_top1`, `rounds`, `rounds_computed`,
-            `rounds_reused`, `bytes_up`, `bytes_down`, `seconds`, `per_class`.
+            `rounds_reused`, `bytes_up`, `bytes_down`, `seconds`, `per_class`; `clients` (the student's spread over clients) and
+            `refused` (lines on refused updates) if known.
         class_names: Labels in their order.
         settings: The settings of the methods, for people.
         vector_figures: Also write the figures as SVG and PDF into `figures/`.
@@ -70,6 +71,9 @@ def write_comparison(
         + [_section(rows, methods, None, records)] * (len(regimes) > 1),
         heads=["n", *SCORES.values(), "rounds", "MB up", "MB down", "seconds"],
         test_heads=HEAD[1:],
+        clients=client_lines(rows, methods),
+        client_spread=client_spread(rows, methods),
+        refused=[f"{row['method']}, seed {row['seed']}: {line}" for row in rows for line in row.get("refused") or ()],
         per_class=per_class(rows, class_names),
     )
     write_text(path, render("comparison.html", **content))
@@ -166,6 +170,37 @@ def forest(records: Sequence[Record]) -> go.Figure:
     figure.update_layout(margin_r=80).update_xaxes(nticks=5, tickangle=0)
     in_two_lines = [name.replace(" − ", "<br>− ") for name in names]  # so that a phone has room for the bars
     return figure.update_yaxes(tickvals=names, ticktext=in_two_lines)
+
+
+def _client_means(rows: Sequence[Row], methods: Sequence[str]) -> dict[str, tuple[int, float, float, float]]:
+    """By method: the number of cells, and over them the means of the clients' mean, worst tenth and standard deviation."""
+    found: dict[str, tuple[int, float, float, float]] = {}
+    for method in methods:
+        mine = [row["clients"] for row in rows if row["method"] == method and row.get("clients")]
+        if mine:
+            mean, worst, sd = (float(np.mean([one[key] or 0.0 for one in mine])) for key in ("mean", "worst", "sd"))
+            found[method] = len(mine), mean, worst, sd
+    return found
+
+
+def client_lines(rows: Sequence[Row], methods: Sequence[str]) -> list[list[str]]:
+    """A line per method: its name, cells, and the clients' mean accuracy, worst tenth and standard deviation."""
+    means = _client_means(rows, methods)
+    return [[name, str(count), *(f"{value:.3f}" for value in values)] for name, (count, *values) in means.items()]
+
+
+def client_spread(rows: Sequence[Row], methods: Sequence[str]) -> go.Figure:
+    """By method the clients' mean accuracy, with a line to that of the worst tenth."""
+    figure = go.Figure()
+    means = _client_means(rows, methods)
+    for method, (_, mean, worst, _) in reversed(means.items()):
+        figure.add_scatter(x=[worst, mean], y=[method] * 2, mode="lines", line={"color": GREY, "width": 2}, showlegend=False)
+    for place, (name, symbol, color) in enumerate((("mean", "circle", BLUE), ("worst 10 %", "diamond", ORANGE)), start=1):
+        figure.add_scatter(
+            x=[values[place] for values in means.values()], y=list(means), mode="markers", name=name,
+            marker={"symbol": symbol, "color": color, "size": 11}, hovertemplate="%{y}: %{x:.3f}<extra></extra>",
+        )  # fmt: skip
+    return styled(figure, "accuracy of clients, own classes", "", height=110 + 34 * len(means))
 
 
 def against_missing_video(rows: Sequence[Row], methods: Sequence[str], alpha: float) -> go.Figure:

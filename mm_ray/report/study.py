@@ -3,12 +3,13 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import stdev
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
+from mm_ray.evaluate.statistics import ClientSpread, spread_of_clients
 from mm_ray.report import study_figures as figures
 from mm_ray.report.figures import needs
 from mm_ray.report.pages import number_text, render, score_text
@@ -231,19 +232,12 @@ def _known(clients: Sequence[Row], role: str) -> list[float]:
     return [row["accuracy"][role] for row in clients if row["accuracy"][role] is not None]
 
 
-def _client_summary(clients: Sequence[Row], roles: Sequence[str]) -> dict[str, Row]:
+def _client_summary(clients: Sequence[Row], roles: Sequence[str]) -> dict[str, ClientSpread]:
     """The spread over clients of each role's accuracy, of the training loss and of the norm of the update."""
     accuracies = {f"accuracy, {ROLES[role][0]}": _known(clients, role) for role in roles}
     updates = {head: [row[key] for row in clients if row.get(key) is not None] for key, head in UPDATES.items()}
-    spreads = {name: _spread_of_clients(values, lowest=True) for name, values in accuracies.items() if values}
-    return spreads | {name: _spread_of_clients(values, lowest=False) for name, values in updates.items() if values}
-
-
-def _spread_of_clients(values: Sequence[float], lowest: bool) -> Row:
-    """Mean, mean of the worst tenth (the lowest or the highest values), and standard deviation."""
-    worst = sorted(values, reverse=not lowest)[: max(1, round(0.1 * len(values)))]
-    sd = stdev(values) if len(values) > 1 else None
-    return {"mean": fmean(values), "worst": fmean(worst), "sd": sd, "n": len(values)}
+    spreads = {name: spread_of_clients(values) for name, values in accuracies.items() if values}
+    return spreads | {name: spread_of_clients(values, lowest=False) for name, values in updates.items() if values}
 
 
 def _client(row: Row, classes: Sequence[str], roles: Sequence[str]) -> Row:

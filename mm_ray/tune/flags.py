@@ -21,7 +21,7 @@ def add_study_flags(parser: ArgumentParser) -> None:
     add("--time", default="", metavar="TIME", help="Stop after 90s, 30m, 1h30m from start or resume")
     add("--rounds", type=int, default=0, metavar="N", help="Stop after this many computed rounds")
     add("--patience", type=int, default=0, metavar="N", help="Stop after this many trials without a better one")
-    add("--searcher", choices=SEARCHERS, default="tpe", metavar="NAME", help=f"{', '.join(SEARCHERS)}")
+    add("--searcher", default="tpe", metavar="NAME", help=f"{', '.join(SEARCHERS)}; mine.py")
     add("--scheduler", choices=SCHEDULERS, default="none", metavar="NAME", help=f"{', '.join(SCHEDULERS)}")
     add("--storage", default="", metavar="URL", help="Optuna storage: sqlite:///FILE (default: a journal)")
     add("--host", choices=HOSTS, default="actor", metavar="NAME", help="Run a trial as an actor or a Train job")

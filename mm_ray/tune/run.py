@@ -148,7 +148,10 @@ def _check_numbers(request: StudyRequest) -> None:
 
 def _keep(folder: Path, request: StudyRequest) -> None:
     """Write `study.json`, from which `--resume` takes the settings again."""
-    kept = {name: getattr(request, name) for name in KEPT} | {"space": _spelling(request.space)}
+    kept = {name: getattr(request, name) for name in KEPT} | {
+        "space": _spelling(request.space),
+        "searcher": _spelling(request.searcher),
+    }
     write_text(folder / "study.json", json.dumps(kept, indent=2))
 
 

@@ -119,7 +119,7 @@ def _over_time(reports: Sequence[RoundReport], metric: str) -> list[tuple[float,
 def client_rows(tested: Sequence[Evaluation]) -> list[dict[str, Any]]:
     """The clients of the first seed (`mm_ray.report.study.StudyEnding.clients`)."""
     run = tested[0].finished
-    plan, table = run.plan, run.plan.federation.table
+    plan = run.plan
     recalls = {role: np.mean([recall(one.confusions[role]) for one in tested], axis=0) for role in tested[0].confusions}
     rounds = Counter(
         client.id
@@ -132,10 +132,9 @@ def client_rows(tested: Sequence[Evaluation]) -> list[dict[str, Any]]:
     refused = Counter(client for report in run.reports for client in report.refused)
     reasons = {client: reason for report in run.reports for client, reason in report.refused.items()}
     rows = []
-    for client in plan.federation.clients:
-        labels = table.labels_N[client.indices]
-        counts_C = np.bincount(labels[labels != UNLABELLED], minlength=len(table.class_names))
-        num_known = counts_C.sum()
+    accuracies = {role: plan.federation.client_accuracies(recall_C) for role, recall_C in recalls.items()}
+    for place, client in enumerate(plan.federation.clients):
+        counts_C = plan.federation.class_counts(client)
         own = [found[str(client.id)] for found in seen if str(client.id) in found]
         loss, norm = np.mean(own, axis=0).tolist() if own else (None, None)
         rows.append(
@@ -151,9 +150,7 @@ def client_rows(tested: Sequence[Evaluation]) -> list[dict[str, Any]]:
                 "reason": reasons.get(str(client.id), ""),
                 "loss": loss,
                 "norm": norm,
-                "accuracy": {
-                    role: float(counts_C @ recall_C / num_known) if num_known else None for role, recall_C in recalls.items()
-                },
+                "accuracy": {role: values[place] for role, values in accuracies.items()},
             }
         )
     return rows

@@ -126,6 +126,14 @@ def test_a_student_hears_files_and_samples_alike(result, tmp_path):
     assert sum(heard[0].probabilities.values()) == pytest.approx(1)
     for one in heard[1:]:
         assert one.probabilities == pytest.approx(heard[0].probabilities, abs=1e-3)
+    (window,) = heard[0].windows
+    assert (window.label, window.start_s) == (heard[0].label, 0)
+    assert window.end_s == pytest.approx(1, abs=0.05)
+    long = student.predict(np.tile(samples, 30), 16_000)
+    assert [one.start_s for one in long.windows] == sorted(one.start_s for one in long.windows)
+    assert len(long.windows) > 1
+    label = long.label
+    assert long.probability == pytest.approx(np.mean([one.probabilities[label] for one in long.windows]))
     with pytest.raises(mm_ray.UserError, match=r"^sample_rate: "):
         student.predict(samples)
 

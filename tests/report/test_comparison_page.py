@@ -9,7 +9,8 @@ from mm_ray.compare.cells import seeds_of
 from mm_ray.compare.comparison import _settings
 from mm_ray.config import ExperimentConfig, with_overrides
 from mm_ray.errors import UserError
-from mm_ray.report.comparison import against_missing_video, forest, paired_records, write_comparison
+from mm_ray.evaluate.statistics import ClientSpread, spread_of_clients
+from mm_ray.report.comparison import against_missing_video, client_lines, forest, paired_records, write_comparison
 from mm_ray.report.figures import style_of
 from mm_ray.report.tables import to_latex, to_markdown
 
@@ -104,3 +105,26 @@ def test_settings_that_are_no_defaults_are_named():
     assert _settings(ExperimentConfig(), 0) == "no method tuned, default settings"
     varied = with_overrides(ExperimentConfig(), {"seed": 3, "partition.alpha": 0.1, "model.hidden": 8})
     assert _settings(varied, 8) == "each method tuned with 8 trials on dev, with model.hidden 8"
+
+
+def test_the_clients_of_each_method(tmp_path):
+    spreads = {"a": ClientSpread(0.6, 0.2, 0.1, 9), "control": ClientSpread(0.5, 0.4, 0.3, 9)}
+    rows = [row(method, seed, 0.5) | {"clients": spread._asdict()} for method, spread in spreads.items() for seed in (0, 1)]
+    rows[0] |= {"refused": ["client 3 in 2 rounds: norm 9 above 1"]}
+    rows[1]["clients"] |= {"mean": 0.8}
+    assert client_lines(rows, ["a", "control"]) == [
+        ["a", "2", "0.700", "0.200", "0.100"],
+        ["control", "2", "0.500", "0.400", "0.300"],
+    ]
+    write_comparison(tmp_path / "compare.html", rows, ["x"], "defaults")
+    page = (tmp_path / "compare.html").read_text()
+    assert "a, seed 0: client 3 in 2 rounds: norm 9 above 1" in page
+    assert "Mean and worst clients" in page
+    write_comparison(tmp_path / "compare.html", [row("a", 0, 0.5), row("control", 0, 0.4)], ["x"], "defaults")
+    assert "Mean and worst clients" not in (tmp_path / "compare.html").read_text(), "results of an older version"
+
+
+def test_the_worst_tenth_of_the_clients():
+    assert spread_of_clients([0.5] * 18 + [0.1, 0.3]) == pytest.approx((0.47, 0.2, 0.0979, 20), abs=1e-3)
+    assert spread_of_clients([3.0, 1.0], lowest=False) == pytest.approx((2.0, 3.0, 1.414, 2), abs=1e-3)
+    assert spread_of_clients([0.4]) == (0.4, 0.4, None, 1)

@@ -1,5 +1,6 @@
 """Searchers by name: each searches, goes on after a kill as if there had been none, and turns away from broken constraints."""
 
+from pathlib import Path
 from statistics import median
 
 import optuna
@@ -7,9 +8,10 @@ import pytest
 from tune.spaces import MIXED, PLAIN, play, space_of
 
 from mm_ray.errors import UserError
+from mm_ray.testing import check_sampler
 from mm_ray.tune.grid import grid_points, values_of
 from mm_ray.tune.searcher import SearchSettings, StudySearch
-from mm_ray.tune.searchers import SEARCHERS, check_searcher
+from mm_ray.tune.searchers import SEARCHERS, check_searcher, make_sampler
 from mm_ray.tune.selection import pareto_front, ranking
 
 PAIR = PLAIN + '\n    OBJECTIVES = {"dev/audio_top1": "max", "bytes": "min"}\n'
@@ -115,3 +117,31 @@ def test_pareto_front(tmp_path):
     front = pareto_front(search.study.trials, search.study.directions)
     assert [trial.number for trial in front] == [0, 1]
     assert ranking(search.study)[0].number == 1
+
+
+OWN = "import optuna\ndef sampler(seed): return optuna.samplers.RandomSampler(seed)\ndef odd(seed): return seed\n"
+
+
+def test_an_own_sampler_suggests_and_resumes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("draws.py").write_text(OWN)
+    check_searcher("draws.py", space_of(tmp_path, PAIR))
+    drawn = [make_sampler(name, 0, 3)._rng.rng.random() for name in ("draws.py", "draws.py:sampler", "random")]
+    assert drawn[0] == drawn[1] == drawn[2]
+    check_sampler("draws.py")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("tp", "searcher tp: .*known names: cmaes, gp"),
+        ("none.py", "searcher none.py: no such file"),
+        ("draws.py:thing", r"searcher draws.py:thing: the module has no function thing\(seed\)"),
+        ("draws.py:odd", "searcher draws.py:odd: gives a int; it must give an optuna.samplers.BaseSampler"),
+    ],
+)
+def test_a_sampler_that_is_none(tmp_path, monkeypatch, name, message):
+    monkeypatch.chdir(tmp_path)
+    Path("draws.py").write_text(OWN)
+    with pytest.raises(UserError, match=message):
+        check_searcher(name, space_of(tmp_path, PAIR))
