@@ -51,7 +51,7 @@ docs: $(INSTALLED)
 	$(BIN)/python -W ignore::UserWarning:pdoc.doc_types -c '$(PDOC)' --output-directory build/docs mm_ray mm_ray.api mm_ray.results mm_ray.classifier mm_ray.config mm_ray.testing $(ARGS)
 	@echo 'build/docs/mm_ray.html'
 
-bench: $(INSTALLED) .venv-bench/.installed
+bench: $(INSTALLED) .venv-bench/.installed .venv-bench-blazefl/.installed
 	$(BIN)/python -m benchmarks.rounds $(ARGS)
 	$(BIN)/python -m benchmarks.two_phases
 	$(BIN)/python -m benchmarks.growth
@@ -69,6 +69,14 @@ bench-gpu: $(INSTALLED)
 .venv-bench/.installed: benchmarks/peers/requirements.txt
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/python -m pip install --quiet --requirement $<
+	@touch $@
+
+# BlazeFL needs Python 3.12 or newer; without one it is left out.
+PYTHON312 ?= python3.12
+.venv-bench-blazefl/.installed: benchmarks/peers/requirements-blazefl.txt
+	@if $(PYTHON312) -c '' 2>/dev/null; then $(PYTHON312) -m venv .venv-bench-blazefl && \
+	.venv-bench-blazefl/bin/python -m pip install --quiet --requirement $<; \
+	else echo 'no $(PYTHON312): BlazeFL is left out (PYTHON312=PATH names one)'; mkdir -p .venv-bench-blazefl; fi
 	@touch $@
 
 install: $(INSTALLED)

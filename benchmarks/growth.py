@@ -1,6 +1,6 @@
 """How a round's cost grows with actors, clients, cohort and model; and a model of the round's time fitted to it.
 
-    python -m benchmarks.growth [--rounds N] [--quick] [--scale]
+    python -m benchmarks.growth [--rounds N] [--quick] [--scale | --writing]
 
 One quantity is varied at a time around a base. Clients have 10 clips of 16x80 out of a common pool, so that 100,000 of them
 need no more data than 100. More actors than processors are simulated with fractions of a CPU.
@@ -34,7 +34,7 @@ from mm_ray.fed.federation import Federation
 from mm_ray.fed.method import Method
 from mm_ray.fed.phase import NetworkRef
 from mm_ray.fed.phase_store import PhaseStore
-from mm_ray.fed.rounds import plan_round, run
+from mm_ray.fed.rounds import KEEP_EVERY, plan_round, run
 from mm_ray.methods.unifl import UniFLAudio
 from mm_ray.models.network import PARTS, part_size
 from mm_ray.runtime.cluster import connect
@@ -94,6 +94,21 @@ def driver_s_per_client(point: Point, federation: Federation, rounds: int = 5) -
 
     one_round(1)
     return min(cpu_s(lambda number=number: one_round(number)) for number in range(2, rounds + 2)) / point.cohort  # type: ignore[misc]
+
+
+def writing(name: str, table: FeatureTable, repeats: int = 5) -> dict[str, Any]:
+    """What storing a state costs, as the round loop does it: every fifth round, and each that brings a new best on dev."""
+    point = Point("model", model=name, cohort=8, chunk_size=2)
+    federation = Federation(clients_of(point, table.labels_N), table, table.shapes, 0, {"point": repr(point)})
+    state, walls, cpus = phase_of(point).init(federation, {}), list[float](), list[float]()
+    with tempfile.TemporaryDirectory() as folder:
+        store = PhaseStore(folder)
+        for number in range(1, repeats + 1):
+            started = time.perf_counter()
+            cpus.append(cpu_s(lambda number=number: store.save("key", number, state, [])))  # type: ignore[misc]
+            walls.append(time.perf_counter() - started)
+    size = sum(array.nbytes for array in state.flat().values())
+    return {"model": name, "bytes": size, "cpu_s": min(cpus), "least_s": min(walls), "per_round_cpu_s": min(cpus) / KEEP_EVERY}
 
 
 def table_of() -> FeatureTable:
@@ -218,9 +233,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--scale", action="store_true", help="only the federations of up to 1,000,000 clients")
+    parser.add_argument("--writing", action="store_true", help="only what storing the states of the models costs")
     parser.add_argument("--write", default="growth")
     flags = parser.parse_args()
     torch.set_num_threads(1)
+    if flags.writing:
+        written = [writing(name, table_of()) for name in MODELS]
+        print(*written, sep="\n")
+        print(write_result("writing", {"rows": written}))
+        return
     connect("")
     table = table_of()
     table_ref, rows = ray.put(table), []

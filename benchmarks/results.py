@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.systems import PEERS
+from benchmarks.systems import BLAZEFL, PEERS
 
 FOLDER = Path(__file__).resolve().parent / "results"
 OURS = ("torch", "ray", "numpy", "pyarrow")
@@ -59,11 +59,12 @@ def _gpu() -> str | None:
 
 
 def _peers() -> dict[str, str] | None:
-    if not (PEERS / "python").exists():
-        return None
-    code = f"from importlib.metadata import version; import json; print(json.dumps({{n: version(n) for n in {THEIRS}}}))"
-    found: dict[str, str] = json.loads(subprocess.run([PEERS / "python", "-c", code], capture_output=True, check=True).stdout)
-    return found
+    found: dict[str, str] = {}
+    for folder, names in ((PEERS, THEIRS), (BLAZEFL, ("blazefl",))):
+        if (folder / "python").exists():
+            code = f"from importlib.metadata import version; import json; print(json.dumps({{n: version(n) for n in {names}}}))"
+            found |= json.loads(subprocess.run([folder / "python", "-c", code], capture_output=True, check=True).stdout)
+    return found or None
 
 
 def table_text(name: str, found: Mapping[str, Any]) -> str:

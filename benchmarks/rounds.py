@@ -1,6 +1,6 @@
-"""Seconds per round: mm_ray against a bare PyTorch loop (the floor), pfl-research and Flower's simulation.
+"""Seconds per round: mm_ray against a bare PyTorch loop (the floor), pfl-research, Flower's simulation and BlazeFL.
 
-    python -m benchmarks.rounds [--workloads w1,w2,tiny] [--systems ours,floor,pfl,flower] [--cycles N] [--write]
+    python -m benchmarks.rounds [--workloads w1,w2,tiny] [--systems ours,floor,pfl,flower,blazefl] [--cycles N] [--write]
 
 All systems run at once and wait at a gate; a cycle lets each play one round, one after the other, in an order that turns. So
 whatever else the machine does meets all of them alike, and ratios are taken within a cycle. Before anything is timed all must
@@ -45,18 +45,20 @@ def main() -> None:
     """Parse the flags, measure, print, write."""
     parser = argparse.ArgumentParser("benchmarks.rounds")
     parser.add_argument("--workloads", default="tiny,w1,w2,w2-1000")
-    parser.add_argument("--systems", default=",".join(NAMES))
+    parser.add_argument("--systems", default="", help=f"of {','.join(NAMES)}; empty: all that are installed")
     parser.add_argument("--cycles", type=int, default=0, help="timed cycles; 0: as many as the workload has by default")
     parser.add_argument("--starts", type=int, default=STARTS, help="how often each system is started for its time to round 1")
     parser.add_argument("--write", default="rounds", help="name of the file in benchmarks/results; empty: print only")
     flags = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the systems are ended
     torch.set_num_threads(1)
-    names = flags.systems.split(",")
+    names = flags.systems.split(",") if flags.systems else [name for name in NAMES if name not in missing_peers()]
     if missing := set(missing_peers()) & set(names):
         raise SystemExit(
             f"{', '.join(sorted(missing))}: not installed here; `make bench` does it, or leave them out: --systems ours,floor"
         )
+    if left_out := set(NAMES) - set(names):
+        print(f"left out: {', '.join(sorted(left_out))}", flush=True)
     found: dict[str, Any] = {}
     for name in flags.workloads.split(","):
         found[name] = measure(WORKLOADS[name], names, flags.cycles or CYCLES[name], flags.starts)

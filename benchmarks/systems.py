@@ -17,9 +17,11 @@ from benchmarks.memory import tree
 
 ROOT = Path(__file__).resolve().parent.parent
 PEERS = ROOT / ".venv-bench" / "bin"
+BLAZEFL = ROOT / ".venv-bench-blazefl" / "bin"
+"""An environment of its own, since BlazeFL needs Python 3.12."""
 MARK = "BENCH_SYSTEM"
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-NAMES = ("ours", "floor", "pfl", "flower")
+NAMES = ("ours", "floor", "pfl", "flower", "blazefl")
 START_TIMEOUT_S = 240
 
 
@@ -31,6 +33,8 @@ def command_of(name: str, workload: str, folder: Path, processes: int) -> list[s
         case "floor":
             # It needs torch alone, and gets the same one as we.
             return [sys.executable, "-m", "benchmarks.peers.floor", str(folder)]
+        case "blazefl":
+            return [str(BLAZEFL / "python"), "-m", "benchmarks.peers.blazefl_run", str(folder)]
         case "flower":
             # As an imported module, so that its workers find the client's functions.
             return [str(PEERS / "python"), "-c", "from benchmarks.peers.flower import run; run()", str(folder)]
@@ -158,7 +162,8 @@ def _accept(listener: Listener, process: subprocess.Popen[bytes], log: Path) -> 
 
 def missing_peers() -> list[str]:
     """Peers that `make bench` has not installed."""
-    return [] if (PEERS / "python").exists() else ["pfl", "flower"]
+    environments = {"pfl": PEERS, "flower": PEERS, "blazefl": BLAZEFL}
+    return [name for name, folder in environments.items() if not (folder / "python").exists()]
 
 
 def _pids() -> list[int]:
