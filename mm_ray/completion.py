@@ -7,10 +7,13 @@ from collections.abc import Sequence
 import shtab
 
 from mm_ray.cli import COMMANDS, Parser, add_fields
+from mm_ray.tune.choices import SEARCHERS
 
 SHELLS = ("bash", "zsh")
 DESCRIPTION = """Print the script by which a shell completes the commands of mm-ray, their flags and the flags' choices:
 eval "$(mm-ray completion bash)" in ~/.bashrc, or "$(mm-ray completion zsh)" in ~/.zshrc after compinit."""
+CHOICES = {"searcher": SEARCHERS}
+"""Of flags that also take own code, so that argparse must not refuse other words."""
 FILES, FOLDERS = ("FILE", "SPACE", "student", "files"), ("DIR", "PLACE", "ROOT", "STORE")
 """What flags and positional arguments take, by the name in their help."""
 
@@ -45,7 +48,9 @@ def _all_commands() -> argparse.ArgumentParser:
 def _complete(action: argparse.Action) -> None:
     """What follows a flag: one of its choices, a file or a folder."""
     kind = str(action.metavar or action.dest)
-    if kind.startswith("{"):
+    if action.dest in CHOICES:
+        action.choices = CHOICES[action.dest]
+    elif kind.startswith("{"):
         action.choices = kind.strip("{}").split(",")
     elif kind in FILES or kind in FOLDERS:
         action.complete = shtab.FILE if kind in FILES else shtab.DIRECTORY  # type: ignore[attr-defined]
