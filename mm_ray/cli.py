@@ -30,6 +30,7 @@ COMMANDS = {
     "compare": ("mm_ray.compare.__main__", "methods on equal terms"),
     "prepare": ("mm_ray.prepare.__main__", "recordings into a feature store"),
     "predict": ("mm_ray.predict", "labels of recordings from a trained student"),
+    "export": ("mm_ray.export.__main__", "a student as a folder to give away"),
     "completion": ("mm_ray.completion", "the script by which bash or zsh completes all this"),
 }
 """Of `mm-ray`, each with its module and what it is for."""

@@ -5,16 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import torch
-
 from mm_ray.cli import Parser, run_main
 from mm_ray.errors import UserError, bad_value
 from mm_ray.export.demo import FETCH, RUNTIME
-from mm_ray.export.folder import FILES, write_export
-from mm_ray.export.hub import check_push, push
-from mm_ray.export.measure import has_onnxruntime
-from mm_ray.export.subject import best_of_comparison, subject_of
-from mm_ray.runtime.run_folder import phases_place
 
 DESCRIPTION = """Write a trained student as a folder to give away: student.onnx (from waveform to label, recordings of any
 length), a variant with 8-bit weights, predict.py (numpy and onnxruntime only), a model card and checksums. RUN is the folder of
@@ -25,6 +18,18 @@ def main(argv: Sequence[str]) -> None:
     """Parse the flags, find the student, write the folder, push it."""
     flags = make_parser().parse_args(argv)
     _check(flags)
+    _export(flags)
+
+
+def _export(flags: Namespace) -> None:
+    import torch  # takes seconds, for which --help and a wrong flag need not wait
+
+    from mm_ray.export.folder import FILES, write_export
+    from mm_ray.export.hub import push
+    from mm_ray.export.measure import has_onnxruntime
+    from mm_ray.export.subject import best_of_comparison, subject_of
+    from mm_ray.runtime.run_folder import phases_place
+
     torch.set_num_threads(1)
     folder = next((path for path in (Path(flags.run), Path(flags.runs, flags.run)) if path.is_dir()), None)
     if folder is None:
@@ -74,6 +79,8 @@ def _check(flags: Namespace) -> None:
     if flags.out and Path(flags.out).expanduser().is_file():
         raise bad_value("out", flags.out, "is a file; name a folder")
     if flags.push:
+        from mm_ray.export.hub import check_push
+
         check_push(flags.push)
 
 

@@ -8,11 +8,14 @@ import subprocess
 import tarfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from mm_ray.config import PRECOMPUTED
 from mm_ray.errors import EnvironmentFailure, bad_value, in_one_line
-from mm_ray.models.student import Student
 from mm_ray.storage import write_text
+
+if TYPE_CHECKING:
+    from mm_ray.models.student import Student  # loads torch
 
 RUNTIME = "onnxruntime-web@1.30.0"
 FETCH = "npm"
@@ -21,7 +24,7 @@ _FILES = {"RUNTIME": "ort.wasm.bundle.min.mjs", "WASM": "ort-wasm-simd-threaded.
 _PATIENCE_S = 300
 
 
-def write_demo(target: Path, name: str, student: Student, package: str) -> None:
+def write_demo(target: Path, name: str, student: "Student", package: str) -> None:
     """Write `demo.html` beside `student.onnx`: page, runtime and model in one file of some 20 MB.
 
     Args:

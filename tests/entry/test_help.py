@@ -11,7 +11,7 @@ from mm_ray.config import FIELDS
 from mm_ray.errors import UserError
 from mm_ray.tune.flags import add_study_flags
 
-COMMANDS = ["mm_ray.train", "mm_ray.tune", "mm_ray.compare", "mm_ray.prepare", "mm_ray.predict"]
+COMMANDS = ["mm_ray.train", "mm_ray.tune", "mm_ray.compare", "mm_ray.prepare", "mm_ray.predict", "mm_ray.export"]
 HEAVY = "('torch', 'ray', 'optuna', 'pandas', 'plotly')"
 QUICK_S = 1.0
 """Of processor time; it takes 0.3 s, and took 4.4 s when torch and Ray were imported before the flags were read."""
