@@ -42,6 +42,9 @@ class StoredOnly:
         """Never called: no phase opens."""
         self._refuse()
 
+    def close(self) -> None:
+        """It has no actors."""
+
     def confusions(self, split: str, networks: Sequence[str], params: Arrays, model: ModelConfig) -> list[np.ndarray]:
         """Never called: no phase opens."""
         self._refuse()
