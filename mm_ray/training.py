@@ -16,7 +16,7 @@ from mm_ray.fed.experiment import Experiment, check_config, plan_experiment, run
 from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.runtime.drive import drive
 from mm_ray.runtime.progress import RunProgress
-from mm_ray.runtime.run_folder import RoundLog, check_folder, default_name, open_folder, phases_place, write_results
+from mm_ray.runtime.run_folder import RoundLog, check_places, default_name, open_folder, write_results
 from mm_ray.runtime.tracking import DEFAULT, RunInfo, TrackedRun, check_trackers, flat_config, metrics_of
 from mm_ray.startup import load_with_progress, local_gpus, say_changed_code, say_idle_gpus
 from mm_ray.storage import check_place
@@ -51,8 +51,7 @@ def run_training(request: TrainingRequest) -> Path:
         raise bad_value("clients.deadline_s", config.clients.deadline_s, "a serial run waits for all; leave out one of the two")
     check_config(config)
     name = request.name or default_name(config)
-    check_folder(request.runs, name, config)
-    phases = phases_place(request.phases, request.runs, name)
+    phases = check_places(request.runs, name, request.phases, config)
     if not request.serial:
         _check_fits(config.clients, request.address)
     with one_torch_thread():

@@ -18,7 +18,7 @@ from mm_ray.fed.experiment import Experiment, check_config, plan_experiment
 from mm_ray.plugins import resolve
 from mm_ray.report.comparison import write_comparison
 from mm_ray.report.vector import check_figures
-from mm_ray.runtime.run_folder import check_folder, default_name, open_folder, phases_place
+from mm_ray.runtime.run_folder import check_places, default_name, open_folder
 from mm_ray.runtime.tracking import RunInfo, TrackedRun, check_trackers, flat_config
 from mm_ray.startup import load_with_progress, local_gpus, say_changed_code, say_idle_gpus
 from mm_ray.storage import check_place, names_full_disk, write_text
@@ -106,8 +106,7 @@ def _prepare(request: ComparisonRequest) -> tuple[Comparison, list[ComparisonRun
     for cell in cells_of(methods, settings, seeds[:1], [config.data.fold]):
         check_config(cell.config(config))
     name = request.name or f"compare-{default_name(config)}"
-    check_folder(request.runs, name, config)
-    phases = phases_place(request.phases, request.runs, name)
+    phases = check_places(request.runs, name, request.phases, config)
     if not request.serial:
         _check_fits(config, request.address)
     tables = _tables(config.data, request)

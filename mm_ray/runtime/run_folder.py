@@ -149,13 +149,11 @@ def phases_place(phases: str, runs: str, name: str) -> str:
     """The phase store as an absolute path or URI: Ray's workers have other working folders.
 
     Raises:
-        UserError: It lies in the folder of the run `name`, or of another run, and would be removed with that run; or a URI
-            cannot be used.
+        UserError: It lies in the folder of the run `name`, or of another run, and would be removed with that run.
 
     """
     place = phases or str(Path(runs) / "phases")
     if "://" in place and not place.startswith("file://"):
-        check_place(place)
         return place
     path = Path(place.removeprefix("file://")).expanduser().resolve()
     every_run = Path(runs).expanduser().resolve()
@@ -166,6 +164,23 @@ def phases_place(phases: str, runs: str, name: str) -> str:
                 "--phases", phases, f"lies in the folder of the run {folder}; leave it out, or name one beside the runs"
             )
     return place if "://" in place else str(Path(place).expanduser().absolute())
+
+
+def check_places(runs: str, name: str, phases: str, config: ExperimentConfig) -> str:
+    """Find the mistakes in where a run's files go before the data is read, and before anything is made on this machine.
+
+    Returns:
+        The phase store, see `phases_place`.
+
+    Raises:
+        UserError: See `open_folder` and `phases_place`; or the phase store is a URI that cannot be used.
+
+    """
+    check_folder(runs, name, config)
+    place = phases_place(phases, runs, name)
+    if "://" in place and not place.startswith("file://"):
+        check_place(place)
+    return place
 
 
 class RoundLog:

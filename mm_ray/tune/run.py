@@ -21,7 +21,7 @@ from mm_ray.report.vector import check_figures
 from mm_ray.runtime.cluster import cluster_at, connect
 from mm_ray.runtime.gpu_sharing import before_measuring, share_gpus
 from mm_ray.runtime.placement import place_trial
-from mm_ray.runtime.run_folder import check_folder, default_name, open_folder, phases_place
+from mm_ray.runtime.run_folder import check_places, default_name, open_folder
 from mm_ray.runtime.tracking import DEFAULT, check_trackers
 from mm_ray.startup import load_with_progress, say_changed_code, say_idle_gpus
 from mm_ray.storage import check_place, names_full_disk, write_text
@@ -108,8 +108,7 @@ def _prepared(request: StudyRequest) -> Runner:
     trackers = check_trackers(request.tracker)
     check_figures(request.figures)
     check_config(config)
-    check_folder(request.runs, name, config)
-    phases = phases_place(request.phases, request.runs, name)
+    phases = check_places(request.runs, name, request.phases, config)
     expected = cluster_at(request.address)
     place_trial(before_measuring(config.clients, expected), expected, request.host)
     if request.from_study:
