@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mm_ray import api
-from mm_ray.cli import Parser, add_run_flags, experiment_parser, parse, run_main
+from mm_ray.cli import Parser, add_run_flags, experiment_parser, given_fields, parse, run_main
 from mm_ray.compare.cells import each_once
 from mm_ray.errors import bad_value
 
@@ -16,6 +16,8 @@ Writes compare.csv (a row for each cell) and compare.html below RUNS/NAME."""
 def main(argv: Sequence[str]) -> None:
     """Parse the flags, run the cells, print where the tables are."""
     config, flags = parse(make_parser(), argv)
+    if method := given_fields(flags).get("method"):
+        raise bad_value("--method", method, "has no effect in a comparison; name it in --methods")
     methods = each_once("methods", [name.strip() for name in flags.methods.split(",") if name.strip()], flags.methods)
     if not methods:
         raise bad_value("--methods", flags.methods, "must name a method; write modality_mirror,control")

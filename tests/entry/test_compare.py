@@ -76,7 +76,8 @@ def test_tuning_chooses_on_dev_and_says_so(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "field"),
     [
-        (["--methods", "modality_miror"], "method"),
+        (["--methods", "modality_miror"], "--methods modality_miror: did you mean 'modality_mirror'"),
+        (["--method", "control"], "--method control: has no effect in a comparison; name it in --methods"),
         (["--seeds", "two"], "seeds"),
         (["--video_missing", "1.5"], "video_missing"),
         (["--methods", ","], "methods"),
