@@ -74,7 +74,7 @@ def resolve(field: str, name: str, package: str, needs: str = "", fresh: bool = 
 
 
 def public_name(name: str) -> str:
-    """A name of code or of a model without this machine's folders: `transformers:wavlm` of `transformers:/home/ann/wavlm`. A
+    """A name of code or of a model without this machine's folders: `transformers:wavlm` of `transformers:/models/ann/wavlm`. A
     model's name of the form OWNER/NAME stays.
     """
     pieces = name.split(":")

@@ -171,11 +171,11 @@ def test_a_digest_is_of_what_was_loaded(here):
 @pytest.mark.parametrize(
     ("name", "public"),
     [
-        ("transformers:/home/ann/models/wavlm", "transformers:wavlm"),
+        ("transformers:/models/ann/models/wavlm", "transformers:wavlm"),
         ("transformers:./wavlm/", "transformers:wavlm"),
         ("transformers:facebook/wav2vec2-base", "transformers:facebook/wav2vec2-base"),
         ("torchvision:resnet18", "torchvision:resnet18"),
-        ("/home/ann/mine.py:thing", "mine.py:thing"),
+        ("/models/ann/mine.py:thing", "mine.py:thing"),
         ("log_mel", "log_mel"),
     ],
 )

@@ -48,7 +48,10 @@ def run(runs):
     write_results(folder, run.tested, run.store, table_of(run.plan.config.data))
     (folder / "config.yaml").write_text(config_yaml(run.plan.config))
     content = json.loads((folder / "student.json").read_text())
-    content["features"]["video"], content["model"]["video_encoder"] = "transformers:/home/alice/vit", "/home/alice/own.py:GRU"
+    content["features"]["video"], content["model"]["video_encoder"] = (
+        "transformers:/models/alice/vit",
+        "/models/alice/own.py:GRU",
+    )
     (folder / "student.json").write_text(json.dumps(content))
     return run
 

@@ -49,7 +49,7 @@ def test_the_card_describes_the_store(store):
 
 def test_the_card_names_no_folder_of_a_model(store):
     contents = read_contents(str(store))
-    features = replace(contents.settings.features, audio="transformers:/home/ann/wavlm", video="transformers:org/vit")
+    features = replace(contents.settings.features, audio="transformers:/models/ann/wavlm", video="transformers:org/vit")
     header = replace(contents.header, settings=replace(contents.settings, features=features))
     text = card(replace(contents, header=header), count_contents(contents, 0))
     assert "transformers:wavlm: float16" in text
