@@ -42,11 +42,18 @@ class Unwrapping:
     """The executor, which is given the phase itself."""
 
     def __init__(self, executor) -> None:
-        self._executor, self.run_round = executor, executor.run_round
+        self._executor, self.device, self.run_round = executor, executor.device, executor.run_round
         self.confusions, self.spent = executor.confusions, executor.spent
 
     def open(self, phase, *rest) -> None:
         self._executor.open(phase.phase, *rest)
+
+
+def rounds_of(work, table, start, executor, store):
+    """The phase as the harness sees it, and its rounds."""
+    federation, watched = federation_of(work, table), Watched(phase_of(work), start)
+    method = Method((watched,), NetworkRef(watched.name, "audio"))
+    return watched, run(method, federation, PhaseStore(store), Unwrapping(executor), work.chunk_size)
 
 
 def main(name, folder, processes, dev_clips=1) -> None:
@@ -62,11 +69,8 @@ def main(name, folder, processes, dev_clips=1) -> None:
     placement = Placement(processes, 1.0, 0.0)
     table_ref = ray.put(read_table(work, Path(folder), dev_clips))
     table, executor = ray.get(table_ref), RayExecutor(table_ref, placement)
-    federation = federation_of(work, table)
-    watched = Watched(phase_of(work), np.load(Path(folder) / "start.npy"))
-    method = Method((watched,), NetworkRef(watched.name, "audio"))
     with tempfile.TemporaryDirectory() as store:
-        rounds = run(method, federation, PhaseStore(store), Unwrapping(executor), work.chunk_size)
+        watched, rounds = rounds_of(work, table, np.load(Path(folder) / "start.npy"), executor, store)
         while gate.wait(lambda: watched.flat):
             next(rounds)
     executor.close()

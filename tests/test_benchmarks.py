@@ -15,11 +15,16 @@ from benchmarks.chaos_faults import FAULTS, deck
 from benchmarks.chaos_hunt import END, RUNS, Event, Run, seconds_lost
 from benchmarks.chart import svg
 from benchmarks.growth import fitted
+from benchmarks.ours import rounds_of
 from benchmarks.peers.plain import PlainNet, Settings, flat, put
+from benchmarks.precision import paired
 from benchmarks.roofline import OperationTimer
 from benchmarks.systems import System
+from benchmarks.time_to_accuracy import curve_of, spread, time_to
 from benchmarks.workloads import WORKLOADS, read_table, settings_of, write_inputs
+from mm_ray.fed.executor import SerialExecutor
 from mm_ray.models.network import PARTS, part_size
+from mm_ray.types import RoundReport
 
 
 def test_a_bar_is_judged_where_its_figure_was_measured():
@@ -69,6 +74,17 @@ def test_what_goes_into_the_object_store_is_shared_and_not_copied(tmp_path):
     assert max(len(buffer.raw()) for buffer in buffers) == (2 * 4 + 1) * 64 * 96 * 2
 
 
+def test_our_side_of_the_comparison_plays_a_round(tmp_path):
+    tiny = replace(WORKLOADS["tiny"], clients=2, cohort=1)
+    write_inputs(tiny, tmp_path, 1)
+    start = np.load(tmp_path / "start.npy")
+    watched, rounds = rounds_of(tiny, read_table(tiny, tmp_path, 1), start, SerialExecutor(), str(tmp_path / "phases"))
+    assert (watched.flat == start).all()
+    assert next(rounds).num_clients == 1
+    assert watched.flat.shape == start.shape
+    assert not (watched.flat == start).all()
+
+
 def test_a_process_that_wrote_over_its_environment_is_still_counted():
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env={}) as parent:
         system = System("ours", parent, None, 0.0, "a mark that nobody bears")
@@ -114,3 +130,24 @@ def test_flops_of_a_grouped_convolution_by_hand():
     forward = 2 * (2 * 6 * 26) * (4 * 5)
     found = {name.partition(" ")[0]: row[1] for name, row in timer.found.items()}
     assert (found["convolution"], found["convolution_backward"]) == (forward, 2 * forward)
+
+
+def test_time_to_an_accuracy_is_that_of_the_first_round_that_reaches_it():
+    def report(seconds, **scores):
+        dev = {f"dev/{name}_top1": top1 for name, top1 in scores.items()}
+        return RoundReport("any", 1, {"sim_seconds": seconds, **dev}, 1, 0, 0, 0)
+
+    rounds = [report(2, audio=0.3), report(1, av=0.9), report(4, audio=0.2), report(8, audio=0.5, av=0.9)]
+    curve = curve_of(rounds)
+    assert curve == [(2, 0.3), (15, 0.5)]
+    assert [time_to(curve, level) for level in (0.1, 0.31, 0.5, 0.6)] == [2, 15, 15, None]
+    assert (spread([1.0, 3.0]), spread([0.5], 3)) == ("2.0 ± 1.4", "0.500")
+
+
+def test_precisions_are_compared_seed_by_seed():
+    pairs = [(0.5, 0.6), (0.7, 0.7), (0.6, 0.8)]
+    rows = [{"float32": {"student": a}, "bfloat16": {"student": b}} for a, b in pairs]
+    found = paired(rows, "student")
+    assert (found["float32"], found["bfloat16"], found["difference"]) == pytest.approx((0.6, 0.7, 0.1))
+    assert (found["spread_of_seeds"], found["spread_of_differences"]) == pytest.approx((0.1, 0.1))
+    assert (found["low"], found["high"]) == pytest.approx((0.1 - 4.3027 * 0.1 / 3**0.5, 0.1 + 4.3027 * 0.1 / 3**0.5), abs=1e-4)
