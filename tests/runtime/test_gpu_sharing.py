@@ -1,7 +1,6 @@
 """`clients.num_gpus auto`: a chunk is measured, and actors share a GPU as its memory allows. No GPU: limits are stated."""
 
 import pytest
-import ray
 from fed.tiny import Run, table_of, tiny_config, tiny_plan
 
 from mm_ray.errors import UserError
@@ -96,15 +95,13 @@ def test_no_more_actors_than_chunks_and_cpus(monkeypatch, capsys, overrides, nod
 
 def test_a_chunk_is_measured_on_an_actor_and_halved_until_it_fits(local_ray, monkeypatch):
     plans = plans_of({"clients.num_cpus": 0.25, "clients.chunk_size": 4})
-    table = table_of(plans[0].config.data)
     on_cpu = tiny_config({"clients.num_cpus": 0.25, "clients.chunk_size": 4}).clients
-    found, memory = measure(plans, table, on_cpu)
-    assert [cost.num_clients for cost in found] == [4]
-    assert 0 < found[0].peak_bytes < memory.total_bytes
-    assert 0 < found[0].step_s < 60
-    monkeypatch.setattr(gpu_sharing, "USABLE_FRAC", 0.0)
-    assert [cost.num_clients for cost in measure(plans, table, on_cpu)[0]] == [4, 2, 1]
-    assert ray.is_initialized()
+    sizes = iter([False, False, True])
+    monkeypatch.setattr(gpu_sharing, "fits", lambda cost, memory: next(sizes))
+    found, memory = measure(plans, table_of(plans[0].config.data), on_cpu)
+    assert [cost.num_clients for cost in found] == [4, 2, 1]
+    assert all(0 < cost.peak_bytes < memory.total_bytes for cost in found)
+    assert all(0 < cost.step_s < 60 for cost in found)
 
 
 def test_the_most_expensive_chunk_of_each_training_phase_is_measured():
