@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from mm_ray.config import FeatureConfig, LocalConfig, ModelConfig, ServerConfig
+from mm_ray.config import FeatureConfig, LocalConfig, ModelConfig
 from mm_ray.data.feature_table import FeatureTable
 from mm_ray.fed.cohort import sample_cohort
 from mm_ray.fed.federation import Federation
+from mm_ray.fed.phase import PLAIN_MEAN
 from mm_ray.methods.unifl import UniFLAudio
 from mm_ray.models.network import PARTS, init_part
 from mm_ray.seeding import torch_stream
@@ -78,7 +79,7 @@ def phase_of(work: Workload, vectorize: bool = True) -> UniFLAudio:
         10**9,
         model=work.model,
         local=work.local,
-        server=ServerConfig(),
+        server=PLAIN_MEAN,  # as the other systems' server
         sample_frac=frac,
         chunk_size=work.chunk_size,
         vectorize=vectorize,

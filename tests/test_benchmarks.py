@@ -16,6 +16,7 @@ from benchmarks.chaos_hunt import END, RUNS, Event, Run, seconds_lost
 from benchmarks.chart import svg
 from benchmarks.growth import fitted
 from benchmarks.ours import rounds_of
+from benchmarks.peers import plain
 from benchmarks.peers.plain import PlainNet, Settings, flat, put
 from benchmarks.precision import paired
 from benchmarks.roofline import OperationTimer
@@ -74,15 +75,19 @@ def test_what_goes_into_the_object_store_is_shared_and_not_copied(tmp_path):
     assert max(len(buffer.raw()) for buffer in buffers) == (2 * 4 + 1) * 64 * 96 * 2
 
 
-def test_our_side_of_the_comparison_plays_a_round(tmp_path):
-    tiny = replace(WORKLOADS["tiny"], clients=2, cohort=1)
+def test_our_side_of_the_comparison_ends_where_the_plain_one_does(tmp_path):
+    tiny = replace(WORKLOADS["tiny"], clients=2, cohort=1).with_dropout(0.0)
     write_inputs(tiny, tmp_path, 1)
     start = np.load(tmp_path / "start.npy")
     watched, rounds = rounds_of(tiny, read_table(tiny, tmp_path, 1), start, SerialExecutor(), str(tmp_path / "phases"))
     assert (watched.flat == start).all()
     assert next(rounds).num_clients == 1
-    assert watched.flat.shape == start.shape
-    assert not (watched.flat == start).all()
+    inputs = plain.Inputs(str(tmp_path))
+    model = PlainNet(inputs.settings)
+    put(model, inputs.start_P)
+    plain.train(model, *inputs.client(int(inputs.cohorts_RK[0][0]), 1), inputs.settings)
+    # One client, so the plain mean is that client's own parameters: no server optimiser and no average, as in the peers.
+    assert np.linalg.norm(watched.flat - flat(model).numpy()) < 1e-3 * np.linalg.norm(watched.flat - start)
 
 
 def test_a_process_that_wrote_over_its_environment_is_still_counted():
