@@ -83,8 +83,8 @@ def page(rows: Sequence[Mapping[str, Any]]) -> str:
     methods, cells = [m for m in METHODS if any(row["method"] == m for row in rows)], {row["cell"] for row in rows}
     lines = [
         "# Simulated time to accuracy",
-        f"Made by `python -m benchmarks.time_to_accuracy`; the curves are in [{NAME}.json]({NAME}.json). The regime",
-        f"`{REGIME}` of `benchmarks.evidence`: embedded data, a quarter of the training clips labelled, a fifth of these",
+        f"Made by `python -m benchmarks.time_to_accuracy`; the curves are in [{NAME}.json]({NAME}.json).",
+        f"The regime `{REGIME}` of `benchmarks.evidence`: embedded data, a quarter of the training clips labelled, a fifth of these",
         f"labels wrong, half of the clients without video; n = {len(cells)} data sets with 240 dev and 720 test clips each.",
         "",
         "The tables show simulated minutes until the audio network that clients would use by then first reaches a dev",
