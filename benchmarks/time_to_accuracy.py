@@ -84,8 +84,8 @@ def page(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = [
         "# Simulated time to accuracy",
         f"Made by `python -m benchmarks.time_to_accuracy`; the curves are in [{NAME}.json]({NAME}.json).",
-        f"The regime `{REGIME}` of `benchmarks.evidence`: embedded data, a quarter of the training clips labelled, a fifth of these",
-        f"labels wrong, half of the clients without video; n = {len(cells)} data sets with 240 dev and 720 test clips each.",
+        f"The regime `{REGIME}` of `benchmarks.evidence`: embedded data, a quarter of the training clips labelled, a fifth",
+        f"of these labels wrong, half of the clients without video; n = {len(cells)} data sets with 240 dev and 720 test clips each.",
         "",
         "The tables show simulated minutes until the audio network that clients would use by then first reaches a dev",
         "accuracy: mean ± standard deviation over the data sets that reach it, and how many do. Speeds of the devices are in",
