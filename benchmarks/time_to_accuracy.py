@@ -90,7 +90,8 @@ def page(rows: Sequence[Mapping[str, Any]]) -> str:
         "",
         "The tables show simulated minutes until the audio network that clients would use by then first reaches a dev",
         "accuracy: mean ± standard deviation over the data sets that reach it, and how many do. Speeds of the devices are in",
-        "`mm_ray.fed.virtual_time`; simulated time is a formula, so the spread is that between data sets.",
+        "`mm_ray.fed.virtual_time`; simulated time is a formula, so the spread is that between data sets. Where fewer data",
+        "sets reach an accuracy, the mean is over the easier ones: compare methods only where all of them do.",
     ]
     for name, profile in PROFILES.items():
         lines += ["", f"## {name}: `--clients.profile {profile}`", ""]

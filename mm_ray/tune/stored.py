@@ -53,9 +53,6 @@ class StoredOnly:
         """Nothing."""
         return ExecutorStats(0.0, 0)
 
-    def close(self) -> None:
-        """It has no actors."""
-
     def _refuse(self) -> NoReturn:
         raise NotStored
 
