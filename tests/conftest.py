@@ -19,10 +19,26 @@ settings.register_profile("mm_ray", deadline=None, derandomize=True)
 settings.load_profile("mm_ray")
 
 
+WHOLE_RUNS = (
+    "avdigits", "benchmarks", "checks_before_ray", "batched_training", "datasets", "encoders", "fedmultimodal", "finalize",
+    "method_clients", "methods",
+    "onnx_export", "out_of_memory", "phase_keys", "phases", "precision", "pretrained", "recording_windows", "rounds",
+    "update_screening", "vector",
+)  # fmt: skip
+"""Files whose tests train, decode or start processes again and again; so do those of some folders."""
+WHOLE_RUN_FOLDERS = ("api", "entry", "export", "fuzz", "prepare", "trackers")
+
+
+def _is_whole_run(path):
+    return path.stem.removeprefix("test_") in WHOLE_RUNS or path.parent.name in WHOLE_RUN_FOLDERS
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """Of several workers, one takes all tests on Ray, the longest row, and therefore first; a file's tests stay together."""
     for item in items:
+        if _is_whole_run(item.path):
+            item.add_marker(pytest.mark.thorough)
         if "local_ray" in item.fixturenames:
             item.add_marker(pytest.mark.ray)
         item.add_marker(pytest.mark.xdist_group("ray" if _is_on_ray(item) else str(item.path.relative_to(ROOT))))

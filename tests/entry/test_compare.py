@@ -60,7 +60,7 @@ def test_a_second_run_goes_on_where_the_first_one_ended(done):
 
 
 def test_tuning_chooses_on_dev_and_says_so(tmp_path):
-    process = compare(tmp_path, "--seeds", "0,1", "--tune", 2)
+    process = compare(tmp_path, "--seeds", "0,1", "--tune", 2, "--serial")
     assert (process.returncode, process.stderr) == (0, "")
     rows = rows_of(tmp_path)
     assert {row["method"]: set(json.loads(row["tuned"])) for row in rows} == {
