@@ -321,12 +321,13 @@ def load_result(folder: str | Path) -> TrainResult:
     return read_result(Path(folder).expanduser())
 
 
-def load_student(place: str | Path, encoder: str = "") -> AudioClassifier:
+def load_student(place: str | Path, encoder: str = "", features: str = "") -> AudioClassifier:
     """A trained student: its `predict` takes a file, or samples with their rate.
 
     Args:
         place: A run's folder, or its `student.safetensors`.
         encoder: The student's encoder, if it is your own (`mine.py:thing`): its code runs.
+        features: The student's audio features, if they are your own: their code runs.
 
     Raises:
         UserError: There is no student, or it is damaged.
@@ -334,7 +335,7 @@ def load_student(place: str | Path, encoder: str = "") -> AudioClassifier:
     """
     from mm_ray.classifier import AudioClassifier
 
-    return AudioClassifier.load(place, encoder)
+    return AudioClassifier.load(place, encoder, features)
 
 
 def _config(

@@ -51,19 +51,20 @@ class AudioClassifier:
     student: Student
 
     @classmethod
-    def load(cls, place: str | Path, encoder: str = "") -> "AudioClassifier":
+    def load(cls, place: str | Path, encoder: str = "", features: str = "") -> "AudioClassifier":
         """Read a student.
 
         Args:
             place: A run's folder, or its `student.safetensors`.
             encoder: The student's encoder, if it is your own (`mine.py:thing`): its code runs.
+            features: The student's audio features, if they are your own: their code runs.
 
         Raises:
             UserError: There is none, or it is damaged.
 
         """
         path = Path(place).expanduser()
-        return cls(load_student(path / FILE if path.is_dir() else path, encoder))
+        return cls(load_student(path / FILE if path.is_dir() else path, encoder, features))
 
     @property
     def class_names(self) -> tuple[str, ...]:

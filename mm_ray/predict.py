@@ -27,12 +27,13 @@ def main(argv: Sequence[str]) -> None:
     from mm_ray.models.student import load_student  # torch, which --help need not wait for
     from mm_ray.prediction import predict_all, windows_of
 
-    student = load_student(Path(flags.student), flags.encoder)
+    own = flags.encoder, flags.features
+    student = load_student(Path(flags.student), *own)
     windows = windows_of(student, flags.window, flags.hop)
     if flags.address:
         from mm_ray.runtime.prediction import predict_on_ray  # ray takes a second to import
 
-        answers = predict_on_ray(Path(flags.student), flags.encoder, flags.files, windows, flags.address)
+        answers = predict_on_ray(Path(flags.student), own, flags.files, windows, flags.address)
     else:
         answers = predict_all(student, flags.files, windows, flags.jobs)
     if not all([_printed(answer, flags) for answer in answers]):
@@ -52,6 +53,7 @@ def make_parser() -> Parser:
     text = "HOST:PORT of a Ray cluster, or auto, which predicts the files; its nodes read them by the same names"
     parser.add_argument("--address", default="", metavar="CLUSTER", help=text)
     parser.add_argument("--encoder", default="", help="The student's encoder, if it is your own: mine.py:thing")
+    parser.add_argument("--features", default="", help="The student's audio features, if they are your own: mine.py:thing")
     return parser
 
 

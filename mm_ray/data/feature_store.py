@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mm_ray.config import DataConfig, FeatureConfig, read_names
+from mm_ray.data.audio_features import audio_identity
 from mm_ray.data.feature_row import Row
-from mm_ray.data.features.pretrained_audio import audio_identity
 from mm_ray.data.file_stamps import Origin
 from mm_ray.data.manifest import Manifest, Rejected
 from mm_ray.data.video_features import video_identity

@@ -16,7 +16,7 @@ from mm_ray.data.features.pretrained_torchvision import TorchvisionVideo
 from mm_ray.data.features.pretrained_video import PretrainedVideo
 from mm_ray.data.media.video_track import Size
 from mm_ray.errors import bad_value
-from mm_ray.plugins import code_digest, load, resolve
+from mm_ray.plugins import code_digest, in_user_code, load, resolve
 
 PACKAGE = "mm_ray.data.features"
 _FIELD = "data.features.video"
@@ -110,7 +110,7 @@ class _OwnFunction:
 
     def compute(self, frames: np.ndarray, data: DataConfig) -> np.ndarray:
         rgb_SHW3 = frames if frames.ndim == 4 else np.repeat(frames[..., None], 3, axis=-1)
-        values = np.asarray(self.function(rgb_SHW3))
+        values = in_user_code(_FIELD, self.name, "fails", lambda: np.asarray(self.function(rgb_SHW3)))
         if values.ndim != 2 or len(values) != len(frames) or not values.shape[1]:
             raise bad_value(
                 _FIELD, self.name, f"returned shape {values.shape} for {len(frames)} frames; return ({len(frames)}, D)"

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from mm_ray.config import MODALITIES, PRECOMPUTED, ExperimentConfig, ModelConfig, with_overrides
+from mm_ray.data.audio_features import find_function
 from mm_ray.data.feature_table import FeatureTable
 from mm_ray.data.labels import check_confusion
 from mm_ray.data.load import prepared_store
@@ -110,6 +111,8 @@ def check_config(config: ExperimentConfig) -> None:
     check_profile(config.clients.profile)
     if config.data.features.video != PRECOMPUTED:
         find_recipe(config.data.features.video)
+    if config.data.features.is_own_audio:
+        find_function(config.data.features.audio)
 
 
 def plan_experiment(config: ExperimentConfig, table: FeatureTable) -> Experiment:

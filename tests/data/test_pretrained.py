@@ -10,8 +10,9 @@ import torch
 from fed.tiny import TINY
 
 from mm_ray.config import DataConfig, ExperimentConfig, FeatureConfig, with_overrides
+from mm_ray.data.audio_features import audio_identity
 from mm_ray.data.features import pretrained_audio, pretrained_torchvision
-from mm_ray.data.features.pretrained_audio import audio_identity, load_encoder, pretrained_features
+from mm_ray.data.features.pretrained_audio import load_encoder, pretrained_features
 from mm_ray.data.features.pretrained_video import PretrainedVideo
 from mm_ray.data.load import load_data
 from mm_ray.data.video_features import find_recipe, video_features, video_identity
@@ -131,7 +132,8 @@ def test_the_extra_is_named_where_it_is_missing(monkeypatch):
 
 @pytest.mark.parametrize("value", ["mel", "transformers:", "torchvision:x", ":"])
 def test_audio_features_that_there_are_not(value):
-    with pytest.raises(UserError, match=r"^--audio .*: must be log_mel, torchaudio:PIPELINE or transformers:NAME_OR_PATH$"):
+    known = "log_mel, torchaudio:PIPELINE, transformers:NAME_OR_PATH or your own, mine.py:function"
+    with pytest.raises(UserError, match=rf"^--audio .*: must be {known}$"):
         FeatureConfig(audio=value)
 
 

@@ -61,16 +61,6 @@ def pretrained_features(waveform_N: np.ndarray, sample_rate: int, features: Feat
     return hidden_TD
 
 
-def audio_identity(features: FeatureConfig) -> str:
-    """What decides the features beside the settings: a digest of the weights; empty for features without any.
-
-    Raises:
-        UserError: The encoder or its weights are not there.
-
-    """
-    return load_encoder(features.audio).digest if features.is_pretrained_audio else ""
-
-
 def load_encoder(name: str) -> PretrainedAudio:
     """The encoder of a name such as `transformers:./wavlm` or `torchaudio:HUBERT_BASE`; a process loads it once.
 
