@@ -321,21 +321,22 @@ def load_result(folder: str | Path) -> TrainResult:
     return read_result(Path(folder).expanduser())
 
 
-def load_student(place: str | Path, encoder: str = "", features: str = "") -> AudioClassifier:
+def load_student(place: str | Path, encoder: str = "", features: str = "", device: str = "auto") -> AudioClassifier:
     """A trained student: its `predict` takes a file, or samples with their rate.
 
     Args:
         place: A run's folder, or its `student.safetensors`.
         encoder: The student's encoder, if it is your own (`mine.py:thing`): its code runs.
         features: The student's audio features, if they are your own: their code runs.
+        device: `cpu`, `cuda`, or `auto`, which is `cuda` where torch finds a GPU.
 
     Raises:
-        UserError: There is no student, or it is damaged.
+        UserError: There is no student, it is damaged, or there is no GPU.
 
     """
     from mm_ray.classifier import AudioClassifier
 
-    return AudioClassifier.load(place, encoder, features)
+    return AudioClassifier.load(place, encoder, features, device)
 
 
 def _config(

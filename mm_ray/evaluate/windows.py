@@ -16,6 +16,7 @@ from mm_ray.data.audio_features import FIELD, compute_audio
 from mm_ray.data.features.log_mel import check_finite, check_frames, log_mel_blocks, normalized
 from mm_ray.data.windows import Windows, cut_windows
 from mm_ray.errors import UserError, bad_value
+from mm_ray.models.devices import encoders_on
 from mm_ray.models.student import Student
 from mm_ray.types import Batch
 
@@ -101,7 +102,8 @@ def _predict_by_window(
     frame, hop = (sample_rate * ms / 1000 for ms in (features.frame_ms, features.hop_ms))
     ranges, probabilities = [], []
     for first, stop, window_N in _cut_samples(blocks, frame, hop, windows):
-        audio_TD = compute_audio(window_N, sample_rate, replace(features, max_frames=windows.size), place)
+        with encoders_on(student.device.type):
+            audio_TD = compute_audio(window_N, sample_rate, replace(features, max_frames=windows.size), place)
         check_finite(audio_TD, place)
         if audio_TD.shape[1] != student.audio_bins:
             problem = f"gives {audio_TD.shape[1]} numbers per frame, this student takes {student.audio_bins}"
@@ -156,7 +158,7 @@ def window_probabilities(student: Student, audio_WTF: np.ndarray, place: str) ->
     audio = torch.from_numpy(audio_WTF.astype(np.float32))
     batch = Batch(audio, lengths_W, None, None, torch.zeros(len(audio), dtype=torch.long), np.zeros(len(audio), int))
     with torch.inference_mode():
-        probabilities_WC: np.ndarray = student.network(batch).logits_BC.softmax(1).numpy()
+        probabilities_WC: np.ndarray = student.network(batch.to(student.device)).logits_BC.softmax(1).cpu().numpy()
     if not np.isfinite(probabilities_WC).all():
         raise UserError(f"{place}: the student's prediction is not finite; train the student again, its weights are damaged")
     return probabilities_WC

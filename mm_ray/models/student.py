@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save
 from mm_ray.config import FeatureConfig, ModelConfig, flatten, read_names, with_overrides
 from mm_ray.data.audio_features import find_function
 from mm_ray.errors import bad_value, in_one_line
+from mm_ray.models.devices import find_device
 from mm_ray.models.encoder import shipped_name
 from mm_ray.models.flat_params import named_tensors
 from mm_ray.models.network import Network, part_of
@@ -36,6 +37,11 @@ class Student:
     audio_bins: int
     """Numbers an audio frame (F)."""
 
+    @property
+    def device(self) -> torch.device:
+        """Where the network predicts."""
+        return next(self.network.parameters()).device
+
 
 def save_student(
     folder: Path, params: Arrays, model: ModelConfig, shapes: Shapes, class_names: tuple[str, ...], features: FeatureConfig
@@ -53,18 +59,21 @@ def save_student(
     return path
 
 
-def load_student(path: Path, encoder: str = "", own_features: str = "") -> Student:
+def load_student(path: Path, encoder: str = "", own_features: str = "", device: str = "cpu") -> Student:
     """Read a student; the files can make no code run.
 
     Args:
         path: `student.safetensors`; `student.json` lies beside it.
         encoder: The student's encoder, if that is no part of this package: its code runs.
         own_features: Its audio features (`mine.py:thing`), if they are no part of this package: their code runs.
+        device: Where it predicts: `cpu`, `cuda`, or `auto`, which is `cuda` where torch finds a GPU.
 
     Raises:
-        UserError: A file is missing or is not a student, or its encoder or features are code that was not given.
+        UserError: A file is missing or is not a student, its encoder or features are code that was not given, or there is no
+            such device.
 
     """
+    found = find_device(device)
     with _names_broken(path):
         description = _description(path)
         model = with_overrides(ModelConfig(), flatten(description["model"]))
@@ -82,7 +91,7 @@ def load_student(path: Path, encoder: str = "", own_features: str = "") -> Stude
     if features.is_own_audio:
         find_function(own_features, "features")
         features = replace(features, audio=own_features)
-    return Student(network, model, names, features, shapes.audio_bins)
+    return Student(network.to(found), model, names, features, shapes.audio_bins)
 
 
 def stored_features(path: Path) -> FeatureConfig:
