@@ -23,7 +23,9 @@ _FIELD = "data.features.video"
 
 
 class VideoRecipe(Protocol):
-    """What a module of `features/` for video has. With `HAS_WEIGHTS = False` in it, `data.video_weights` is refused."""
+    """What a module of `features/` for video has. With `HAS_WEIGHTS = False` in it, `data.video_weights` is refused; with
+    `IS_ENCODER = True` it computes on `mm_ray.models.devices.encoder_device()`.
+    """
 
     def frame_size(self, features: FeatureConfig) -> Size:
         """At which size frames are decoded."""
@@ -66,6 +68,11 @@ def video_identity(data: DataConfig) -> str:
     recipe = find_recipe(data.features.video)
     own_code = code_digest(recipe) if isinstance(recipe, ModuleType) else ""
     return f"{recipe.identity(data)} {own_code}".strip()
+
+
+def has_encoder(data: DataConfig) -> bool:
+    """Whether features of audio or video are those of a pretrained encoder, which can run on a GPU."""
+    return data.features.is_pretrained_audio or getattr(find_recipe(data.features.video), "IS_ENCODER", False)
 
 
 def refuse_unused_weights(data: DataConfig) -> None:
