@@ -18,7 +18,8 @@ from mm_ray.data.load import prepared_store
 from mm_ray.data.manifest import find_manifest
 from mm_ray.data.own_partition import check_kind
 from mm_ray.data.video_features import find_recipe
-from mm_ray.evaluate.metrics import confusion_matrix, summary
+from mm_ray.evaluate.metrics import confusion_matrix, recall, summary
+from mm_ray.fed.client_spread import client_spreads
 from mm_ray.fed.diagnosis import diagnosis_of
 from mm_ray.fed.evaluation import batches_of, classes_of
 from mm_ray.fed.executor import Executor
@@ -197,6 +198,10 @@ def evaluate(finished: RunResult, controls: Mapping[str, RunResult], store: Phas
     dev = {name: run.best_dev(role) for name, (run, role) in roles.items()}
     diagnosis = diagnosis_of(finished.reports)
     result = _result(finished, test, dev, store, time.perf_counter() - started)
+    last = [report for report in finished.reports if report.phase == finished.plan.method.main.phase]
+    recalls = {name: recall(confusion_CC) for name, confusion_CC in confusions.items()}
+    if spreads := client_spreads(finished.plan.federation, recalls, last):
+        result["clients"] = spreads
     if diagnosis:
         result["diagnosis"] = {**asdict(diagnosis), "share": diagnosis.share, "text": diagnosis.line()}
     return Evaluation(finished, controls, predictions, confusions, result)
