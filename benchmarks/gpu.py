@@ -33,8 +33,8 @@ from mm_ray.data.feature_table import FeatureTable
 from mm_ray.fed.executor import sum_updates
 from mm_ray.fed.federation import Federation
 from mm_ray.methods.unifl import UniFLAudio
+from mm_ray.models.devices import make_deterministic
 from mm_ray.models.precision import Precision
-from mm_ray.runtime.device import make_deterministic
 from mm_ray.types import ClientData, RoundContext
 
 GOAL = 10.0

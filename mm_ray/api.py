@@ -242,6 +242,7 @@ def prepare(
     address: str = "",
     max_rejected: float = 0.05,
     shard_clips: int = 64,
+    num_gpus: float = 0,
     progress: bool = True,
     **fields: Any,
 ) -> Path | str:
@@ -255,6 +256,7 @@ def prepare(
         address: With `ray`: the cluster to join; empty starts a Ray on this machine.
         max_rejected: Above this fraction of clips that cannot be used, raise an error at the end.
         shard_clips: Most clips in a file of the store.
+        num_gpus: GPUs of each worker, such as 0.25, or 1 of this process, on which pretrained encoders compute.
         progress: As for `train`.
         fields: Config fields of `data` by dotted name, such as `data.features.num_mels`.
 
@@ -267,7 +269,7 @@ def prepare(
     """
     _check_executor(executor)
     asked = _config(None, source, None, None, {"data.root": str(root), **fields})
-    prepare_data(asked.data, str(out), executor == "serial", address, max_rejected, shard_clips, progress)
+    prepare_data(asked.data, str(out), executor == "serial", address, max_rejected, shard_clips, progress, num_gpus)
     return out
 
 
@@ -279,12 +281,13 @@ def prepare_data(
     max_rejected: float = 0.05,
     shard_clips: int = 64,
     progress: bool = True,
+    num_gpus: float = 0,
 ) -> None:
     """The same, with the data's settings as they are."""
     with _shown(progress, *NEEDS["serial" if serial else "ray"]):
         from mm_ray.prepare.run import PrepareRequest, prepare_store
 
-        prepare_store(PrepareRequest(data, out, serial, address, max_rejected, shard_clips))
+        prepare_store(PrepareRequest(data, out, serial, address, max_rejected, shard_clips, num_gpus))
 
 
 def load_data(
@@ -321,20 +324,22 @@ def load_result(folder: str | Path) -> TrainResult:
     return read_result(Path(folder).expanduser())
 
 
-def load_student(place: str | Path, encoder: str = "") -> AudioClassifier:
+def load_student(place: str | Path, encoder: str = "", features: str = "", device: str = "auto") -> AudioClassifier:
     """A trained student: its `predict` takes a file, or samples with their rate.
 
     Args:
         place: A run's folder, or its `student.safetensors`.
         encoder: The student's encoder, if it is your own (`mine.py:thing`): its code runs.
+        features: The student's audio features, if they are your own: their code runs.
+        device: `cpu`, `cuda`, or `auto`, which is `cuda` where torch finds a GPU.
 
     Raises:
-        UserError: There is no student, or it is damaged.
+        UserError: There is no student, it is damaged, or there is no GPU.
 
     """
     from mm_ray.classifier import AudioClassifier
 
-    return AudioClassifier.load(place, encoder)
+    return AudioClassifier.load(place, encoder, features, device)
 
 
 def _config(

@@ -51,19 +51,21 @@ class AudioClassifier:
     student: Student
 
     @classmethod
-    def load(cls, place: str | Path, encoder: str = "") -> "AudioClassifier":
+    def load(cls, place: str | Path, encoder: str = "", features: str = "", device: str = "auto") -> "AudioClassifier":
         """Read a student.
 
         Args:
             place: A run's folder, or its `student.safetensors`.
             encoder: The student's encoder, if it is your own (`mine.py:thing`): its code runs.
+            features: The student's audio features, if they are your own: their code runs.
+            device: `cpu`, `cuda`, or `auto`, which is `cuda` where torch finds a GPU.
 
         Raises:
-            UserError: There is none, or it is damaged.
+            UserError: There is none, it is damaged, or there is no GPU.
 
         """
         path = Path(place).expanduser()
-        return cls(load_student(path / FILE if path.is_dir() else path, encoder))
+        return cls(load_student(path / FILE if path.is_dir() else path, encoder, features, device))
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -58,8 +58,8 @@ class FeatureConfig:
     """
     audio: str = "log_mel"
     """Audio features: `log_mel`, or a frozen pretrained encoder's: `torchaudio:PIPELINE` (such as `torchaudio:HUBERT_BASE`) or
-    `transformers:NAME_OR_PATH` (wav2vec 2.0, HuBERT, WavLM, Whisper, AST; needs mm-ray[pretrained]). A data set that names
-    arrays uses them by itself (`precomputed`).
+    `transformers:NAME_OR_PATH` (wav2vec 2.0, HuBERT, WavLM, Whisper, AST; needs mm-ray[pretrained]), or your own
+    `module:function`. A data set that names arrays uses them by itself (`precomputed`).
     """
     normalize: Literal["none", "group"] = "none"
     """`group` scales all features but `log_mel` to mean 0 and variance 1 over the clips of each group (speaker,
@@ -72,8 +72,9 @@ class FeatureConfig:
 
     def __post_init__(self) -> None:
         """Refuse audio features that there are not, and windows that leave gaps."""
-        if self.audio not in ("log_mel", PRECOMPUTED) and not self.is_pretrained_audio:
-            raise bad_value("audio", self.audio, "must be log_mel, torchaudio:PIPELINE or transformers:NAME_OR_PATH")
+        if self.audio not in ("log_mel", PRECOMPUTED) and not self.is_pretrained_audio and not self.is_own_audio:
+            known = "log_mel, torchaudio:PIPELINE, transformers:NAME_OR_PATH or your own, mine.py:function"
+            raise bad_value("audio", self.audio, f"must be {known}")
         if self.window_hop_s and not self.hop_ms / 1000 <= self.window_hop_s <= self.audio_s:
             problem = f"must be between {self.hop_ms / 1000:g} and the {self.audio_s:g} seconds of --max_frames"
             raise bad_value("window_hop_s", self.window_hop_s, f"{problem}, or 0")
@@ -83,6 +84,12 @@ class FeatureConfig:
         """Whether the audio features are those of a frozen pretrained encoder."""
         library, _, name = self.audio.partition(":")
         return library in ("torchaudio", "transformers") and bool(name)
+
+    @property
+    def is_own_audio(self) -> bool:
+        """Whether the audio features are those of a function of the user's."""
+        module, _, function = self.audio.partition(":")
+        return module not in ("", "torchaudio", "transformers", "torchvision") and bool(function)
 
     @property
     def audio_s(self) -> float:

@@ -24,15 +24,18 @@ def main(argv: Sequence[str]) -> None:
     flags = make_parser().parse_args(argv)
     if flags.jobs < 1:
         raise bad_value("jobs", flags.jobs, "must be at least 1")
+    if flags.address and flags.device == "cuda":
+        raise bad_value("device", "cuda", "with --address the cluster's CPUs predict; leave out one of the two")
     from mm_ray.models.student import load_student  # torch, which --help need not wait for
     from mm_ray.prediction import predict_all, windows_of
 
-    student = load_student(Path(flags.student), flags.encoder)
+    own = flags.encoder, flags.features
+    student = load_student(Path(flags.student), *own, device="cpu" if flags.address else flags.device)
     windows = windows_of(student, flags.window, flags.hop)
     if flags.address:
         from mm_ray.runtime.prediction import predict_on_ray  # ray takes a second to import
 
-        answers = predict_on_ray(Path(flags.student), flags.encoder, flags.files, windows, flags.address)
+        answers = predict_on_ray(Path(flags.student), own, flags.files, windows, flags.address)
     else:
         answers = predict_all(student, flags.files, windows, flags.jobs)
     if not all([_printed(answer, flags) for answer in answers]):
@@ -51,7 +54,10 @@ def make_parser() -> Parser:
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="Files at a time (default: one per CPU)")
     text = "HOST:PORT of a Ray cluster, or auto, which predicts the files; its nodes read them by the same names"
     parser.add_argument("--address", default="", metavar="CLUSTER", help=text)
+    text = "Where the student runs; auto: on this machine's GPU if torch finds one (default: auto)"
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help=text)
     parser.add_argument("--encoder", default="", help="The student's encoder, if it is your own: mine.py:thing")
+    parser.add_argument("--features", default="", help="The student's audio features, if they are your own: mine.py:thing")
     return parser
 
 

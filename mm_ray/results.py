@@ -83,19 +83,20 @@ class TrainResult:
         """sha256 over the student's tensors: equal for equal students."""
         return str(self.values["params_digest"])
 
-    def student(self, encoder: str = "") -> AudioClassifier:
+    def student(self, encoder: str = "", features: str = "") -> AudioClassifier:
         """The trained student.
 
         Args:
             encoder: Its encoder, if it is your own (`mine.py:thing`): its code runs.
+            features: Its audio features, if they are your own: their code runs.
 
         Raises:
-            UserError: The method has none, or its encoder was not given.
+            UserError: The method has none, or its own code was not given.
 
         """
         if "student" not in self.test:
             raise bad_value("method", self.config.method, "has no student")
-        return AudioClassifier.load(self.folder, encoder)
+        return AudioClassifier.load(self.folder, encoder, features)
 
     def to_pandas(self) -> pd.DataFrame:
         """A row for each round: `phase`, `round`, what it cost, and a column for each metric."""
@@ -216,9 +217,9 @@ class TuneResult:
         """The page with the study's tables and figures."""
         return self.folder / "report.html"
 
-    def student(self, encoder: str = "") -> AudioClassifier:
-        """The chosen configuration's student, of the first test seed; `encoder` is its encoder, if it is your own."""
-        return self.run.student(encoder)
+    def student(self, encoder: str = "", features: str = "") -> AudioClassifier:
+        """The chosen configuration's student, of the first test seed; `encoder` and `features` are those of your own."""
+        return self.run.student(encoder, features)
 
     def _repr_html_(self) -> str:
         cells = [[role, spread_text(values)] for role, values in self.test.items()]

@@ -4,9 +4,12 @@
     mm_ray.testing.check_encoder("mine.py:MyEncoder")
     mm_ray.testing.check_method("mine.py")
     mm_ray.testing.check_dataset("mine.py", root="recordings")
+    mm_ray.testing.check_feature("mine.py:thing")
+    mm_ray.testing.check_feature("mine.py:thing", "video")
     mm_ray.testing.check_aggregator("mine.py")
     mm_ray.testing.check_partition("mine.py:halves")
     mm_ray.testing.check_sampler("mine.py")
+    mm_ray.testing.check_space("mine.py")
 
 Each raises `AssertionError` with a line that says what is wrong, or `mm_ray.UserError` where the part cannot be loaded.
 """
@@ -20,12 +23,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from mm_ray.config import ExperimentConfig, ModelConfig, Phase2Config, flatten, to_dict, with_overrides
+from mm_ray.config import DataConfig, ExperimentConfig, ModelConfig, Phase2Config, flatten, to_dict, with_overrides
+from mm_ray.data.audio_features import compute_audio
 from mm_ray.data.feature_row import extract
 from mm_ray.data.feature_store import fingerprint
 from mm_ray.data.load import load_data
 from mm_ray.data.manifest import check_manifest, find_manifest, read_manifest
 from mm_ray.data.own_partition import own_shares, shares_digest
+from mm_ray.data.video_features import video_features
 from mm_ray.distill.projection import projected
 from mm_ray.distill.teacher_output import TeacherOutput
 from mm_ray.fed.executor import SerialExecutor
@@ -278,6 +283,58 @@ def check_sampler(name: str) -> None:
     first = trial_suggestions(name)
     assert trial_suggestions(name) == first, "it suggests other values for the same seeds: draw from the seed only"
     assert len({one["x"] for one in first}) > 1, "it suggests the same values for every seed"
+
+
+def check_space(space: str | Callable[..., dict[str, Any]]) -> None:
+    """Check a search space: `space(trial)` suggests something, gives fields that the config accepts, the same for the same
+    choices, and can suggest the values of `ENQUEUED`.
+
+    Args:
+        space: Its name, such as `mine.py`, or the function.
+
+    """
+    from mm_ray.tune.space import load_space, warnings_of_enqueued  # loads Optuna, which the other checks need not wait for
+
+    loaded = load_space(space)
+    assert loaded.distributions, "it suggests nothing, so all trials would be the same"
+    for line in warnings_of_enqueued(loaded):
+        raise AssertionError(f"ENQUEUED lies outside the space: {line}")
+
+
+def check_feature(feature: str, modality: str = "audio") -> None:
+    """Check features of your own: finite, of the same width for clips of any length, and twice the same.
+
+    Args:
+        feature: Its name, such as `mine.py:thing`: for audio `thing(waveform_N, sample_rate)`, which gives (T, F), for video
+            `thing(frames_SHW3)`, which gives (S, D).
+        modality: `audio` or `video`.
+
+    """
+    data = with_overrides(ExperimentConfig(), {f"data.features.{modality}": feature}).data
+    widths = set()
+    for given in _waveforms(data.features.sample_rate) if modality == "audio" else _films():
+        first, again = (_computed(given, data, modality) for _ in range(2))
+        assert np.array_equal(first, again), "it gives other features the second time: draw no random numbers"
+        widths.add(first.shape[1])
+    assert len(widths) == 1, f"it gives {sorted(widths)} numbers per frame, depending on the clip; all clips need the same"
+
+
+def _computed(given: np.ndarray, data: DataConfig, modality: str) -> np.ndarray:
+    rate = data.features.sample_rate
+    return compute_audio(given, rate, data.features, "a waveform") if modality == "audio" else video_features(given, data)
+
+
+def _waveforms(rate: int) -> list[np.ndarray]:
+    """Noise of 60 ms, the shortest clip there is, of 1 s and of 10 s, and silence."""
+    noise_N = numpy_stream(0, "check_feature").uniform(-1, 1, 10 * rate).astype(np.float32)
+    return [noise_N[: round(0.06 * rate)], noise_N[:rate], noise_N, np.zeros(rate, np.float32)]
+
+
+def _films() -> list[np.ndarray]:
+    """Frames of several sizes, one to ten of them, and black ones."""
+    stream = numpy_stream(0, "check_feature")
+    drawn = [stream.integers(0, 256, (*size, 3), np.uint8) for size in ((1, 48, 64), (3, 120, 90), (10, 64, 64))]
+    return [*drawn, np.zeros((2, 48, 64, 3), np.uint8)]
 
 
 def check_dataset(data: str, **fields: Any) -> None:

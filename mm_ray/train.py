@@ -1,8 +1,8 @@
 """`python -m mm_ray.train`: one experiment, as a Ray Train job or (`--serial`) in this process."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from shlex import quote
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mm_ray import api
 from mm_ray.callable_module import make_callable
@@ -41,12 +41,34 @@ def print_result(result: "TrainResult") -> None:
         f"\nbest round {result.best_round}; {result.rounds_computed} rounds computed, "
         f"{result.rounds_reused} taken from the phase store, {result.seconds:.1f} s"
     )
+    print_clients(result.values.get("clients", {}))
     for line in result.values.get("refused", []):
         print(f"warning: {line}")
     if "student" in result.test:
         print(f"student:     {result.folder / 'student.safetensors'}")
     if (result.folder / "tensorboard").exists():
         print(f"tensorboard --logdir {quote(str(result.folder / 'tensorboard'))}")
+
+
+MEASURES = {
+    "student": "student accuracy",
+    "control": "control accuracy",
+    "control_all": "control_all acc.",
+    "loss": "training loss",
+    "clips": "clips",
+}
+
+
+def print_clients(spreads: Mapping[str, Mapping[str, Any]]) -> None:
+    """The spread over clients, a line per measure."""
+    if not spreads:
+        return
+    print(f"\n{'over clients':<18}{'mean':>8}{'worst 10 %':>12}{'sd':>8}{'clients':>9}")
+    for measure, head in MEASURES.items():
+        if one := spreads.get(measure):
+            digits = 1 if measure == "clips" else 3
+            sd = "" if one["sd"] is None else f"{one['sd']:.{digits}f}"
+            print(f"{head:<18}{one['mean']:>8.{digits}f}{one['worst']:>12.{digits}f}{sd:>8}{one['n']:>9}")
 
 
 make_callable(__name__)

@@ -107,7 +107,10 @@ def test_every_marker_stands_before_a_block_that_can_run(page):
     assert len(MARKER.findall(text)) == len(blocks_of(text))
 
 
-@pytest.mark.parametrize("kind", ["a method", "a loss", "a data set", "an encoder", "an aggregator", "a search space"])
+KINDS = ["a method", "a loss", "a data set", "a feature", "an encoder", "an aggregator", "a search space"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_extension_has_a_short_example_that_runs(kind):
     text = (ROOT / "docs" / "architecture.md").read_text()
     section = text.split(f"### Add {kind}\n")[1].split("\n### ")[0]

@@ -17,9 +17,8 @@ from mm_ray.console import PlainConsole, text_column
 from mm_ray.data.feature_table import FeatureTable
 from mm_ray.errors import UserError
 from mm_ray.evaluate.metrics import recall
-from mm_ray.evaluate.statistics import spread_of_clients
 from mm_ray.fed.executor import Executor, SerialExecutor
-from mm_ray.fed.experiment import Experiment, plan_experiment, run_experiment, run_rounds
+from mm_ray.fed.experiment import plan_experiment, run_experiment, run_rounds
 from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.plugins import plain
 from mm_ray.runtime.tracking import RunInfo, TrackedRun, flat_config, metrics_of
@@ -180,14 +179,8 @@ def _result_of(
         return {"dev": {name: {"top1": finished.best_dev(role)} for name, role in plan.method.roles.items()}}
     tested = yield from run_experiment(plan, store, executor, control=False)
     recalls = {name: recall(confusion_CC) for name, confusion_CC in tested.confusions.items()}
-    return tested.result | {"per_class": recalls} | _clients(plan, recalls)
-
-
-def _clients(plan: Experiment, recalls: Mapping[str, Sequence[float]]) -> dict[str, Any]:
-    """The spread of the student's accuracy over the clients."""
-    accuracies = plan.federation.client_accuracies(np.array(recalls["student"])) if "student" in recalls else []
-    known = [accuracy for accuracy in accuracies if accuracy is not None]
-    return {"clients": spread_of_clients(known)._asdict()} if known else {}
+    student = tested.result.get("clients", {}).get("student")  # its spread over clients
+    return tested.result | {"per_class": recalls, "clients": student}
 
 
 def _describe(cell: ComparisonRun) -> str:

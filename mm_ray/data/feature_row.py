@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from mm_ray.config import PRECOMPUTED, DataConfig
-from mm_ray.data.features.log_mel import BLOCK_S, finite_features
-from mm_ray.data.features.pretrained_audio import pretrained_features
+from mm_ray.data.audio_features import compute_audio
+from mm_ray.data.features.log_mel import BLOCK_S
 from mm_ray.data.manifest import Clip, ManifestModule, Rejected, label_name, own_load, window_name
 from mm_ray.data.media.decode import AudioBlocks, DecodeRequest, Media, read_media
 from mm_ray.data.media.errors import MediaError
@@ -121,7 +121,7 @@ def _cut(blocks: Iterable[np.ndarray], sample_rate: int, clip: Clip, data: DataC
     features = data.features
     windows = Windows(math.ceil(features.audio_s * sample_rate), max(round(features.window_hop_s * sample_rate), 1))
     return [
-        (begin / sample_rate, (begin + len(x_N)) / sample_rate, _features_of(x_N, sample_rate, clip, data))
+        (begin / sample_rate, (begin + len(x_N)) / sample_rate, compute_audio(x_N, sample_rate, features, clip.source))
         for begin, x_N in cut_windows(blocks, windows)
     ]
 
@@ -155,13 +155,7 @@ def _row(
 def _audio_of(clip: Clip, media: Media, data: DataConfig) -> np.ndarray:
     if data.features.audio == PRECOMPUTED:
         return read_frames(_place(clip.source, data))[: data.features.max_frames]
-    return _features_of(media.waveform_N, media.sample_rate, clip, data)
-
-
-def _features_of(waveform_N: np.ndarray, sample_rate: int, clip: Clip, data: DataConfig) -> np.ndarray:
-    if data.features.is_pretrained_audio:
-        return pretrained_features(waveform_N, sample_rate, data.features)
-    return finite_features(waveform_N, sample_rate, data.features, clip.source)
+    return compute_audio(media.waveform_N, media.sample_rate, data.features, clip.source)
 
 
 def rejected(class_names: tuple[str, ...], clip: Clip, error: MediaError) -> Rejected:

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mm_ray.config import DataConfig, FeatureConfig, read_names
+from mm_ray.data.audio_features import audio_identity
 from mm_ray.data.feature_row import Row
-from mm_ray.data.features.pretrained_audio import audio_identity
 from mm_ray.data.file_stamps import Origin
 from mm_ray.data.manifest import Manifest, Rejected
 from mm_ray.data.video_features import video_identity
@@ -68,6 +68,8 @@ class Settings:
     audio_identity: str = ""
     """The same of the audio features."""
     format: int = FORMAT_VERSION
+    device: str = "cpu"
+    """`cpu` or `cuda`: the kind of device that pretrained encoders computed on. Kinds differ in bits."""
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able dictionary with the same keys. What is not used is left out: with it the fingerprints of all data, and so
@@ -76,6 +78,8 @@ class Settings:
         content = asdict(self)
         if not self.audio_identity:
             del content["audio_identity"]
+        if self.device == "cpu":
+            del content["device"]
         if not self.features.window_hop_s:
             del content["features"]["window_hop_s"]
         return content
@@ -85,10 +89,10 @@ class Settings:
         """The settings in a shard's metadata."""
         features, names, folds = FeatureConfig(**content["features"]), read_names(content["class_names"]), content["num_folds"]
         identities = content["video_identity"], content.get("audio_identity", "")
-        return cls(content["name"], names, int(folds), features, *identities, content["format"])
+        return cls(content["name"], names, int(folds), features, *identities, content["format"], content.get("device", "cpu"))
 
 
-def settings_of(manifest: Manifest, data: DataConfig) -> Settings:
+def settings_of(manifest: Manifest, data: DataConfig, device: str = "cpu") -> Settings:
     """The settings of a store of this manifest.
 
     Raises:
@@ -96,7 +100,7 @@ def settings_of(manifest: Manifest, data: DataConfig) -> Settings:
 
     """
     identities = video_identity(data), audio_identity(data.features)
-    return Settings(manifest.name, manifest.class_names, manifest.num_folds, data.features, *identities)
+    return Settings(manifest.name, manifest.class_names, manifest.num_folds, data.features, *identities, device=device)
 
 
 def write_shard(store: str | Path, settings: Settings, rows: Sequence[Row], origin: Origin | None = None) -> str:

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from mm_ray.config import DataConfig, FeatureConfig
+from mm_ray.data.audio_features import audio_identity
 from mm_ray.data.dataset_helpers import hold_out
 from mm_ray.data.feature_store import FORMAT_VERSION, digest, write_rejected
 from mm_ray.data.feature_store_reader import is_finished, read_store, refuse_other_features
 from mm_ray.data.feature_table import SPLITS, FeatureTable
-from mm_ray.data.features.pretrained_audio import audio_identity
 from mm_ray.data.file_stamps import file_stamps, root_identity
 from mm_ray.data.manifest import PACKAGE, Manifest, ManifestModule, find_manifest, read_manifest, refuse_unused, warnings_of
 from mm_ray.data.normalize import by_group

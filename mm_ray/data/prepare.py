@@ -20,6 +20,7 @@ from mm_ray.data.manifest import Clip, Manifest, Rejected, find_manifest, label_
 from mm_ray.data.media.errors import MediaError
 from mm_ray.data.precomputed import array_file, with_precomputed
 from mm_ray.errors import UserError, bad_value
+from mm_ray.models.devices import encoders_on
 from mm_ray.storage import names_in
 
 SHARD_CLIPS = 64
@@ -69,7 +70,7 @@ class ClipResult:
     rejected: Rejected | None = None
 
 
-def make_plan(data: DataConfig, store: str) -> PreparePlan:
+def make_plan(data: DataConfig, store: str, device: str = "cpu") -> PreparePlan:
     """List the data set and look into the store; clips that are the same recording as another one are rejected.
 
     Raises:
@@ -80,7 +81,7 @@ def make_plan(data: DataConfig, store: str) -> PreparePlan:
         remedy = "is applied when a store is read; give it to mm_ray.train, not here"
         raise bad_value("data.features.normalize", data.features.normalize, remedy)
     manifest, data = with_precomputed(find_manifest(data.name), read_manifest(data), data)
-    plan = plan_store(manifest, data, store)
+    plan = plan_store(manifest, data, store, device)
     clips = sorted(manifest.clips, key=lambda clip: clip.id not in plan.stored)  # of equals a stored one is kept
     twice = {clips[again].id: clips[first] for again, first in duplicates(clips, data).items()}
     again = (_duplicate(manifest, clip, twice[clip.id]) for _, clip in plan.missing if clip.id in twice)
@@ -88,19 +89,20 @@ def make_plan(data: DataConfig, store: str) -> PreparePlan:
     return replace(plan, missing=fresh, rejected=(*plan.rejected, *again))
 
 
-def plan_store(manifest: Manifest, data: DataConfig, store: str | Path) -> PreparePlan:
+def plan_store(manifest: Manifest, data: DataConfig, store: str | Path, device: str = "cpu") -> PreparePlan:
     """Look into a store for the clips that it has.
 
     Args:
         manifest: What it is to hold.
         data: The settings, `precomputed` where the manifest names arrays.
         store: A new folder, or one to resume.
+        device: The kind of device that pretrained encoders compute on.
 
     Raises:
         UserError: The store holds another data set or other settings, its recordings have changed, or it is no store.
 
     """
-    settings, place = settings_of(manifest, data), str(store)
+    settings, place = settings_of(manifest, data, device), str(store)
     stored = _stored_clips(place, settings)
     known = {clip.id: clip for clip in manifest.clips}
     for clip_id, fields in stored.items():
@@ -132,7 +134,7 @@ def tasks_of(plan: PreparePlan, shard_clips: int, num_workers: int, strict: bool
 def extracted(task: Task) -> Iterator[list[Row] | Rejected]:
     """The clips of a task one by one, each with its features (or those of its windows), or with the reason why not."""
     module, has_windows = find_manifest(task.data.name), task.data.features.window_hop_s > 0
-    with one_torch_thread():
+    with one_torch_thread(), encoders_on(task.settings.device):
         for number, clip in task.clips:
             try:
                 windows = extract_windows(module, number, clip, task.data) if has_windows else None
@@ -201,6 +203,10 @@ FLAGS = {
 def _check_settings(store: str, stored: Settings, wanted: Settings) -> None:
     old, new = _flat(stored), _flat(wanted)
     for name, value in new.items():
+        if name == "device" and stored.device != wanted.device:
+            remedy = "leave it out" if stored.device == "cpu" else "give it again"
+            problem = f"{store} was prepared on {stored.device}, this would be {wanted.device}, which differs in bits"
+            raise UserError(f"--num_gpus: {problem}; {remedy}, or give another --out")
         if old.get(name) != value:
             problem = f"{store} was prepared with {_short(old.get(name, 'none'))}, and a store has one setting"
             raise bad_value(FLAGS.get(name, name), _short(value), f"{problem}; give another --out, or the same setting")

@@ -16,14 +16,16 @@ from mm_ray.data.features.pretrained_torchvision import TorchvisionVideo
 from mm_ray.data.features.pretrained_video import PretrainedVideo
 from mm_ray.data.media.video_track import Size
 from mm_ray.errors import bad_value
-from mm_ray.plugins import code_digest, load, resolve
+from mm_ray.plugins import code_digest, in_user_code, load, resolve
 
 PACKAGE = "mm_ray.data.features"
 _FIELD = "data.features.video"
 
 
 class VideoRecipe(Protocol):
-    """What a module of `features/` for video has. With `HAS_WEIGHTS = False` in it, `data.video_weights` is refused."""
+    """What a module of `features/` for video has. With `HAS_WEIGHTS = False` in it, `data.video_weights` is refused; with
+    `IS_ENCODER = True` it computes on `mm_ray.models.devices.encoder_device()`.
+    """
 
     def frame_size(self, features: FeatureConfig) -> Size:
         """At which size frames are decoded."""
@@ -68,6 +70,11 @@ def video_identity(data: DataConfig) -> str:
     return f"{recipe.identity(data)} {own_code}".strip()
 
 
+def has_encoder(data: DataConfig) -> bool:
+    """Whether features of audio or video are those of a pretrained encoder, which can run on a GPU."""
+    return data.features.is_pretrained_audio or getattr(find_recipe(data.features.video), "IS_ENCODER", False)
+
+
 def refuse_unused_weights(data: DataConfig) -> None:
     """Refuse weights that the recipe would not read.
 
@@ -110,7 +117,7 @@ class _OwnFunction:
 
     def compute(self, frames: np.ndarray, data: DataConfig) -> np.ndarray:
         rgb_SHW3 = frames if frames.ndim == 4 else np.repeat(frames[..., None], 3, axis=-1)
-        values = np.asarray(self.function(rgb_SHW3))
+        values = in_user_code(_FIELD, self.name, "fails", lambda: np.asarray(self.function(rgb_SHW3)))
         if values.ndim != 2 or len(values) != len(frames) or not values.shape[1]:
             raise bad_value(
                 _FIELD, self.name, f"returned shape {values.shape} for {len(frames)} frames; return ({len(frames)}, D)"

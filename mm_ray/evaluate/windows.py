@@ -12,10 +12,11 @@ import numpy as np
 import torch
 
 from mm_ray.config import FeatureConfig
+from mm_ray.data.audio_features import FIELD, compute_audio
 from mm_ray.data.features.log_mel import check_finite, check_frames, log_mel_blocks, normalized
-from mm_ray.data.features.pretrained_audio import pretrained_features
 from mm_ray.data.windows import Windows, cut_windows
 from mm_ray.errors import UserError, bad_value
+from mm_ray.models.devices import encoders_on
 from mm_ray.models.student import Student
 from mm_ray.types import Batch
 
@@ -72,8 +73,8 @@ def predict_blocks(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The same for a waveform that comes in blocks, of which some seconds are held at a time; `place` names it in errors."""
     features, num_samples = student.features, 0
-    if features.is_pretrained_audio:
-        return _predict_pretrained(student, blocks, sample_rate, windows, place)
+    if features.is_pretrained_audio or features.is_own_audio:
+        return _predict_by_window(student, blocks, sample_rate, windows, place)
 
     def counted() -> Iterator[np.ndarray]:
         nonlocal num_samples
@@ -93,16 +94,20 @@ def predict_blocks(
     return frames_W2 / 1000, np.concatenate(probabilities)
 
 
-def _predict_pretrained(
+def _predict_by_window(
     student: Student, blocks: Iterable[np.ndarray], sample_rate: int, windows: Windows, place: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The same for a student of a pretrained encoder's features, which gets one window of the waveform after the other."""
+    """The same for features of a pretrained encoder or of the user's own function, which gets one window after the other."""
     features = student.features
     frame, hop = (sample_rate * ms / 1000 for ms in (features.frame_ms, features.hop_ms))
     ranges, probabilities = [], []
     for first, stop, window_N in _cut_samples(blocks, frame, hop, windows):
-        audio_TD = pretrained_features(window_N, sample_rate, replace(features, max_frames=windows.size))
+        with encoders_on(student.device.type):
+            audio_TD = compute_audio(window_N, sample_rate, replace(features, max_frames=windows.size), place)
         check_finite(audio_TD, place)
+        if audio_TD.shape[1] != student.audio_bins:
+            problem = f"gives {audio_TD.shape[1]} numbers per frame, this student takes {student.audio_bins}"
+            raise bad_value(FIELD, features.audio, f"{problem}; give what it was trained with")
         ranges.append((first, stop))
         probabilities.append(window_probabilities(student, audio_TD[None], place)[0])
     frames_W2 = np.array(ranges) * features.hop_ms + [0, features.frame_ms - features.hop_ms]
@@ -153,7 +158,7 @@ def window_probabilities(student: Student, audio_WTF: np.ndarray, place: str) ->
     audio = torch.from_numpy(audio_WTF.astype(np.float32))
     batch = Batch(audio, lengths_W, None, None, torch.zeros(len(audio), dtype=torch.long), np.zeros(len(audio), int))
     with torch.inference_mode():
-        probabilities_WC: np.ndarray = student.network(batch).logits_BC.softmax(1).numpy()
+        probabilities_WC: np.ndarray = student.network(batch.to(student.device)).logits_BC.softmax(1).cpu().numpy()
     if not np.isfinite(probabilities_WC).all():
         raise UserError(f"{place}: the student's prediction is not finite; train the student again, its weights are damaged")
     return probabilities_WC

@@ -17,6 +17,8 @@ from mm_ray.fed.executor import SerialExecutor
 from mm_ray.fed.experiment import plan_experiment, run_experiment
 from mm_ray.fed.federation import Federation, build_federation
 from mm_ray.fed.phase_store import PhaseStore
+from mm_ray.models.onnx_export import check_features
+from mm_ray.models.student import stored_features
 from mm_ray.runtime.drive import drive
 from mm_ray.runtime.run_folder import write_results
 from mm_ray.storage import read_object, read_text
@@ -46,12 +48,13 @@ def subject_of(folder: Path) -> Subject:
     """The student that a run or a study left in its folder, with its data if that can still be read.
 
     Raises:
-        UserError: The folder holds no student, or a file in it cannot be read.
+        UserError: The folder holds no student, its features cannot be exported, or a file in it cannot be read.
 
     """
     if not (folder / STUDENT).is_file():
         problem = "holds no student.safetensors; give the folder of a run, a study or a comparison that is done"
         raise bad_value("RUN", folder, problem)
+    check_features(stored_features(folder / STUDENT))
     best = folder / "best.yaml"
     config = read_config(best if best.exists() else folder / "config.yaml")
     result = read_object(folder / "result.json", RESULT_REMEDY)
@@ -75,7 +78,7 @@ def best_of_comparison(folder: Path, method: str, phases: str, workspace: Path) 
         workspace: An empty folder.
 
     Raises:
-        UserError: The comparison is not done, has no such method, or its methods have no student.
+        UserError: The comparison is not done, has no such method, or its methods have no student that can be exported.
 
     """
     try:
@@ -93,7 +96,9 @@ def best_of_comparison(folder: Path, method: str, phases: str, workspace: Path) 
     config = with_overrides(read_config(folder / "config.yaml"), own | settings | tuned)
     named = ", ".join(f"{name} {value}" for name, value in (own | settings).items())
     print(f"the run with the best dev accuracy, {float(best['dev_top1']):.3f}: {named}")
+    check_features(config.data.features)
     table = load_data(config.data, folder.parent / "features")
+    check_features(table.features)
     store = PhaseStore(phases)
     tested = drive(run_experiment(plan_experiment(config, table), store, SerialExecutor(), control=False), lambda report: None)
     path = write_results(workspace, tested, store, table)

@@ -11,13 +11,15 @@ from typing import Any, TypeVar
 import numpy as np
 
 from mm_ray.config import MODALITIES, PRECOMPUTED, ExperimentConfig, ModelConfig, with_overrides
+from mm_ray.data.audio_features import find_function
 from mm_ray.data.feature_table import FeatureTable
 from mm_ray.data.labels import check_confusion
 from mm_ray.data.load import prepared_store
 from mm_ray.data.manifest import find_manifest
 from mm_ray.data.own_partition import check_kind
 from mm_ray.data.video_features import find_recipe
-from mm_ray.evaluate.metrics import confusion_matrix, summary
+from mm_ray.evaluate.metrics import confusion_matrix, recall, summary
+from mm_ray.fed.client_spread import client_spreads
 from mm_ray.fed.diagnosis import diagnosis_of
 from mm_ray.fed.evaluation import batches_of, classes_of
 from mm_ray.fed.executor import Executor
@@ -110,6 +112,8 @@ def check_config(config: ExperimentConfig) -> None:
     check_profile(config.clients.profile)
     if config.data.features.video != PRECOMPUTED:
         find_recipe(config.data.features.video)
+    if config.data.features.is_own_audio:
+        find_function(config.data.features.audio)
 
 
 def plan_experiment(config: ExperimentConfig, table: FeatureTable) -> Experiment:
@@ -194,6 +198,10 @@ def evaluate(finished: RunResult, controls: Mapping[str, RunResult], store: Phas
     dev = {name: run.best_dev(role) for name, (run, role) in roles.items()}
     diagnosis = diagnosis_of(finished.reports)
     result = _result(finished, test, dev, store, time.perf_counter() - started)
+    last = [report for report in finished.reports if report.phase == finished.plan.method.main.phase]
+    recalls = {name: recall(confusion_CC) for name, confusion_CC in confusions.items()}
+    if spreads := client_spreads(finished.plan.federation, recalls, last):
+        result["clients"] = spreads
     if diagnosis:
         result["diagnosis"] = {**asdict(diagnosis), "share": diagnosis.share, "text": diagnosis.line()}
     return Evaluation(finished, controls, predictions, confusions, result)

@@ -77,11 +77,17 @@ def _model(student: Student) -> Any:
     return model
 
 
+def check_features(features: FeatureConfig) -> None:
+    """Refuse audio features that cannot be written as ONNX (UserError)."""
+    if features.audio not in ("log_mel", PRECOMPUTED):
+        why = "they are code of your own" if features.is_own_audio else "the file would hold the pretrained encoder"
+        remedy = f"cannot be written as ONNX: {why}; only log_mel and precomputed features can"
+        raise bad_value("data.features.audio", features.audio, remedy)
+
+
 def _check_exportable(student: Student) -> None:
     """Refuse a student whose features or encoder cannot be written as ONNX (UserError)."""
-    if student.features.is_pretrained_audio:
-        why = "cannot be written as ONNX: the file would hold the pretrained encoder; only log_mel and precomputed features can"
-        raise bad_value("data.features.audio", student.features.audio, why)
+    check_features(student.features)
     if not hasattr(part_of(student.network, "audio.encoder"), "write_onnx"):
         why = f"cannot be written as ONNX; of the encoders here {', '.join(exporting())} can, your own with write_onnx(graph)"
         raise bad_value("model.audio_encoder", student.model.audio_encoder, why)

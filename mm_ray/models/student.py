@@ -1,6 +1,8 @@
 """The student's files: `student.safetensors` (tensors by name) and `student.json` (enough to predict)."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from mm_ray.config import FeatureConfig, ModelConfig, flatten, read_names, with_overrides
+from mm_ray.data.audio_features import find_function
 from mm_ray.errors import bad_value, in_one_line
+from mm_ray.models.devices import find_device
 from mm_ray.models.encoder import shipped_name
 from mm_ray.models.flat_params import named_tensors
 from mm_ray.models.network import Network, part_of
@@ -18,8 +22,8 @@ from mm_ray.storage import write_bytes, write_text
 from mm_ray.types import Arrays, Shapes
 
 
-class _OwnEncoder(Exception):
-    """The student's encoder is no part of this package."""
+class _OwnCode(Exception):
+    """The student needs code that is no part of this package; what it is, its name, and the flag that gives it."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,11 @@ class Student:
     features: FeatureConfig
     audio_bins: int
     """Numbers an audio frame (F)."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network predicts."""
+        return next(self.network.parameters()).device
 
 
 def save_student(
@@ -50,32 +59,60 @@ def save_student(
     return path
 
 
-def load_student(path: Path, encoder: str = "") -> Student:
+def load_student(path: Path, encoder: str = "", own_features: str = "", device: str = "cpu") -> Student:
     """Read a student; the files can make no code run.
 
     Args:
         path: `student.safetensors`; `student.json` lies beside it.
         encoder: The student's encoder, if that is no part of this package: its code runs.
+        own_features: Its audio features (`mine.py:thing`), if they are no part of this package: their code runs.
+        device: Where it predicts: `cpu`, `cuda`, or `auto`, which is `cuda` where torch finds a GPU.
 
     Raises:
-        UserError: A file is missing or is not a student, or its encoder is code that was not given.
+        UserError: A file is missing or is not a student, its encoder or features are code that was not given, or there is no
+            such device.
 
     """
-    try:
-        description: dict[str, Any] = json.loads(path.with_suffix(".json").read_text())
+    found = find_device(device)
+    with _names_broken(path):
+        description = _description(path)
         model = with_overrides(ModelConfig(), flatten(description["model"]))
         if not shipped_name(model.audio_encoder):
             if not encoder:
-                raise _OwnEncoder(model.audio_encoder)
+                raise _OwnCode("encoder", model.audio_encoder, "encoder")
             model = replace(model, audio_encoder=encoder)
         names, features = _names(description), _features(description)
+        if features.is_own_audio and not own_features:
+            raise _OwnCode("audio feature", features.audio, "features")
         shapes = Shapes(**description["shapes"])
         with torch.device("meta"):  # sizes that the tensors do not have cost no memory
             network = Network("audio", model, shapes)
         _fill(network, load_file(path))
-        return Student(network, model, names, features, shapes.audio_bins)
-    except _OwnEncoder as error:
-        remedy = f"its encoder {error} is code of its own; give it with --encoder {error} (encoder= in Python), if you trust it"
+    if features.is_own_audio:
+        find_function(own_features, "features")
+        features = replace(features, audio=own_features)
+    return Student(network.to(found), model, names, features, shapes.audio_bins)
+
+
+def stored_features(path: Path) -> FeatureConfig:
+    """How a student's recordings become features; nothing else of it is read (UserError: as `load_student`)."""
+    with _names_broken(path):
+        return _features(_description(path))
+
+
+def _description(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.with_suffix(".json").read_text())
+    return content
+
+
+@contextmanager
+def _names_broken(path: Path) -> Iterator[None]:
+    """Name the student that something inside cannot be read from (UserError)."""
+    try:
+        yield
+    except _OwnCode as error:
+        what, name, flag = error.args
+        remedy = f"its {what} {name} is code of its own; give it with --{flag} {name} ({flag}= in Python), if you trust it"
         raise bad_value("STUDENT", path, remedy) from None
     except FileNotFoundError as error:
         raise bad_value("STUDENT", path, f"no such file ({error.filename}); give a run's student.safetensors") from error

@@ -19,7 +19,8 @@ def main(argv: Sequence[str]) -> None:
         else:
             estimate_store(PrepareRequest(data, flags.out, flags.serial, flags.address))
         return
-    api.prepare_data(data, flags.out, flags.serial, flags.address, flags.max_rejected, flags.shard_clips)
+    limits = {"max_rejected": flags.max_rejected, "shard_clips": flags.shard_clips}
+    api.prepare_data(data, flags.out, flags.serial, flags.address, **limits, num_gpus=flags.num_gpus)
 
 
 if __name__ == "__main__":

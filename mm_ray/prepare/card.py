@@ -30,6 +30,7 @@ def card(contents: Contents, facts: StoreFacts) -> str:
     """The card's text."""
     settings, header = contents.settings, contents.header
     features = settings.features
+    on_gpu = "" if settings.device == "cpu" else f", its encoders ran on {settings.device}"
     classes = ", ".join(f"{label} {name}" for label, name in enumerate(settings.class_names))
     lines = [
         "---",
@@ -38,8 +39,8 @@ def card(contents: Contents, facts: StoreFacts) -> str:
         f"# {settings.name}: audio{' and video' if header.video_features else ''} features",
         "",
         f"{len(contents.clips):,} clips, {len(facts.groups):,} groups, durations {facts.durations}; "
-        f"{facts.reasons.total():,} rejected clips are in `{REJECTED}`. Made by `python -m mm_ray.prepare`; train on it with "
-        "`python -m mm_ray.train --data PATH`. The license is that of the recordings, which the store does not know.",
+        f"{facts.reasons.total():,} rejected clips are in `{REJECTED}`. Made by `python -m mm_ray.prepare`{on_gpu}; train on "
+        "it with `python -m mm_ray.train --data PATH`. The license is that of the recordings, which the store does not know.",
         "",
         "```python",
         "from datasets import load_dataset",

@@ -49,6 +49,8 @@ def make_parser() -> Parser:
     add("--max_rejected", type=float, default=0.05, metavar="FRAC", help="Exit code 2 if a larger fraction is rejected")
     add("--shard_clips", type=int, default=64, metavar="N", help="Maximum number of clips per shard")
     add("--address", default="", metavar="CLUSTER", help="HOST:PORT of a Ray, or auto (default: start one)")
+    text = "GPUs per worker, such as 0.25, for features of pretrained encoders (default: 0, on CPUs)"
+    add("--num_gpus", type=float, default=0.0, metavar="FRAC", help=text)
     add("--inspect", default="", metavar="STORE", help="Instead: show a store, write a page; with SOURCE ROOT it has sound")
     add("--dry_run", action="store_true", help="Count and estimate; write nothing")
     add("--serial", action="store_true", help="Without Ray, in this process: same bits")
@@ -65,6 +67,8 @@ def _long(argument: str) -> str:
 def _check(flags: Namespace) -> None:
     if flags.inspect:
         return
+    if flags.dry_run and flags.num_gpus:
+        raise bad_value("num_gpus", flags.num_gpus, "--dry_run estimates for CPUs; leave out one of the two")
     if not flags.source:
         raise UserError("SOURCE: name a data set, such as folder; python -m mm_ray.prepare --help lists what is needed")
     if "/" in flags.source and not flags.source.partition(":")[0].endswith(".py"):

@@ -1,16 +1,19 @@
 """The tasks on a Ray cluster: as many at once as it has CPUs, and a decoder that dies takes one clip with it."""
 
+import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ray
+import torch
 from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 
 from mm_ray.data.feature_row import rejected
 from mm_ray.data.media.errors import MediaError
 from mm_ray.data.prepare import ClipResult, Task, Tick, run_task
-from mm_ray.errors import UserError
+from mm_ray.errors import EnvironmentFailure, UserError
+from mm_ray.models.devices import make_deterministic
 
 QUEUED = 1
 """Tasks that wait beside the running ones, so that no CPU waits for the driver."""
@@ -26,7 +29,7 @@ class _Running:
     outcomes: list[ClipResult] = field(default_factory=list)
 
 
-def run_on_ray(tasks: Sequence[Task], num_workers: int, tick: Tick) -> Iterator[list[ClipResult]]:
+def run_on_ray(tasks: Sequence[Task], num_workers: int, tick: Tick, num_gpus: float = 0) -> Iterator[list[ClipResult]]:
     """All tasks on the connected cluster; yields the outcomes of a task when its shard is written.
 
     Features go from the worker to the store and never through the driver or the object store, so the memory needed is
@@ -36,6 +39,7 @@ def run_on_ray(tasks: Sequence[Task], num_workers: int, tick: Tick) -> Iterator[
         tasks: In the order in which they are started.
         num_workers: How many run at once.
         tick: Called for each clip.
+        num_gpus: GPUs of each worker.
 
     """
     waiting = [(task, 0) for task in reversed(tasks)]
@@ -43,7 +47,7 @@ def run_on_ray(tasks: Sequence[Task], num_workers: int, tick: Tick) -> Iterator[
     while waiting or running:
         while waiting and len(running) < num_workers + QUEUED:
             task, deaths = waiting.pop()
-            stream = _stream.remote(task)
+            stream = _stream.options(num_gpus=num_gpus).remote(task)
             running[stream] = _Running(task, deaths, stream)
         (ready,), _ = ray.wait(list(running), num_returns=1)
         current = running[ready]
@@ -67,7 +71,18 @@ def run_on_ray(tasks: Sequence[Task], num_workers: int, tick: Tick) -> Iterator[
 
 @ray.remote(num_cpus=1, num_returns="streaming", max_retries=0, scheduling_strategy="SPREAD")
 def _stream(task: Task) -> Iterator[ClipResult]:
+    _check_device(task.settings.device)
     yield from run_task(task)
+
+
+def _check_device(device: str) -> None:
+    """Refuse a worker whose GPU torch cannot use: a CPU's results must not be stored as a GPU's (EnvironmentFailure)."""
+    if device == "cpu":
+        return
+    if not torch.cuda.is_available():
+        problem = f"Ray gave a worker a GPU on {socket.gethostname()}, but torch {torch.__version__} finds none there"
+        raise EnvironmentFailure(f"{problem}; install torch with CUDA and the driver on that node, or leave out --num_gpus")
+    make_deterministic()
 
 
 def _mistake(error: RayTaskError) -> BaseException:

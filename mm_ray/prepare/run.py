@@ -3,11 +3,15 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from mm_ray.config import DataConfig
+import torch
+
+from mm_ray.config import ClientsConfig, DataConfig
 from mm_ray.console import PlainConsole
 from mm_ray.data.feature_store import REJECTED, check_writable, reopen, write_rejected
 from mm_ray.data.prepare import SHARD_CLIPS, ClipResult, PreparePlan, Tick, make_plan, run_here, tasks_of
+from mm_ray.data.video_features import has_encoder
 from mm_ray.errors import bad_value
+from mm_ray.models.devices import make_deterministic
 from mm_ray.prepare.card import write_card
 from mm_ray.prepare.estimate import estimate, print_estimate
 from mm_ray.prepare.inspect import count_contents, print_facts, read_contents
@@ -30,6 +34,8 @@ class PrepareRequest:
     address: str = ""
     max_rejected: float = 0.05
     shard_clips: int = SHARD_CLIPS
+    num_gpus: float = 0
+    """GPUs of each worker, or 1 for this process, on which pretrained encoders compute."""
 
 
 def prepare_store(request: PrepareRequest) -> Summary:
@@ -40,7 +46,7 @@ def prepare_store(request: PrepareRequest) -> Summary:
 
     """
     _check(request)
-    plan, console = make_plan(request.data, request.out), PlainConsole()
+    plan, console = make_plan(request.data, request.out, _device(request)), PlainConsole()
     check_writable(plan.store)
     run, summary = _runner(plan, request), Summary(len(plan.stored), list(plan.rejected))
     reopen(plan.store)
@@ -82,22 +88,46 @@ def _check(request: PrepareRequest) -> None:
         raise bad_value("shard_clips", request.shard_clips, "needs at least 1")
 
 
+def _device(request: PrepareRequest) -> str:
+    """The kind of device that pretrained encoders compute on; `cuda` only where there are some."""
+    num_gpus = request.num_gpus
+    if not num_gpus:
+        return "cpu"
+    if not 0 < num_gpus <= 1:
+        raise bad_value("num_gpus", num_gpus, "must be between 0 and 1")
+    if not has_encoder(request.data):
+        raise bad_value("num_gpus", num_gpus, "these features need no pretrained encoder, which alone uses a GPU; leave it out")
+    if request.serial and not torch.cuda.is_available():
+        raise bad_value("num_gpus", num_gpus, f"torch {torch.__version__} finds no GPU here; leave it out")
+    return "cuda"
+
+
 def _runner(plan: PreparePlan, request: PrepareRequest) -> Run:
     """Where the tasks run; Ray is started only if there is something to do."""
     if request.serial or not plan.missing:
+        if plan.settings.device == "cuda":
+            make_deterministic()
         return lambda tick: run_here(tasks_of(plan, request.shard_clips, 1), tick)
     from mm_ray.prepare.on_ray import run_on_ray  # ray takes a second to import, which --serial need not wait for
 
     num_workers = _num_workers(request)
-    return lambda tick: run_on_ray(tasks_of(plan, request.shard_clips, num_workers), num_workers, tick)
+    return lambda tick: run_on_ray(tasks_of(plan, request.shard_clips, num_workers), num_workers, tick, request.num_gpus)
 
 
 def _num_workers(request: PrepareRequest) -> int:
     if request.serial:
         return 1
     from mm_ray.runtime.cluster import connect
+    from mm_ray.runtime.placement import num_fitting
 
-    return max(int(connect(request.address).num_cpus), 1)
+    cluster = connect(request.address)
+    num_workers = max(int(cluster.num_cpus), 1)
+    if not request.num_gpus:
+        return num_workers
+    on_gpus = num_fitting(ClientsConfig(num_cpus=1, num_gpus=request.num_gpus), cluster.nodes)
+    if not on_gpus:
+        raise bad_value("num_gpus", request.num_gpus, f"{cluster.name} has no GPU; leave it out")
+    return on_gpus
 
 
 def _estimated_workers(request: PrepareRequest) -> int:

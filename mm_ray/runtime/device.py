@@ -8,6 +8,7 @@ import ray
 import torch
 
 from mm_ray.errors import EnvironmentFailure
+from mm_ray.models.devices import make_deterministic
 
 
 def select_device() -> str:
@@ -29,12 +30,6 @@ def select_device() -> str:
         raise EnvironmentFailure(f"{problem}; {remedy}")
     make_deterministic()
     return "cuda"
-
-
-def make_deterministic() -> None:
-    """Allow only those cuDNN algorithms that give the same bits each time, with float32's precision as on a CPU."""
-    torch.backends.cudnn.deterministic = True
-    torch.backends.cudnn.allow_tf32 = False
 
 
 class DeviceMemory(NamedTuple):

@@ -24,13 +24,13 @@ Answers = list[HeardWindows | UserError]
 
 
 def predict_on_ray(
-    student: Path, encoder: str, names: Sequence[str], windows: Windows, address: str
+    student: Path, own: tuple[str, str], names: Sequence[str], windows: Windows, address: str
 ) -> Iterator[HeardWindows | UserError]:
     """What a student hears in the recordings that some names stand for, in their order; every node reads them by these names.
 
     Args:
         student: `student.safetensors`; the nodes get its files.
-        encoder: The student's encoder, if it is the user's own; every node must find it.
+        own: The student's encoder and its audio features, if they are the user's own; every node must find them.
         names: Files, folders and patterns, as this machine sees them.
         windows: In frames.
         address: The cluster's.
@@ -42,7 +42,7 @@ def predict_on_ray(
     if STDIN in names:
         raise bad_value("address", address, "the cluster does not read this machine's stdin; give files, or leave it out")
     cluster = connect(address)
-    files = ray.put((student.read_bytes(), student.with_suffix(".json").read_bytes(), encoder))
+    files = ray.put((student.read_bytes(), student.with_suffix(".json").read_bytes(), own))
     waiting = iter(chain.from_iterable(map(recordings_of, names)))
     running: deque[tuple[list[str], ray.ObjectRef]] = deque()
     while True:
@@ -69,16 +69,16 @@ def _result(files: ray.ObjectRef, some: list[str], windows: Windows, answers: ra
 
 
 @ray.remote(num_cpus=1, max_retries=0, scheduling_strategy="SPREAD")
-def _answers(files: tuple[bytes, bytes, str], some: list[str], windows: Windows) -> Answers:
+def _answers(files: tuple[bytes, bytes, tuple[str, str]], some: list[str], windows: Windows) -> Answers:
     torch.set_num_threads(1)
     student = _loaded(*files)
     return [answer_of(student, name, windows) for name in some]
 
 
 @lru_cache(maxsize=1)
-def _loaded(tensors: bytes, description: bytes, encoder: str) -> Student:
+def _loaded(tensors: bytes, description: bytes, own: tuple[str, str]) -> Student:
     with TemporaryDirectory() as folder:
         path = Path(folder, "student.safetensors")
         path.write_bytes(tensors)
         path.with_suffix(".json").write_bytes(description)
-        return load_student(path, encoder)
+        return load_student(path, *own)

@@ -43,7 +43,7 @@ def _export_untrained(plan: Experiment) -> None:
     with TemporaryDirectory() as folder:
         table = plan.federation.table
         file = save_student(Path(folder), params, model, shapes, table.class_names, table.features)
-        write_onnx(load_student(file, model.audio_encoder), Path(folder, "student.onnx"))
+        write_onnx(load_student(file, model.audio_encoder, table.features.audio), Path(folder, "student.onnx"))
 
 
 def export(folder: Path, tested: Evaluation) -> Path:

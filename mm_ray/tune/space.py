@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.study import StudyDirection
 
 from mm_ray import config
-from mm_ray.errors import UserError, bad_value
+from mm_ray.errors import UserError, bad_value, in_one_line
 from mm_ray.plugins import in_user_code, resolve
 from mm_ray.tune.space_probe import probe_study
 
@@ -149,6 +150,22 @@ def _check_overrides(space: Space, overrides: Any) -> None:
         config.with_overrides(config.ExperimentConfig(), overrides)
     except UserError as error:
         raise bad_value("space", space.name, re.sub(r"--(?=\w)", "", str(error))) from error  # a space has no dashes
+
+
+def warnings_of_enqueued(space: Space) -> list[str]:
+    """Optuna's warnings of enqueued values that the space cannot suggest; it would try them all the same.
+
+    Raises:
+        UserError: An enqueued trial gives overrides that the config refuses, or a choice that there is not.
+
+    """
+    study = optuna.create_study(storage=optuna.storages.InMemoryStorage(), sampler=optuna.samplers.RandomSampler(seed=0))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for params in space.enqueued:
+            study.enqueue_trial(params)
+            _check_overrides(space, space.overrides(study.ask()))
+    return [in_one_line(warning.message) for warning in caught if "out of range" in str(warning.message)]
 
 
 def _check_enqueued(space: Space, distributions: Mapping[str, BaseDistribution]) -> None:

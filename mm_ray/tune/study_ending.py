@@ -23,6 +23,7 @@ from mm_ray.config import ExperimentConfig
 from mm_ray.data.feature_table import SPLITS, FeatureTable
 from mm_ray.evaluate.metrics import recall
 from mm_ray.evaluate.statistics import OverClips, compare_clips
+from mm_ray.fed.client_spread import update_means
 from mm_ray.fed.experiment import Evaluation, RunResult
 from mm_ray.fed.phase import NetworkRef
 from mm_ray.fed.phase_store import PhaseStore
@@ -128,15 +129,14 @@ def client_rows(tested: Sequence[Evaluation]) -> list[dict[str, Any]]:
         for client in phase.cohort(plan.federation, number)
     )
     main = plan.method.main.phase
-    seen = [report.clients for report in run.reports if report.phase == main]
+    updates = update_means(report for report in run.reports if report.phase == main)
     refused = Counter(client for report in run.reports for client in report.refused)
     reasons = {client: reason for report in run.reports for client, reason in report.refused.items()}
     rows = []
     accuracies = {role: plan.federation.client_accuracies(recall_C) for role, recall_C in recalls.items()}
     for place, client in enumerate(plan.federation.clients):
         counts_C = plan.federation.class_counts(client)
-        own = [found[str(client.id)] for found in seen if str(client.id) in found]
-        loss, norm = np.mean(own, axis=0).tolist() if own else (None, None)
+        loss, norm = updates.get(str(client.id), (None, None))
         rows.append(
             {
                 "id": client.id,

@@ -7,7 +7,9 @@ import pytest
 
 from mm_ray.config import ExperimentConfig, flatten, to_dict, with_overrides
 from mm_ray.distill.loss_spec import parse_loss
+from mm_ray.errors import UserError
 from mm_ray.plugins import modules_in, resolve
+from mm_ray.testing import check_space
 from mm_ray.tune.space import load_space
 from mm_ray.tune.space_probe import probe_study
 
@@ -95,3 +97,30 @@ def test_both_phases_step_alike():
         assert not (config.phase1.local.scaffold and config.phase1.local.prox_mu)
         seen.add(config.phase1.server.optimizer)
     assert seen == {"fedavg", "sgd", "adam", "yogi"}
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_the_check_for_users_passes(name):
+    check_space(name)
+
+
+WRONG = {
+    "suggests nothing": "def space(trial): return {}",
+    "ENQUEUED lies outside the space: .*phase2.temperature.* 40": "ENQUEUED = [{'phase2.temperature': 40}]\ndef space(trial):\n"
+    "    return {'phase2.temperature': trial.suggest_float('phase2.temperature', 1, 20)}",
+}
+
+
+@pytest.mark.parametrize("fault", WRONG)
+def test_a_fault_of_an_own_space_is_named(tmp_path, monkeypatch, fault):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(WRONG[fault])
+    with pytest.raises(AssertionError, match=fault):
+        check_space("mine.py")
+
+
+def test_a_field_that_there_is_not_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text("def space(trial): return {'phase2.heat': trial.suggest_float('phase2.heat', 1, 2)}")
+    with pytest.raises(UserError, match=r"^--space mine.py: phase2.heat"):
+        check_space("mine.py")

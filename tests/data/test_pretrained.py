@@ -10,8 +10,9 @@ import torch
 from fed.tiny import TINY
 
 from mm_ray.config import DataConfig, ExperimentConfig, FeatureConfig, with_overrides
+from mm_ray.data.audio_features import audio_identity
 from mm_ray.data.features import pretrained_audio, pretrained_torchvision
-from mm_ray.data.features.pretrained_audio import audio_identity, load_encoder, pretrained_features
+from mm_ray.data.features.pretrained_audio import load_encoder, pretrained_features
 from mm_ray.data.features.pretrained_video import PretrainedVideo
 from mm_ray.data.load import load_data
 from mm_ray.data.video_features import find_recipe, video_features, video_identity
@@ -21,6 +22,7 @@ from mm_ray.fed.executor import SerialExecutor
 from mm_ray.fed.experiment import plan_experiment, run_experiment
 from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.fed.rounds import role_params
+from mm_ray.models.devices import encoders_on
 from mm_ray.models.onnx_export import write_onnx
 from mm_ray.models.student import load_student, save_student
 from mm_ray.runtime.drive import drive
@@ -131,7 +133,8 @@ def test_the_extra_is_named_where_it_is_missing(monkeypatch):
 
 @pytest.mark.parametrize("value", ["mel", "transformers:", "torchvision:x", ":"])
 def test_audio_features_that_there_are_not(value):
-    with pytest.raises(UserError, match=r"^--audio .*: must be log_mel, torchaudio:PIPELINE or transformers:NAME_OR_PATH$"):
+    known = "log_mel, torchaudio:PIPELINE, transformers:NAME_OR_PATH or your own, mine.py:function"
+    with pytest.raises(UserError, match=rf"^--audio .*: must be {known}$"):
         FeatureConfig(audio=value)
 
 
@@ -184,6 +187,17 @@ def test_frames_become_pooled_outputs(tmp_path):
     np.testing.assert_allclose(features_SD[9:], alone, atol=2e-3)
     assert video_features(frames[..., 0], data).shape == (10, 8)
     assert len(video_identity(data)) == 16
+    with encoders_on("meta"), pytest.raises(NotImplementedError, match="Cannot copy out of meta tensor"):
+        video_features(frames, data)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_encoder_and_its_input_move_to_another_device(tmp_path, kind):
+    """`meta`, in a GPU's place, refuses what lies elsewhere, and has no numbers to fetch."""
+    features = write(tmp_path, kind)
+    with encoders_on("meta"), pytest.raises(NotImplementedError, match="Cannot copy out of meta tensor"):
+        pretrained_features(noise(RATE), RATE, features)
+    assert np.isfinite(pretrained_features(noise(RATE), RATE, features)).all()
 
 
 @pytest.fixture
@@ -219,6 +233,8 @@ def test_frames_become_what_the_last_layer_of_a_classifier_reads(classifier):
     assert (features_SD.shape, features_SD.dtype) == ((10, 1024), np.float16)
     np.testing.assert_allclose(features_SD, expected_SD, atol=2e-3, rtol=2e-3)
     assert video_features(frames[..., 0], data).shape == (10, 1024)
+    with encoders_on("meta"), pytest.raises(NotImplementedError, match="Cannot copy out of meta tensor"):
+        video_features(frames, data)
     # A file of one's own: of as many classes as one likes, since the last layer is not read.
     identity, own = video_identity(data), place.with_name("own.pth")
     torch.save(model.state_dict() | {"fc.weight": classes.weight[:3], "fc.bias": classes.bias[:3]}, own)

@@ -39,6 +39,12 @@ from lab.helper import FACTOR
 def loss(frames_SHW3):
     return FACTOR * frames_SHW3.mean((1, 2)) / 255
 """
+AUDIO = """
+from lab.helper import FACTOR
+
+def loss(waveform_N, sample_rate):
+    return FACTOR * waveform_N[: len(waveform_N) // 640 * 640].reshape(-1, 640)[:, :20]
+"""
 DATA = """
 from mm_ray.data.datasets.synthetic import load as plain, read
 from mm_ray.data.media.decode import Media
@@ -55,6 +61,7 @@ CASES = {
     "rule": (RULE, "--phase2.server.rule", "lab.mine", 5, 3),
     "method with a phase": (METHOD, "--method", "lab/mine.py", 0, 3),
     "video feature": (VIDEO, "--data.features.video", "lab.mine:loss", 0, 8),
+    "audio feature": (AUDIO, "--data.features.audio", "lab/mine.py:loss", 0, 8),
     "data": (DATA, "--data", "lab.mine", 0, 8),
 }
 """Own code, the flag, its value, and how many rounds are reused and computed after an edit."""

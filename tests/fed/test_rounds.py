@@ -11,6 +11,7 @@ import pytest
 from fed.tiny import Run, state_digest, tiny_plan
 
 from mm_ray.errors import UserError
+from mm_ray.evaluate.metrics import recall
 from mm_ray.fed.executor import SerialExecutor
 from mm_ray.fed.experiment import run_experiment, run_rounds
 from mm_ray.fed.lease import Lease
@@ -212,12 +213,17 @@ def test_the_result_has_its_keys_and_adds_up(tmp_path):
     result = run.result
     assert set(result) == {
         "method", "seed", "data", "test", "dev", "best_round", "rounds_computed", "rounds_reused", "seconds", "compute_s",
-        "bytes_up", "bytes_down", "flops", "peak_memory_bytes", "energy_j", "params_digest", "diagnosis",
+        "bytes_up", "bytes_down", "flops", "peak_memory_bytes", "energy_j", "params_digest", "diagnosis", "clients",
     }  # fmt: skip
     assert (result["method"], result["seed"], result["data"]) == ("modality_mirror", 1, "synthetic")
     assert {role: set(scores) for role, scores in result["test"].items()} == {
         role: {"top1", "uar", "macro_f1"} for role in ("student", "teacher", "phase1_audio")
     }
+    federation = run.plan.federation
+    assert result["clients"]["student"]["n"] == result["clients"]["clips"]["n"] == len(federation.clients)
+    accuracies = federation.client_accuracies(np.array(recall(run.tested.confusions["student"])))
+    assert result["clients"]["student"]["mean"] == pytest.approx(np.mean(accuracies))
+    assert set(result["clients"]) == {"student", "loss", "clips"}
     best = run.finished.outcomes[DISTILL].best_round("audio")
     assert result["best_round"] == best
     assert result["dev"]["student"]["top1"] == run.reports[4 + best].metrics["dev/audio_top1"]

@@ -37,7 +37,7 @@ def test_a_cluster_gives_the_answers_of_one_process(place, local_ray):
     student, names = load_student(place), [str(place.parent / "talks"), str(place.parent / "talks" / "03.wav"), "nowhere.wav"]
     windows = windows_of(student, 0.2, 0.1)
     here = list(predict_all(student, names, windows, jobs=2))
-    there = list(predict_on_ray(place, "", names, windows, "auto"))
+    there = list(predict_on_ray(place, ("", ""), names, windows, "auto"))
     assert len(here) == len(there) == 42
     for one, other in zip(here, there, strict=True):
         if isinstance(one, UserError):
@@ -58,7 +58,7 @@ def test_a_file_that_kills_its_process_is_one_line(place, local_ray, monkeypatch
     remote = ray.remote(num_cpus=1, max_retries=0)(deadly)
     monkeypatch.setattr(prediction, "_answers", remote)
     windows = windows_of(load_student(place), None, None)
-    lines = [str(answer) for answer in predict_on_ray(place, "", [str(place.parent / "talks")], windows, "auto")]
+    lines = [str(answer) for answer in predict_on_ray(place, ("", ""), [str(place.parent / "talks")], windows, "auto")]
     assert lines[5].endswith("05.wav: crashed the process that decoded it; convert it")
     assert [line for i, line in enumerate(lines) if i != 5] == [f"{i:02d}.wav" for i in range(40) if i != 5]
 

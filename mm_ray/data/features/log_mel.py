@@ -57,14 +57,19 @@ def finite_features(waveform_N: np.ndarray, sample_rate: int, features: FeatureC
 def check_frames(audio_TF: np.ndarray, seconds: float, features: FeatureConfig, place: str) -> None:
     """Refuse the features of a recording of some seconds if a network could learn nothing from them; raises as above."""
     if len(audio_TF) < min(2, features.max_frames):
-        lasts_ms, least_ms = 1000 * seconds, features.frame_ms + features.hop_ms
-        raise MediaError("too_short", place, f"lasts {lasts_ms:.0f} ms; give a recording or segment of {least_ms} ms or more")
+        raise too_short(seconds, features, place)
     check_finite(audio_TF, place)
 
 
-def check_finite(audio_TF: np.ndarray, place: str) -> None:
-    """Refuse features of a recording that are not finite (MediaError `damaged`)."""
-    if not np.isfinite(audio_TF).all():
+def too_short(seconds: float, features: FeatureConfig, place: str) -> MediaError:
+    """The error of a recording of too few seconds."""
+    lasts_ms, least_ms = 1000 * seconds, features.frame_ms + features.hop_ms
+    return MediaError("too_short", place, f"lasts {lasts_ms:.0f} ms; give a recording or segment of {least_ms} ms or more")
+
+
+def check_finite(values: np.ndarray, place: str) -> None:
+    """Refuse samples or features of a recording that are not finite (MediaError `damaged`)."""
+    if not np.isfinite(values).all():
         raise MediaError("damaged", place, "has samples that are not finite; export it again")
 
 

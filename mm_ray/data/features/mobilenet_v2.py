@@ -17,10 +17,12 @@ from torch.nn import functional
 from mm_ray.config import DataConfig, FeatureConfig
 from mm_ray.data.media.video_track import Size
 from mm_ray.errors import UserError, bad_value, in_one_line
+from mm_ray.models.devices import encoder_device
 from mm_ray.storage import read_bytes, size_of
 
 WEIGHTS_URL = "https://download.pytorch.org/models/mobilenet_v2-b0353104.pth"
 """torchvision's IMAGENET1K_V1, which `pretrained=True` used to mean."""
+IS_ENCODER = True
 _SHORT_SIDE, _CROP = 256, 224
 _MEAN_3, _DEVIATION_3 = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _AT_ONCE = 8
@@ -41,10 +43,13 @@ def compute(frames: np.ndarray, data: DataConfig) -> np.ndarray:
         data: Says where the weights are.
 
     """
-    network = _network(weights_place(data, WEIGHTS_URL))
+    device = encoder_device()
+    network = _network(weights_place(data, WEIGHTS_URL), device)
     with torch.inference_mode():
-        pieces = [network(_prepared(frames[i : i + _AT_ONCE])).mean(dim=(2, 3)) for i in range(0, len(frames), _AT_ONCE)]
-    return torch.cat(pieces).numpy().astype(np.float16)
+        pieces = [
+            network(_prepared(frames[i : i + _AT_ONCE]).to(device)).mean(dim=(2, 3)) for i in range(0, len(frames), _AT_ONCE)
+        ]
+    return torch.cat(pieces).cpu().numpy().astype(np.float16)
 
 
 def identity(data: DataConfig) -> str:
@@ -55,7 +60,7 @@ def identity(data: DataConfig) -> str:
 
     """
     place = weights_place(data, WEIGHTS_URL)
-    _network(place)
+    _network(place, "cpu")
     return f"mobilenet_v2 {hashlib.blake2b(read_bytes(place), digest_size=8).hexdigest()}"
 
 
@@ -74,7 +79,7 @@ def weights_place(data: DataConfig, url: str) -> str:
 
 
 @lru_cache(maxsize=1)
-def _network(place: str) -> Any:
+def _network(place: str, device: str) -> Any:
     """The convolutional part, (S, 3, H, W) -> (S, 1280, H / 32, W / 32)."""
     try:
         from torchvision.models import mobilenet_v2
@@ -88,7 +93,7 @@ def _network(place: str) -> Any:
         network.load_state_dict({name.removeprefix(prefix): stored[name] for name in stored if name.startswith(prefix)})
     except (RuntimeError, ValueError, TypeError, AttributeError, LookupError, EOFError, UnpicklingError) as error:
         raise UserError(f"--{_FIELD} {place}: does not hold torchvision's mobilenet_v2; download {WEIGHTS_URL}") from error
-    return network.eval().requires_grad_(False)
+    return network.eval().requires_grad_(False).to(device)
 
 
 def _scaled(width: int, height: int) -> tuple[int, int]:

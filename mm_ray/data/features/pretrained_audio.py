@@ -24,6 +24,7 @@ import torch
 from mm_ray.config import FeatureConfig
 from mm_ray.data.features.log_mel import resampled
 from mm_ray.errors import bad_value, in_one_line
+from mm_ray.models.devices import encoder_device
 
 FIELD = "data.features.audio"
 SHORTEST_N = 1_000
@@ -52,26 +53,16 @@ def pretrained_features(waveform_N: np.ndarray, sample_rate: int, features: Feat
         UserError: The encoder or its weights are not there.
 
     """
-    encoder = load_encoder(features.audio)
+    encoder = load_encoder(features.audio, encoder_device())
     waveform_N = resampled(np.ascontiguousarray(waveform_N, np.float32), sample_rate, encoder.sample_rate)
     waveform_N = waveform_N[: round(features.audio_s * encoder.sample_rate)]
     waveform_N = np.pad(waveform_N, (0, max(SHORTEST_N - len(waveform_N), 0)))
     with torch.inference_mode(), np.errstate(over="ignore"):
-        hidden_TD: np.ndarray = encoder.encode(waveform_N)[: features.max_frames].numpy().astype(np.float16)
+        hidden_TD: np.ndarray = encoder.encode(waveform_N)[: features.max_frames].cpu().numpy().astype(np.float16)
     return hidden_TD
 
 
-def audio_identity(features: FeatureConfig) -> str:
-    """What decides the features beside the settings: a digest of the weights; empty for features without any.
-
-    Raises:
-        UserError: The encoder or its weights are not there.
-
-    """
-    return load_encoder(features.audio).digest if features.is_pretrained_audio else ""
-
-
-def load_encoder(name: str) -> PretrainedAudio:
+def load_encoder(name: str, device: str = "cpu") -> PretrainedAudio:
     """The encoder of a name such as `transformers:./wavlm` or `torchaudio:HUBERT_BASE`; a process loads it once.
 
     Raises:
@@ -79,22 +70,22 @@ def load_encoder(name: str) -> PretrainedAudio:
 
     """
     with _LOADING:
-        return _loaded(name)
+        return _loaded(name, device)
 
 
 @lru_cache(maxsize=1)
-def _loaded(name: str) -> PretrainedAudio:
+def _loaded(name: str, device: str) -> PretrainedAudio:
     library, _, place = name.partition(":")
-    return _of_torchaudio(name, place) if library == "torchaudio" else _of_transformers(name)
+    return _of_torchaudio(name, place, device) if library == "torchaudio" else _of_transformers(name, device)
 
 
-def _of_transformers(name: str) -> PretrainedAudio:
+def _of_transformers(name: str, device: str) -> PretrainedAudio:
     extractor, model = load_transformers(FIELD, name, "AutoFeatureExtractor")
-    encoder = (model.get_encoder() if model.config.is_encoder_decoder else model).eval().requires_grad_(False)
+    encoder = (model.get_encoder() if model.config.is_encoder_decoder else model).eval().requires_grad_(False).to(device)
     rate = int(extractor.sampling_rate)
 
     def encode(waveform_N: np.ndarray) -> torch.Tensor:
-        given = extractor(waveform_N, sampling_rate=rate, return_tensors="pt")
+        given = extractor(waveform_N, sampling_rate=rate, return_tensors="pt").to(device)
         hidden_TD: torch.Tensor = encoder(**given).last_hidden_state[0]
         return _own_steps(hidden_TD, len(waveform_N) / rate, model, extractor)
 
@@ -112,7 +103,7 @@ def _own_steps(hidden_TD: torch.Tensor, seconds: float, model: Any, extractor: A
     return hidden_TD
 
 
-def _of_torchaudio(name: str, place: str) -> PretrainedAudio:
+def _of_torchaudio(name: str, place: str, device: str) -> PretrainedAudio:
     import torchaudio
 
     known = [n for n in dir(torchaudio.pipelines) if isinstance(getattr(torchaudio.pipelines, n), _bundle_class())]
@@ -124,12 +115,12 @@ def _of_torchaudio(name: str, place: str) -> PretrainedAudio:
         remedy = f"python -c 'import torchaudio; torchaudio.pipelines.{place}.get_model()' downloads it once"
         raise bad_value(FIELD, name, f"torchaudio's cache has no {file}; {remedy}")
     try:
-        model = bundle.get_model(dl_kwargs={"progress": False, "weights_only": True}).eval().requires_grad_(False)
+        model = bundle.get_model(dl_kwargs={"progress": False, "weights_only": True}).eval().requires_grad_(False).to(device)
     except FAULTS as error:
         raise bad_value(FIELD, name, f"{file} cannot be loaded ({in_one_line(error)}); remove it and get it again") from error
 
     def encode(waveform_N: np.ndarray) -> torch.Tensor:
-        layers, _ = model.extract_features(torch.from_numpy(waveform_N)[None])
+        layers, _ = model.extract_features(torch.from_numpy(waveform_N)[None].to(device))
         hidden_TD: torch.Tensor = layers[-1][0]
         return hidden_TD
 

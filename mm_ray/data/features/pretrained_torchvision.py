@@ -23,6 +23,7 @@ from mm_ray.data.features.mobilenet_v2 import weights_place
 from mm_ray.data.features.pretrained_audio import FAULTS, digest_of
 from mm_ray.data.media.video_track import Size
 from mm_ray.errors import bad_value, in_one_line
+from mm_ray.models.devices import encoder_device
 from mm_ray.storage import read_bytes
 
 FIELD = "data.features.video"
@@ -42,6 +43,7 @@ _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(?=[12]\.)")
 class TorchvisionVideo:
     """The recipe of `torchvision:NAME` (see `mm_ray.data.video_features.VideoRecipe`)."""
 
+    IS_ENCODER = True
     name: str
 
     def frame_size(self, features: FeatureConfig) -> Size:
@@ -58,10 +60,11 @@ class TorchvisionVideo:
         """
         rgb_SHW3 = frames if frames.ndim == 4 else np.repeat(frames[..., None], 3, axis=-1)
         rgb_S3HW = torch.from_numpy(np.ascontiguousarray(rgb_SHW3)).permute(0, 3, 1, 2)
-        transform, model, _ = self._loaded(data)
+        device = encoder_device()
+        transform, model, _ = self._loaded(data, device)
         with torch.inference_mode(), np.errstate(over="ignore"):
-            pieces = [model(transform(some_S3HW)) for some_S3HW in rgb_S3HW.split(_AT_ONCE)]
-            features_SD: np.ndarray = torch.cat(pieces).numpy().astype(np.float16)
+            pieces = [model(transform(some_S3HW).to(device)) for some_S3HW in rgb_S3HW.split(_AT_ONCE)]
+            features_SD: np.ndarray = torch.cat(pieces).cpu().numpy().astype(np.float16)
         return features_SD
 
     def identity(self, data: DataConfig) -> str:
@@ -71,11 +74,11 @@ class TorchvisionVideo:
             UserError: torchvision, the model or the weights are not there, or the file holds something else.
 
         """
-        return f"{self.name} {self._loaded(data)[2]}"
+        return f"{self.name} {self._loaded(data, 'cpu')[2]}"
 
-    def _loaded(self, data: DataConfig) -> tuple[Any, nn.Module, str]:
+    def _loaded(self, data: DataConfig, device: str) -> tuple[Any, nn.Module, str]:
         weights = _default_weights(self.name)
-        return _load(self.name, weights, weights_place(data, weights.url))
+        return _load(self.name, weights, weights_place(data, weights.url), device)
 
 
 def _default_weights(name: str) -> Any:
@@ -93,7 +96,7 @@ def _default_weights(name: str) -> Any:
 
 
 @lru_cache(maxsize=1)
-def _load(name: str, weights: Any, place: str) -> tuple[Any, nn.Module, str]:
+def _load(name: str, weights: Any, place: str, device: str) -> tuple[Any, nn.Module, str]:
     """The transform of the frames, the model, and a digest of both."""
     from torchvision import models
 
@@ -114,4 +117,4 @@ def _load(name: str, weights: Any, place: str) -> tuple[Any, nn.Module, str]:
         why = f"does not hold torchvision's {kind}; download {weights.url}"
         raise bad_value("data.video_weights", place, why) from error
     transform = weights.transforms()
-    return transform, model.eval().requires_grad_(False), digest_of(model, repr(transform))
+    return transform, model.eval().requires_grad_(False).to(device), digest_of(model, repr(transform))
