@@ -103,7 +103,7 @@ def test_weights_of_a_video_network_are_tensors_alone(tmp_path, planted, trace):
 
     place = tmp_path / "weights.pth"
     place.write_bytes(planted)
-    assert not judged(lambda: mobilenet_v2._network(str(place)))
+    assert not judged(lambda: mobilenet_v2._network(str(place), "cpu"))
     assert not trace.exists()
 
 
