@@ -20,10 +20,11 @@ settings.load_profile("mm_ray")
 
 
 WHOLE_RUNS = (
-    "avdigits", "benchmarks", "checks_before_ray", "batched_training", "datasets", "encoders", "fedmultimodal", "finalize",
-    "method_clients", "methods",
-    "onnx_export", "out_of_memory", "phase_keys", "phases", "precision", "pretrained", "recording_windows", "rounds",
-    "update_screening", "vector",
+    "audio_features", "avdigits", "baselines", "batched_training", "benchmarks", "checks_before_ray", "cost", "datasets",
+    "decode", "encoders", "feature_store", "fedmultimodal", "finalize", "method_clients", "methods", "onnx_export",
+    "out_of_memory", "phase_keys", "phases", "plugins", "precision", "pretrained", "privacy", "recording_windows", "rounds",
+    "run_folder", "scaffold", "searchers", "trial", "unlabelled", "update_screening", "vector", "video_features",
+    "virtual_time", "who_trains_what",
 )  # fmt: skip
 """Files whose tests train, decode or start processes again and again; so do those of some folders."""
 WHOLE_RUN_FOLDERS = ("api", "entry", "export", "fuzz", "prepare", "trackers")

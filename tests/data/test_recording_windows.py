@@ -11,7 +11,7 @@ from fed.tiny import TINY, tiny_config
 from media_files import tone, write_film, write_wav
 
 from mm_ray.config import DataConfig, ExperimentConfig, FeatureConfig, PartitionConfig, with_overrides
-from mm_ray.data import feature_row
+from mm_ray.data import audio_features
 from mm_ray.data.feature_row import extract, extract_windows
 from mm_ray.data.feature_store_reader import read_store
 from mm_ray.data.load import load_data
@@ -124,7 +124,7 @@ def test_a_clip_that_its_data_set_loads_shares_its_frames_evenly():
 
 def test_a_pretrained_encoder_gets_the_waveform_of_each_window(root, monkeypatch):
     heard = []
-    monkeypatch.setattr(feature_row, "pretrained_features", lambda x_N, *_: heard.append(x_N) or np.ones((3, 5), np.float16))
+    monkeypatch.setattr(audio_features, "pretrained_features", lambda x_N, *_: heard.append(x_N) or np.ones((3, 5), np.float16))
     clip = Clip("high/1.wav", 0, "g", ("train",), "high/1.wav")
     rows = extract_windows(find_manifest("folder"), 0, clip, data_of(root, audio="torchaudio:HUBERT_BASE"))
     assert [row.audio_TF.shape for row in rows] == [(3, 5)] * 5
