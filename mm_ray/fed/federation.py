@@ -78,7 +78,7 @@ def build_federation(config: ExperimentConfig, table: FeatureTable) -> Federatio
         UserError: A split is empty, more clients than the data can fill, or no client left with video.
 
     """
-    table.check_splits(config.data.root if config.data.name == "store" else config.data.name)
+    table.check_splits(config.data.root if config.data.name == "store" and config.data.root else config.data.name)
     partition = config.partition
     clients = make_clients(table, partition, config.seed)
     clients = with_client_labels(clients, partition, table.shapes.num_classes, config.seed, table.files_N)

@@ -44,7 +44,8 @@ class RunProgress:
             self._tasks[report.phase] = self._bars.add_task(report.phase, total=total, note=note)
         self._bars.update(self._tasks[report.phase], completed=report.round, note=note)
         if report.round == self._rounds[report.phase] and not self._console.is_live:
-            self._console.print(f"{report.phase}: {report.round} rounds, {note}")
+            count = f"{report.round} round{'s' * (report.round > 1)}"
+            self._console.print(f"{report.phase}: {', '.join(filter(None, (count, note)))}")
 
     def __enter__(self) -> "RunProgress":
         if self._console.is_live:
@@ -52,7 +53,8 @@ class RunProgress:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._bars.stop()
+        if self._console.is_live:  # elsewhere it would print an empty line
+            self._bars.stop()
 
 
 AT_CHANCE_ROUND = 20
