@@ -43,7 +43,7 @@ def digest(path):
     return json.loads(path.read_text())["params_digest"]
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("filled_kb", "flags", "named"),
     [

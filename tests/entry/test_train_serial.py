@@ -144,7 +144,7 @@ def test_dashes_are_underscores_and_a_run_without_a_name_gets_one(folder, done):
     assert result(folder, name)["rounds_reused"] == 8  # beside the run above
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_killed_in_the_middle_of_a_phase_and_started_again_it_ends_the_same(tmp_path, uninterrupted):
     command = [sys.executable, "-m", TRAIN, *flags("run", LONG)]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
@@ -193,7 +193,7 @@ def test_two_processes_that_begin_together_end_the_same(tmp_path):
     assert sum(result(folder, "run")["rounds_computed"] for folder in folders) >= 8
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_who_waits_for_a_process_that_is_killed_goes_on_in_its_place(tmp_path, uninterrupted):
     first, second = tmp_path / "first", tmp_path / "second"
     for folder in (first, second):
