@@ -18,6 +18,7 @@ def verdict(
     num_clips: int,
     at_chance: Collection[str] = (),
     over_clips: Mapping[str, OverClips] | None = None,
+    distils: bool = True,
 ) -> list[str]:
     """For people: the claim, then its evidence, one line per control; empty without a student and a control.
 
@@ -27,6 +28,7 @@ def verdict(
         num_clips: Test clips.
         at_chance: Roles that are no better than chance.
         over_clips: The student against a control clip by clip, if predictions per clip are known.
+        distils: Whether the loss weight of the configuration is above 0.
 
     """
     controls = [name for name in CONTROLS if name in test]
@@ -37,7 +39,7 @@ def verdict(
     found = tests[first]
     seeds = f"{found.n} seeds" if found.n > 1 else "1 seed"
     lines = [
-        f"{_claim(found, 'student' in at_chance)}: student {np.mean(test['student']):.3f}, "
+        f"{_claim(found, 'student' in at_chance, distils)}: student {np.mean(test['student']):.3f}, "
         f"{first} {np.mean(test[first]):.3f}, difference {_difference(found)}, paired over {seeds} and "
         f"{num_clips:,} test clips; chance {chance:.2f}{_closed(test, first)}"
     ]
@@ -54,9 +56,11 @@ HELPED, HURT, AT_CHANCE = "Distillation helped", "Distillation hurt", "At chance
 TONES = {HELPED: "good", HURT: "bad", AT_CHANCE: "bad"}
 
 
-def _claim(found: Paired, is_at_chance: bool) -> str:
+def _claim(found: Paired, is_at_chance: bool, distils: bool) -> str:
     if is_at_chance:
         return AT_CHANCE
+    if not distils:
+        return "The best configuration does not distil (loss weight 0)"
     if found.low == found.high == 0:
         return "Distillation made no difference"
     if found.low > 0:

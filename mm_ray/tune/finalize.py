@@ -136,7 +136,8 @@ def _conclusion(
     counts_C = np.bincount(table.labels_N[table.file_rows("test")], minlength=len(table.class_names)).tolist()
     test = {role: [one.result["test"][role]["top1"] for one in tested] for role in tested[0].result["test"]}
     at_chance = [role for role, values in test.items() if not beats_guessing(float(np.mean(values)), counts_C)]
-    claims = verdict(test, guessing(counts_C), sum(counts_C), at_chance, clips)
+    distils = tested[0].finished.plan.config.phase2.loss_weight > 0
+    claims = verdict(test, guessing(counts_C), sum(counts_C), at_chance, clips, distils)
     return StudyConclusion(row, len(rows), tested[0], test, guessing(counts_C), at_chance, claims)
 
 

@@ -61,3 +61,8 @@ def test_single_answers_have_a_line():
 
 def test_without_a_student_there_is_nothing_to_say():
     assert verdict({"teacher": [0.9]}, 0.1, 720) == []
+
+
+def test_a_configuration_without_distillation_is_named():
+    first, *_ = verdict({"student": [0.7, 0.6], "control_all": [0.7, 0.6]}, 0.1, 720, distils=False)
+    assert first.startswith("The best configuration does not distil (loss weight 0): student 0.650, control_all 0.650, ")
