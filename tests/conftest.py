@@ -42,8 +42,16 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.thorough)
         if "local_ray" in item.fixturenames:
             item.add_marker(pytest.mark.ray)
-        item.add_marker(pytest.mark.xdist_group("ray" if _is_on_ray(item) else str(item.path.relative_to(ROOT))))
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
     items.sort(key=lambda item: not _is_on_ray(item))
+
+
+def _group(item):
+    if _is_on_ray(item):
+        return "ray"
+    if item.path.parent.name == "cluster":  # their hosts have the same names and addresses
+        return "cluster"
+    return str(item.path.relative_to(ROOT))
 
 
 def _is_on_ray(item):
