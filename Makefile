@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 RUNS ?= runs
 ARGS ?=
 
-.PHONY: help install tune train compare prepare tensorboard test test-quick test-slow lint docs bench bench-quick bench-gpu
+.PHONY: help install tune train compare prepare tensorboard test test-plain test-ray test-quick test-slow lint docs bench bench-quick bench-gpu
 
 help:
 	@echo 'make tune         search the distillation settings (python -m mm_ray.tune)'
@@ -29,16 +29,22 @@ tune train compare prepare: $(INSTALLED)
 tensorboard: $(INSTALLED)
 	$(BIN)/tensorboard --logdir $(RUNS) $(ARGS)
 
-# Two processes of one thread each; a third has the tests on Ray, one after the other, which mostly wait (tests/conftest.py).
-SPREAD := --dist loadgroup --no-loadscope-reorder
+# Each test has one thread. Those on Ray run one after the other, beside the others, since they mostly wait.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n 3 $(SPREAD) -m 'not slow' $(ARGS)
+	@$(MAKE) --no-print-directory --jobs 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=line) test-plain test-ray
+
+SPREAD := -n 2 --dist loadfile
+test-plain: $(INSTALLED)
+	$(BIN)/python -m pytest $(SPREAD) -m 'not ray and not slow' $(ARGS)
+
+test-ray: $(INSTALLED)
+	$(BIN)/python -m pytest -m 'ray and not slow' $(ARGS)
 
 test-quick: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2 $(SPREAD) -m 'not ray and not slow and not thorough' $(ARGS)
+	$(BIN)/python -m pytest $(SPREAD) -m 'not ray and not slow and not thorough' $(ARGS)
 
 test-slow: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2 $(SPREAD) -m slow $(ARGS)
+	$(BIN)/python -m pytest -m slow $(ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -34,28 +34,12 @@ def _is_whole_run(path):
     return path.stem.removeprefix("test_") in WHOLE_RUNS or path.parent.name in WHOLE_RUN_FOLDERS
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """Of several workers, one takes all tests on Ray, the longest row, and therefore first; a file's tests stay together."""
-    for item in items:
-        if _is_whole_run(item.path):
-            item.add_marker(pytest.mark.thorough)
-        if "local_ray" in item.fixturenames:
-            item.add_marker(pytest.mark.ray)
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
-    items.sort(key=lambda item: not _is_on_ray(item))
-
-
-def _group(item):
-    if _is_on_ray(item):
-        return "ray"
-    if item.path.parent.name == "cluster":  # their hosts have the same names and addresses
-        return "cluster"
-    return str(item.path.relative_to(ROOT))
-
-
-def _is_on_ray(item):
-    return item.get_closest_marker("ray") is not None
+def pytest_itemcollected(item):
+    """Mark whole runs, and what uses the session's Ray."""
+    if _is_whole_run(item.path):
+        item.add_marker(pytest.mark.thorough)
+    if "local_ray" in item.fixturenames:
+        item.add_marker(pytest.mark.ray)
 
 
 @pytest.fixture(autouse=True)
