@@ -31,7 +31,7 @@ tensorboard: $(INSTALLED)
 
 # Each test has one thread. Those on Ray run one after the other, beside the others, since they mostly wait.
 test: $(INSTALLED)
-	@$(MAKE) --no-print-directory --jobs 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=line) test-plain test-ray
+	@$(MAKE) --no-print-directory --jobs 2 test-plain test-ray
 
 SPREAD := -n 2 --dist loadfile
 test-plain: $(INSTALLED)
