@@ -36,7 +36,7 @@ def space(trial):
 
 
 def flags(address, trials):
-    tiny = tiny_flags({"clients.num_actors": 1, "clients.num_cpus": 2})  # all of the CPUs: one trial at a time
+    tiny = tiny_flags({"clients.num_actors": 2, "clients.num_cpus": 1})  # all of the CPUs: one trial at a time
     return [
         *tiny,
         "--space=mine.py",
