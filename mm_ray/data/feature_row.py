@@ -188,7 +188,7 @@ def read_clip(clip: Clip, data: DataConfig) -> Media:
 
 
 def read_clip_audio(clip: Clip, data: DataConfig, seconds: float) -> Media:
-    """Decode a clip's audio alone, at most so many seconds of it.
+    """Decode a clip's audio alone, at most its first `seconds` seconds.
 
     Raises:
         MediaError: The recording cannot be used.

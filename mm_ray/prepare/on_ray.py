@@ -1,19 +1,17 @@
 """The tasks on a Ray cluster: as many at once as it has CPUs, and a decoder that dies takes one clip with it."""
 
-import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ray
-import torch
 from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 
 from mm_ray.data.feature_row import rejected
 from mm_ray.data.media.errors import MediaError
 from mm_ray.data.prepare import ClipResult, Task, Tick, run_task
-from mm_ray.errors import EnvironmentFailure, UserError
-from mm_ray.models.devices import make_deterministic
+from mm_ray.errors import UserError
+from mm_ray.runtime.device import use_gpu
 
 QUEUED = 1
 """Tasks that wait beside the running ones, so that no CPU waits for the driver."""
@@ -71,18 +69,9 @@ def run_on_ray(tasks: Sequence[Task], num_workers: int, tick: Tick, num_gpus: fl
 
 @ray.remote(num_cpus=1, num_returns="streaming", max_retries=0, scheduling_strategy="SPREAD")
 def _stream(task: Task) -> Iterator[ClipResult]:
-    _check_device(task.settings.device)
+    if task.settings.device == "cuda":
+        use_gpu("a worker a GPU", "leave out --num_gpus")
     yield from run_task(task)
-
-
-def _check_device(device: str) -> None:
-    """Refuse a worker whose GPU torch cannot use: a CPU's results must not be stored as a GPU's (EnvironmentFailure)."""
-    if device == "cpu":
-        return
-    if not torch.cuda.is_available():
-        problem = f"Ray gave a worker a GPU on {socket.gethostname()}, but torch {torch.__version__} finds none there"
-        raise EnvironmentFailure(f"{problem}; install torch with CUDA and the driver on that node, or leave out --num_gpus")
-    make_deterministic()
 
 
 def _mistake(error: RayTaskError) -> BaseException:

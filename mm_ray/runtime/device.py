@@ -22,14 +22,25 @@ def select_device() -> str:
     given = ray.get_gpu_ids()
     if not given:
         return "cpu"
-    if not torch.cuda.is_available():
-        problem = (
-            f"Ray gave a client actor GPU {given[0]} on {socket.gethostname()}, but torch {torch.__version__} finds none there"
-        )
-        remedy = "install torch with CUDA and the driver on that node, or train on CPUs with --clients.num_gpus 0"
-        raise EnvironmentFailure(f"{problem}; {remedy}")
-    make_deterministic()
+    use_gpu(f"a client actor GPU {given[0]}", "train on CPUs with --clients.num_gpus 0")
     return "cuda"
+
+
+def use_gpu(given: str, instead: str) -> None:
+    """Make the GPU that Ray gave this process deterministic.
+
+    Args:
+        given: To whom Ray gave which GPU, for the error.
+        instead: What to do without one.
+
+    Raises:
+        EnvironmentFailure: torch cannot use it. A CPU's results must not be stored as a GPU's.
+
+    """
+    if not torch.cuda.is_available():
+        problem = f"Ray gave {given} on {socket.gethostname()}, but torch {torch.__version__} finds none there"
+        raise EnvironmentFailure(f"{problem}; install torch with CUDA and the driver on that node, or {instead}")
+    make_deterministic()
 
 
 class DeviceMemory(NamedTuple):

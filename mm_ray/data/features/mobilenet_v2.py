@@ -5,7 +5,6 @@ torchvision has the network and is an extra (`mm-ray[video]`). Shape suffixes: S
 
 import hashlib
 import io
-import os
 from functools import lru_cache
 from pickle import UnpicklingError
 from typing import Any
@@ -15,18 +14,17 @@ import torch
 from torch.nn import functional
 
 from mm_ray.config import DataConfig, FeatureConfig
+from mm_ray.data.frame_encoding import channels_first, frame_vectors, weights_place
 from mm_ray.data.media.video_track import Size
 from mm_ray.errors import UserError, bad_value, in_one_line
 from mm_ray.models.devices import encoder_device
-from mm_ray.storage import read_bytes, size_of
+from mm_ray.storage import read_bytes
 
 WEIGHTS_URL = "https://download.pytorch.org/models/mobilenet_v2-b0353104.pth"
 """torchvision's IMAGENET1K_V1, which `pretrained=True` used to mean."""
 IS_ENCODER = True
 _SHORT_SIDE, _CROP = 256, 224
 _MEAN_3, _DEVIATION_3 = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_AT_ONCE = 8
-"""Frames in one pass, so that memory does not grow with their number."""
 _FIELD = "data.video_weights"
 
 
@@ -45,11 +43,7 @@ def compute(frames: np.ndarray, data: DataConfig) -> np.ndarray:
     """
     device = encoder_device()
     network = _network(weights_place(data, WEIGHTS_URL), device)
-    with torch.inference_mode():
-        pieces = [
-            network(_prepared(frames[i : i + _AT_ONCE]).to(device)).mean(dim=(2, 3)) for i in range(0, len(frames), _AT_ONCE)
-        ]
-    return torch.cat(pieces).cpu().numpy().astype(np.float16)
+    return frame_vectors(frames, lambda rgb_SHW3: network(_prepared(rgb_SHW3).to(device)).mean(dim=(2, 3)))
 
 
 def identity(data: DataConfig) -> str:
@@ -62,20 +56,6 @@ def identity(data: DataConfig) -> str:
     place = weights_place(data, WEIGHTS_URL)
     _network(place, "cpu")
     return f"mobilenet_v2 {hashlib.blake2b(read_bytes(place), digest_size=8).hexdigest()}"
-
-
-def weights_place(data: DataConfig, url: str) -> str:
-    """The file of the weights: the given one, or what torchvision's cache has of an address.
-
-    Raises:
-        UserError: It is not there; the text says how to get it.
-
-    """
-    place = data.video_weights or os.path.join(torch.hub.get_dir(), "checkpoints", os.path.basename(url))
-    if size_of(place) is None:
-        known = "no such file" if data.video_weights else f"torchvision's cache has no {place}"
-        raise bad_value(_FIELD, data.video_weights, f"{known}; download {url} and give it with --weights FILE")
-    return place
 
 
 @lru_cache(maxsize=1)
@@ -101,10 +81,9 @@ def _scaled(width: int, height: int) -> tuple[int, int]:
     return round(width * _SHORT_SIDE / short), round(height * _SHORT_SIDE / short)
 
 
-def _prepared(frames: np.ndarray) -> torch.Tensor:
+def _prepared(rgb_SHW3: np.ndarray) -> torch.Tensor:
     """The middle square, standardised by ImageNet's mean and deviation, (S, 3, 224, 224)."""
-    rgb_SHW3 = frames if frames.ndim == 4 else np.repeat(frames[..., None], 3, axis=-1)
-    pixels = torch.from_numpy(np.ascontiguousarray(rgb_SHW3)).permute(0, 3, 1, 2).float() / 255
+    pixels = channels_first(rgb_SHW3).float() / 255
     width, height = _scaled(pixels.shape[3], pixels.shape[2])
     if (height, width) != tuple(pixels.shape[2:]):  # frames of a data set's own `load`
         pixels = functional.interpolate(pixels, size=(height, width), mode="bilinear", antialias=True)

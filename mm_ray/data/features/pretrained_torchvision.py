@@ -19,16 +19,14 @@ import torch
 from torch import nn
 
 from mm_ray.config import DataConfig, FeatureConfig
-from mm_ray.data.features.mobilenet_v2 import weights_place
 from mm_ray.data.features.pretrained_audio import FAULTS, digest_of
+from mm_ray.data.frame_encoding import channels_first, frame_vectors, weights_place, whole_frame
 from mm_ray.data.media.video_track import Size
 from mm_ray.errors import bad_value, in_one_line
 from mm_ray.models.devices import encoder_device
 from mm_ray.storage import read_bytes
 
 FIELD = "data.features.video"
-_AT_ONCE = 8
-"""Frames in one pass, so that memory does not grow with their number."""
 _OPTIONS: dict[str, dict[str, Any]] = {
     "googlenet": {"transform_input": True, "init_weights": False},
     "inception_v3": {"transform_input": True, "init_weights": False},
@@ -48,7 +46,7 @@ class TorchvisionVideo:
 
     def frame_size(self, features: FeatureConfig) -> Size:
         """Whole frames: the weights' own transform scales them."""
-        return lambda width, height: (width, height)
+        return whole_frame
 
     def compute(self, frames: np.ndarray, data: DataConfig) -> np.ndarray:
         """What the last layer of the classifier reads, (S, D) float16.
@@ -58,14 +56,14 @@ class TorchvisionVideo:
             data: Says where the weights are.
 
         """
-        rgb_SHW3 = frames if frames.ndim == 4 else np.repeat(frames[..., None], 3, axis=-1)
-        rgb_S3HW = torch.from_numpy(np.ascontiguousarray(rgb_SHW3)).permute(0, 3, 1, 2)
         device = encoder_device()
         transform, model, _ = self._loaded(data, device)
-        with torch.inference_mode(), np.errstate(over="ignore"):
-            pieces = [model(transform(some_S3HW).to(device)) for some_S3HW in rgb_S3HW.split(_AT_ONCE)]
-            features_SD: np.ndarray = torch.cat(pieces).cpu().numpy().astype(np.float16)
-        return features_SD
+
+        def encode(rgb_SHW3: np.ndarray) -> torch.Tensor:
+            features_SD: torch.Tensor = model(transform(channels_first(rgb_SHW3)).to(device))
+            return features_SD
+
+        return frame_vectors(frames, encode)
 
     def identity(self, data: DataConfig) -> str:
         """The model's name, and a digest of its weights and of the transform.

@@ -15,12 +15,11 @@ import torch
 
 from mm_ray.config import DataConfig, FeatureConfig
 from mm_ray.data.features.pretrained_audio import description_of, digest_of, load_transformers
+from mm_ray.data.frame_encoding import frame_vectors, whole_frame
 from mm_ray.data.media.video_track import Size
 from mm_ray.models.devices import encoder_device
 
 FIELD = "data.features.video"
-_AT_ONCE = 8
-"""Frames in one pass, so that memory does not grow with their number."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class PretrainedVideo:
 
     def frame_size(self, features: FeatureConfig) -> Size:
         """Whole frames: the model's own processor scales them."""
-        return lambda width, height: (width, height)
+        return whole_frame
 
     def compute(self, frames: np.ndarray, data: DataConfig) -> np.ndarray:
         """Pooled outputs, (S, D) float16.
@@ -42,19 +41,16 @@ class PretrainedVideo:
             data: Not read.
 
         """
-        rgb_SHW3 = frames if frames.ndim == 4 else np.repeat(frames[..., None], 3, axis=-1)
         device = encoder_device()
         processor, model, _ = _loaded(self.name, device)
-        pieces = []
-        with torch.inference_mode():
-            for start in range(0, len(rgb_SHW3), _AT_ONCE):
-                given = processor(images=list(rgb_SHW3[start : start + _AT_ONCE]), return_tensors="pt").to(device)
-                output = model(**given)
-                pooled = getattr(output, "pooler_output", None)
-                pieces.append(output.last_hidden_state.mean(1) if pooled is None else pooled.flatten(1))
-        with np.errstate(over="ignore"):
-            features_SD: np.ndarray = torch.cat(pieces).cpu().numpy().astype(np.float16)
-        return features_SD
+
+        def encode(rgb_SHW3: np.ndarray) -> torch.Tensor:
+            output = model(**processor(images=list(rgb_SHW3), return_tensors="pt").to(device))
+            pooled = getattr(output, "pooler_output", None)
+            features_SD: torch.Tensor = output.last_hidden_state.mean(1) if pooled is None else pooled.flatten(1)
+            return features_SD
+
+        return frame_vectors(frames, encode)
 
     def identity(self, data: DataConfig) -> str:
         """A digest of the weights and of the processor."""
