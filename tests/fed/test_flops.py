@@ -1,16 +1,23 @@
 """FLOPs by formula: a network's by hand, and a client's from the clips that it sees."""
 
 import itertools
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from fed.tiny import Run, tiny_plan
+from torch.utils.flop_counter import FlopCounterMode
 
 from mm_ray.config import LocalConfig
 from mm_ray.fed.cost import clips_seen, forward_flops
 from mm_ray.fed.local_training import batch_plan
-from mm_ray.types import RoundContext
+from mm_ray.models.flat_params import FlatNetwork
+from mm_ray.types import Batch, RoundContext
 
 
 def test_the_audio_network_s_operations_by_hand():
@@ -24,6 +31,31 @@ def test_the_audio_network_s_operations_by_hand():
     gru = 2 * frames * (widths[-1] + model.hidden) * 3 * model.hidden
     head = 2 * (model.hidden * model.classifier_hidden + model.classifier_hidden * shapes.num_classes)
     assert forward_flops("audio", model, federation) == convs + gru + head
+
+
+@pytest.mark.parametrize("encoder", ["conv_gru", "resnet", "transformer", "mlp", "gru"])
+def test_the_count_is_torch_s_own(encoder):
+    plan = tiny_plan()
+    model = replace(plan.config.model, audio_encoder=encoder)
+    network = FlatNetwork("audio", model, plan.federation.shapes, "cpu").network
+    frames = plan.federation.mean_frames[0]
+    audio, lengths = torch.zeros(1, frames, plan.federation.shapes.audio_bins), torch.tensor([frames])
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(Batch(audio, lengths, None, None, torch.zeros(1, dtype=torch.int64), np.zeros(1, np.int64)))
+    assert forward_flops("audio", model, plan.federation) == counter.get_total_flops()
+
+
+def test_a_run_does_not_import_torch_s_compiler():
+    program = """
+import sys
+from fed.tiny import tiny_plan
+from mm_ray.fed.cost import forward_flops
+plan = tiny_plan()
+assert forward_flops("audio", plan.config.model, plan.federation)
+assert "torch._dynamo" not in sys.modules
+"""
+    tests = Path(__file__).parents[1]
+    subprocess.run([sys.executable, "-c", program], check=True, env=os.environ | {"PYTHONPATH": f"{tests.parent}:{tests}"})
 
 
 @pytest.mark.parametrize("local", [LocalConfig(epochs=2, batch_size=4), LocalConfig(steps=7, batch_size=4)])
