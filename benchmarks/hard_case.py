@@ -4,8 +4,8 @@
 
 Each seed is one data set and one partition, shared by the recipes. Four fifths of the clients have no video, and 40 % of the
 training labels are wrong (dev and test labels are right). Of each run: the best dev top-1 of the audio network over phase 1,
-and the first round above 0.2, twice the level of chance. The recipe to take is the one whose worst seed is best. A finished run is
-kept in `results/hard_case.jsonl`; start it again to continue.
+and the first round above 0.2, twice the level of chance. The recipe to take is the one whose worst seed is best. A finished
+run is kept in `results/hard_case.jsonl`; start it again to continue.
 """
 
 import argparse
