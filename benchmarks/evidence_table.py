@@ -38,6 +38,34 @@ def paired(rows: list[dict[str, Any]], other: str, folds: bool) -> Paired | None
     return paired_test(np.array([fmean(values) for values in by_fold.values()]), ratio) if by_fold else None
 
 
+MAPPED = ("control_all", "self_distil", "harmony")
+"""The methods of the first table; the regimes' own tables have all."""
+
+
+def map_text(names: list[str], tests: dict[tuple[str, str], tuple[Paired, float]]) -> str:
+    """A line per regime: what the diagnosis says, and the gains."""
+    heads = " | ".join(f"minus `{method}`" for method in MAPPED)
+    lines = [
+        "## Map",
+        "What the teacher knows (its lead over phase 1's audio network on dev, and the share of the audiovisual clips that it "
+        "adds to), and ModalityMirror's gain.",
+        "",
+        f"| regime | lead | adds to | {heads} | cells |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name in names:
+        own = [row for row in rows_of(name) if row["method"] == OURS]
+        lead = fmean(row["dev"]["teacher"] - row["dev"]["phase1_audio"] for row in own)
+        share = fmean(row["share"] for row in own if row["share"] is not None)
+        gains = " | ".join(_gain(tests[name, method][0]) if (name, method) in tests else "" for method in MAPPED)
+        lines.append(f"| [{name}](#{name}) | {lead:+.2f} | {share:.0%} | {gains} | {len(own)} |")
+    return "\n".join(lines)
+
+
+def _gain(found: Paired) -> str:
+    return f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
+
+
 def regime_text(name: str, tests: dict[tuple[str, str], tuple[Paired, float]]) -> str:
     """A regime's table."""
     rows = rows_of(name)
@@ -90,7 +118,8 @@ def main() -> None:
         f"Holm's correction is over the {len(tests)} tests of this page. "
         "Each network is taken at its best dev round and tested once."
     )
-    (RESULTS / "README.md").write_text("\n\n".join([head, *(regime_text(name, tests) for name in names)]) + "\n")
+    pieces = [head, map_text(names, tests), *(regime_text(name, tests) for name in names)]
+    (RESULTS / "README.md").write_text("\n\n".join(pieces) + "\n")
 
 
 if __name__ == "__main__":
