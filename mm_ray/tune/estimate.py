@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import optuna
 
@@ -31,20 +31,12 @@ KEPT_FRAC = 0.4
 """Share of the rounds whose state stays in the phase store: every fifth, the last, and the records (0.3 to 0.5 seen)."""
 
 
-class ClosableExecutor(Executor, Protocol):
-    """Client actors."""
-
-    def close(self) -> None:
-        """End them."""
-        ...
-
-
 @dataclass(frozen=True)
 class Measured:
     """Measurements of the first rounds of a plan's first phase."""
 
     start_s: float
-    """Until client actors run; 0 where the rounds were stored."""
+    """By which the first round took longer: the start of client actors, if there are any; 0 where the rounds were stored."""
     round_s: float
     """A round, with what it writes and evaluates."""
     state_bytes: int
@@ -71,7 +63,7 @@ class Estimate:
         """For people."""
         trials = f"{at_once} trial{'s' * (at_once > 1)} at once"
         start_s, round_s = self.measured.start_s, self.measured.round_s
-        start = f" and {duration(start_s)} to start client actors" if start_s else ""
+        start = f", the first one {duration(start_s)} longer" if start_s else ""
         return (
             f"estimate: {self.rounds_asked:,} rounds asked, about {self.rounds_computed:,} to compute and "
             f"{self.rounds_after:,} for the finals and the controls; about {duration(self.seconds)} with {trials} "
@@ -81,14 +73,14 @@ class Estimate:
 
 
 def estimate(
-    plan: Experiment, space: Space, measured: Measured, trials: int, seeds: tuple[int, int], at_once: int, num_actors: int
+    plan: Experiment, space: Space, measured: Measured, trials: int, seeds: tuple[int, int], at_once: int, processes: int
 ) -> Estimate:
     """Scale a measured round.
 
     A round's cost scales with its clients' training clips times parameters. The trials are choices drawn evenly from the space,
     its enqueued ones first; a phase that several of them share counts once. The finals run the base config with fresh seeds; so
     does the test, if it has its own seeds (the second of `seeds`, after those of a trial). A control costs as much as its last
-    phase. The trials' actors start once more after the measurement.
+    phase. The trials start their actors once more after the measurement. `processes` is the number of a trial's processes.
     """
     num_seeds, num_test_seeds = seeds
     unit_s = measured.round_s / max(_work(plan.method.phases[0], plan.federation), 1)
@@ -107,7 +99,7 @@ def estimate(
     seconds = 2 * measured.start_s + alone_s + (together_s + after_s) / at_once
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     disk = int((computed + rounds_after) * KEPT_FRAC * measured.state_bytes)
-    return Estimate(asked * num_seeds, computed, rounds_after, seconds, memory * (1 + num_actors), disk, measured)
+    return Estimate(asked * num_seeds, computed, rounds_after, seconds, memory * processes, disk, measured)
 
 
 def _after(plan: Experiment, trials: int, num_seeds: int, num_test_seeds: int) -> list[tuple[Phase, int]]:
@@ -124,20 +116,20 @@ def _after(plan: Experiment, trials: int, num_seeds: int, num_test_seeds: int) -
     ]
 
 
-def measure(plan: Experiment, store: PhaseStore, device: str, start_actors: Callable[[], ClosableExecutor]) -> Measured:
-    """Time the first rounds of the plan's first phase on client actors, as in trials; the rounds stay in the store.
+def measure(plan: Experiment, store: PhaseStore, device: str, start: Callable[[], Executor]) -> Measured:
+    """Time the first rounds of the plan's first phase as in trials; the rounds stay in the store.
 
     Args:
         plan: The base config's plan.
         store: The phase store.
         device: What client actors train on.
-        start_actors: Called if the rounds are not stored yet.
+        start: Starts an executor; called if the rounds are not stored yet.
 
     """
     try:
         return _measure(plan, store, StoredOnly(device))
     except NotStored:
-        executor = start_actors()
+        executor = start()
     try:
         return _measure(plan, store, executor)
     finally:

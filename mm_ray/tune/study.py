@@ -13,6 +13,7 @@ from ray.tune.search.searcher import Searcher
 from mm_ray.config import ClientsConfig, ExperimentConfig, with_overrides
 from mm_ray.data.feature_table import FeatureTable
 from mm_ray.errors import StorageError
+from mm_ray.fed.executor import SerialExecutor
 from mm_ray.fed.experiment import plan_experiment
 from mm_ray.fed.method import find_method
 from mm_ray.fed.phase_store import PhaseStore
@@ -30,7 +31,7 @@ from mm_ray.tune.space import Space
 from mm_ray.tune.stopping import Budget, Interrupted, StopConditions, stops_on_signals
 from mm_ray.tune.study_log import StudyLog
 from mm_ray.tune.study_storage import check_storage
-from mm_ray.tune.trainable import FixedListSearcher, TrialRunner
+from mm_ray.tune.trainable import FixedListSearcher, TrialRunner, hosts_clients
 from mm_ray.tune.trial import TrialSettings, begin_trial
 from mm_ray.tune.trial_rows import mend_rows
 
@@ -155,9 +156,11 @@ class Runner:
         study, placement = self.study, place_trial(self.study.clients, self.cluster, self.study.host)
         plan, store = plan_experiment(study.base, self.table), PhaseStore(study.phases)
         at_once = most_trials(placement, study.clients, self.cluster)
-        measured = measure(plan, store, study.device, lambda: RayExecutor(ray.put(self.table), placement))
-        seeds = study.num_seeds, study.num_test_seeds
-        guess = estimate(plan, study.space, measured, study.trials, seeds, at_once, placement.num_actors)
+        alone = hosts_clients(placement, study.clients, study.host)
+        start = SerialExecutor if alone else partial(RayExecutor, ray.put(self.table), placement)
+        measured = measure(plan, store, study.device, start)
+        seeds, processes = (study.num_seeds, study.num_test_seeds), 1 if alone else 1 + placement.num_actors
+        guess = estimate(plan, study.space, measured, study.trials, seeds, at_once, processes)
         print(guess.line(at_once), flush=True)
 
     def compute(self, search: StudySearch, what: str, jobs: Sequence[dict[str, Any]]) -> tune.ResultGrid:

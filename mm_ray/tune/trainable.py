@@ -74,6 +74,11 @@ class TrialResources:
         return self.begin(config, ray.get(self.table[0]), executor)
 
 
+def hosts_clients(placement: Placement, clients: ClientsConfig, host: str) -> bool:
+    """Whether a trial's host simulates the clients itself."""
+    return host == "actor" and placement.num_actors == 1 and not placement.num_gpus and not clients.deadline_s
+
+
 @dataclass(frozen=True)
 class TrialRunner:
     """Runs trials on a cluster, as many at once as fit.
@@ -107,8 +112,7 @@ class TrialRunner:
         With `stop`, which may end them early, the caller handles signals, not Tune.
         """
         placement = place_trial(self.clients, self.cluster, self.host)
-        alone = self.host == "actor" and placement.num_actors == 1 and not placement.num_gpus and not self.clients.deadline_s
-        hosted = TrialResources(begin, [ray.put(self.table)], placement, alone)
+        hosted = TrialResources(begin, [ray.put(self.table)], placement, hosts_clients(placement, self.clients, self.host))
         with _tune_without(LOGGERS, *([SIGINT_HANDLER] if stop else [])):
             return tune.Tuner(
                 trainable(hosted, self.host),

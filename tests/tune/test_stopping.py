@@ -153,25 +153,25 @@ MEASURED = Measured(start_s=4.0, round_s=1.0, state_bytes=1000)
 
 def test_an_estimate_counts_shared_phases_once_and_what_comes_after_the_trials(tmp_path):
     plan, space = tiny_plan(), space_of(tmp_path, ROUNDS)
-    guess = estimate(plan, space, MEASURED, 2, seeds=(1, 0), at_once=1, num_actors=1)
+    guess = estimate(plan, space, MEASURED, 2, seeds=(1, 0), at_once=1, processes=2)
     # 3 modality-wise rounds, 1 of fusion, 1 of the teacher's logits; 3 and 5 of phase 2 at the same temperature.
     assert guess.rounds_asked == 2 * 5 + 3 + 5
     assert guess.rounds_computed == 5 + 5
     assert guess.rounds_after == 2 * 3, "two controls"
     assert guess.seconds > 2 * 4 + 2 * 3 * 1
-    three = estimate(plan, space, MEASURED, 2, seeds=(3, 0), at_once=1, num_actors=1)
+    three = estimate(plan, space, MEASURED, 2, seeds=(3, 0), at_once=1, processes=2)
     assert (three.rounds_asked, three.rounds_computed) == (3 * 18, 3 * 10)
     # Two controls, phase 1 once and phase 2 for both finalists, each with three seeds.
     assert three.rounds_after == 3 * (2 * 3 + 5 + 2 * 3)
-    tested = estimate(plan, space, MEASURED, 2, seeds=(1, 4), at_once=1, num_actors=1)
+    tested = estimate(plan, space, MEASURED, 2, seeds=(1, 4), at_once=1, processes=2)
     assert tested.rounds_after == 4 * (2 * 3 + 8), "two controls and the chosen configuration, with four seeds"
     assert "54 rounds asked, about 30 to compute and 51 for the finals and the controls; about " in three.line(2)
-    assert "(from a measured round of 1 s and 4 s to start client actors)" in three.line(2)
+    assert "(from a measured round of 1 s, the first one 4 s longer)" in three.line(2)
 
 
 def test_of_two_temperatures_each_has_its_own_phase_2(tmp_path):
     text = PLAIN + '\n    ENQUEUED = [{"phase2.temperature": t, "phase2.loss_weight": 0.5} for t in (2.0, 4.0)]\n'
-    guess = estimate(tiny_plan(), space_of(tmp_path, text), MEASURED, 2, (1, 0), 1, 1)
+    guess = estimate(tiny_plan(), space_of(tmp_path, text), MEASURED, 2, (1, 0), 1, 2)
     assert (guess.rounds_asked, guess.rounds_computed) == (2 * 8, 5 + 2 * 3)
 
 
