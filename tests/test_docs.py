@@ -76,7 +76,7 @@ def run(block: Block, folder: Path) -> subprocess.CompletedProcess:
     (folder / "cwd").mkdir()
     command = ["bash", "-euo", "pipefail", "-c"] if block.language == "bash" else [sys.executable, "-c"]
     return subprocess.run(
-        [*command, block.text], cwd=folder / "cwd", env=environment(folder), capture_output=True, text=True, timeout=280
+        [*command, block.text], cwd=folder / "cwd", env=environment(folder), capture_output=True, text=True, timeout=600
     )
 
 

@@ -11,7 +11,7 @@ MAX_BYTES = 200_000
 
 def run(notebook, folder):
     """The notebook with its outputs, run in a folder by the interpreter of the tests."""
-    NotebookClient(notebook, timeout=250, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()
+    NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()
     return notebook
 
 

@@ -28,14 +28,14 @@ def start(module, flags, folder):
     return process
 
 
-def finish(process, folder, timeout=100):
+def finish(process, folder, timeout=600):
     process.join(timeout)
     code = process.exitcode
     process.kill()
     return Done(code, *(Path(folder, name).read_text() for name in (".out", ".err")))
 
 
-def run(module, flags, folder, timeout=100):
+def run(module, flags, folder, timeout=600):
     return finish(start(module, flags, folder), folder, timeout)
 
 

@@ -15,7 +15,7 @@ def scripts(tmp_path_factory):
     folder = tmp_path_factory.mktemp("scripts")
     for shell in ("bash", "zsh"):
         command = [sys.executable, "-m", "mm_ray", "completion", shell]
-        text = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+        text = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True).stdout
         (folder / shell).write_text(text)
     return folder
 
@@ -26,7 +26,7 @@ def completed(scripts, *words):
     if not words[-1].endswith(" "):
         line = f"source {scripts}/bash; COMP_WORDS=({' '.join(words)}) COMP_CWORD={len(words) - 1}"
     line += '; $(complete -p mm-ray | sed -E "s/.*-F ([^ ]+).*/\\1/") mm-ray; printf "%s\\n" "${COMPREPLY[@]}"'
-    done = subprocess.run(["bash", "--norc", "-c", line], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(["bash", "--norc", "-c", line], capture_output=True, text=True, timeout=600, check=True)
     return done.stdout.split()
 
 
@@ -56,7 +56,7 @@ def test_the_script_of_zsh_is_one(scripts):
     assert text.startswith("#compdef mm-ray")
     assert "--phase2.temperature" in text
     if shutil.which("zsh"):
-        subprocess.run(["zsh", "-n", scripts / "zsh"], check=True, timeout=60)
+        subprocess.run(["zsh", "-n", scripts / "zsh"], check=True, timeout=600)
 
 
 def test_another_shell_is_refused():

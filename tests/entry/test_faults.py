@@ -61,7 +61,7 @@ def test_a_full_disk_ends_in_one_line_and_the_same_command_goes_on_once_there_is
     command = [sys.executable, "-m", TRAIN, "--serial", *small, "--name=run", *flags]
     environment = os.environ | {"FILLED_KB": str(filled_kb)}
     script = ["unshare", "-m", "sh", "-c", FULL_DISK, "sh", *command]
-    subprocess.run(script, cwd=tmp_path, env=environment, check=True, timeout=120)
+    subprocess.run(script, cwd=tmp_path, env=environment, check=True, timeout=600)
     first, second = (
         Done(
             int((tmp_path / f"{name}.code").read_text()), *((tmp_path / f"{name}.{end}").read_text() for end in ("out", "err"))
@@ -87,7 +87,7 @@ def test_a_full_disk_ends_a_study_in_one_line_and_is_no_trials_fault(tmp_path, m
     small = tiny_flags({"phase1.rounds": 30, "phase2.rounds": 10})
     flags = [*small, "--name=run", "--space=mine.py", "--trials=2", "--test_seeds=0", "--phases=small/phases"]
     script = ["unshare", "-m", "sh", "-c", FULL_DISK, "sh", sys.executable, "-m", "mm_ray.tune", *flags]
-    subprocess.run(script, cwd=tmp_path, env=os.environ | {"FILLED_KB": "1900"}, check=True, timeout=280)
+    subprocess.run(script, cwd=tmp_path, env=os.environ | {"FILLED_KB": "1900"}, check=True, timeout=600)
     assert (tmp_path / "first.code").read_text() == "1\n"
     line = (tmp_path / "first.err").read_text().splitlines()[-1]
     assert line.startswith("error: ")
@@ -113,7 +113,7 @@ def test_ctrl_c_during_the_imports_ends_without_a_word(tmp_path, module):
     while not (line := process.stderr.readline()).endswith("| mm_ray\n"):
         assert line, "mm_ray was not imported"
     process.send_signal(signal.SIGINT)
-    _, rest = process.communicate(timeout=60)
+    _, rest = process.communicate(timeout=600)
     assert (process.returncode, [line for line in rest.splitlines() if not line.startswith("import time:")]) == (130, [])
 
 

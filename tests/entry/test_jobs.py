@@ -20,7 +20,7 @@ def python_m(module, flags, folder):
     """Run an entry point as a user does, without the Ray of other tests."""
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"} | {"CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, "-m", module, *map(str, flags)]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=280)
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
 
 
 def read(path):

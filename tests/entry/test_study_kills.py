@@ -16,7 +16,7 @@ from optuna.storages.journal._storage import JournalOperation
 
 from mm_ray.tune.study_storage import JOURNAL
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 TUNE = "mm_ray.tune"
 TARGETS = ("client", "trial", "client", "driver", "client", "trial", "client", "trial", "client", "everything")

@@ -123,7 +123,7 @@ sys.addaudithook(lambda event, args: print("IMPORTED", args[0]) if event == "imp
 
 def imported(tmp_path, code):
     (tmp_path / "lab.py").write_text("print('lab runs')\n")
-    done = subprocess.run([sys.executable, "-c", SPY + code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", SPY + code], cwd=tmp_path, capture_output=True, text=True, timeout=600)
     return "lab" in done.stdout, done
 
 

@@ -59,7 +59,7 @@ def test_a_clip_that_kills_its_process_is_rejected_alone(tmp_path):
         write_wav(tmp_path / "root" / "ab"[index % 2] / f"{index}.wav", tone(300 + 50 * index, 1, 8000), 8000)
     command = [sys.executable, "-m", "mm_ray.prepare", "lab.killer", str(tmp_path / "root"), "--out", str(tmp_path / "store")]
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"} | {"PYTHONPATH": str(tmp_path)}
-    done = subprocess.run([*command, "--max-rejected", "0.2"], env=environment, capture_output=True, text=True, timeout=250)
+    done = subprocess.run([*command, "--max-rejected", "0.2"], env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     lines = pq.read_table(tmp_path / "store" / "rejected.parquet").to_pylist()
     assert [(line["clip_id"], line["reason"]) for line in lines] == [("b/3.wav", "crashed")]

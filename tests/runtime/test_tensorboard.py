@@ -41,7 +41,7 @@ class Board:
     def ask(self, path, data=None):
         body = None if data is None else json.dumps(data).encode()
         request = urllib.request.Request(self.base + path, body, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=600) as answer:
             return json.load(answer)
 
     def scalars(self, run, tag):
@@ -71,7 +71,7 @@ def tensorboard(logdir, *flags):
         yield Board(port)
     finally:
         process.terminate()
-        process.wait(timeout=20)
+        process.wait(timeout=600)
 
 
 def wait_for(question, want, limit_s=60):

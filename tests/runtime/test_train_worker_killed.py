@@ -39,7 +39,7 @@ def train_workers_of(driver: int) -> list[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(700)
+@pytest.mark.timeout(1800)
 def test_a_killed_train_worker_goes_on_to_the_same_student(tmp_path):
     subprocess.run(train(tmp_path / "serial", "--serial"), check=True, stdout=subprocess.DEVNULL)
     rounds = tmp_path / "ray" / "run" / "rounds.jsonl"

@@ -51,7 +51,7 @@ def environment(folder):
 
 def track(folder, tracker, rounds, ends="well"):
     command = [sys.executable, "-c", SCRIPT, tracker, str(rounds), ends]
-    done = subprocess.run(command, cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=150)
+    done = subprocess.run(command, cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=600)
     assert done.returncode == (-signal.SIGKILL if ends == "killed" else 0), done.stderr
 
 
