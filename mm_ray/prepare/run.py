@@ -59,10 +59,10 @@ def prepare_store(request: PrepareRequest) -> Summary:
         contents = read_contents(plan.store)
         write_card(contents, count_contents(contents, fold=0))
     print_summary(summary, plan.manifest, plan.data.features.audio_s, console)
-    console.print(f"store: {request.out}; train on it with --data {_as_data(request.out)}", soft_wrap=True)
     if summary.rejected_frac > request.max_rejected:
         problem = f"{summary.rejected_frac:.1%} of the clips were rejected; see {request.out}/{REJECTED}"
         raise bad_value("max_rejected", request.max_rejected, problem)
+    console.print(f"store: {request.out}; train on it with --data {_as_data(request.out)}", soft_wrap=True)
     return summary
 
 

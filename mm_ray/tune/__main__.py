@@ -65,7 +65,7 @@ def print_best(result: "TuneResult") -> None:
             values = result.test[role]
             score = spread_text(values) if len(values) > 1 else f"{values[0]:.3f}"
             chance = f"  not better than guessing, {found.guessing:.2f}" if role in found.at_chance else ""
-            print(f"  {label:<26} {score}{chance}")
+            print(f"  {label:<27} {score}{chance}")
     for line in result.verdict:
         print(line)
     if diagnosis := found.tested.result.get("diagnosis"):

@@ -57,7 +57,8 @@ class JobProgress(Callback):
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._bars.stop()
+        if self._console.is_live:
+            self._bars.stop()
 
 
 class LiveTable:
@@ -111,7 +112,8 @@ class LiveTable:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._live.stop()
+        if self._console.is_live:
+            self._live.stop()
 
     def _show(self, line: str = "") -> None:
         if self._console.is_live:
