@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 RUNS ?= runs
 ARGS ?=
 
-.PHONY: help install tune train compare prepare tensorboard test test-plain test-ray test-quick test-slow lint docs bench bench-quick bench-gpu
+.PHONY: help install tune train compare prepare tensorboard test test-plain test-ray test-quick test-slow test-slow-clusters test-slow-others lint docs bench bench-quick bench-gpu
 
 help:
 	@echo 'make tune         search the distillation settings (python -m mm_ray.tune)'
@@ -43,8 +43,16 @@ test-ray: $(INSTALLED)
 test-quick: $(INSTALLED)
 	$(BIN)/python -m pytest $(SPREAD) -m 'not ray and not slow and not thorough' $(ARGS)
 
+# Two at once, since they mostly wait; clusters one after the other.
+CLUSTERS := tests/cluster tests/entry/test_study_kills.py
 test-slow: $(INSTALLED)
-	$(BIN)/python -m pytest -m slow $(ARGS)
+	@$(MAKE) --no-print-directory --jobs 2 test-slow-clusters test-slow-others
+
+test-slow-clusters: $(INSTALLED)
+	$(BIN)/python -m pytest -m slow $(CLUSTERS) $(ARGS)
+
+test-slow-others: $(INSTALLED)
+	$(BIN)/python -m pytest -m slow $(CLUSTERS:%=--ignore=%) $(ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
