@@ -91,7 +91,7 @@ RAVDESS = {
 """Adam, more steps per round and a small network for the action units, one vector per clip; chosen on dev (seeds from 100)."""
 
 LONGER = {"phase1.rounds": 88, "phase1.fusion_frac": 24 / 88, "phase2.rounds": 96}
-"""24 rounds of fusion instead of 8, and twice the rounds of phase 2: a better teacher, and time to follow it; chosen on dev (one
+"""24 rounds of fusion instead of 8, and twice the rounds of phase 2: a better teacher, and time to follow it; chosen on dev (a
 cell of seed 100)."""
 
 REGIMES = {
