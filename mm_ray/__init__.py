@@ -2,7 +2,7 @@
 
 `import mm_ray` loads neither torch nor Ray: what a name needs is imported when it is first used.
 
-    result = mm_ray.train(data="synthetic", control=True, **{"phase2.temperature": 2.0})
+    result = mm_ray.train(data="synthetic", control=True, **{"phase2.rounds": 24})
     study = mm_ray.tune("distill", trials=20)
     table = mm_ray.compare(["modality_mirror", "control_all"], seeds=5)
     student = mm_ray.load_student(result.folder)

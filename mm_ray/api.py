@@ -1,7 +1,7 @@
 """The Python API: the functions behind `mm_ray.train`, `mm_ray.tune`, `mm_ray.compare`, `mm_ray.prepare` and `mm_ray.load_...`.
 
 The commands parse their flags and call these functions. Every config field can be given by its dotted name,
-`mm_ray.train(**{"phase2.temperature": 2.0})`, on top of `config`. A mistake raises `mm_ray.UserError`, whose text is the line
+`mm_ray.train(**{"phase2.rounds": 24})`, on top of `config`. A mistake raises `mm_ray.UserError`, whose text is the line
 that the command prints. The same call again takes what is stored and resumes where it was interrupted.
 """
 

@@ -31,8 +31,7 @@ from mm_ray.data.load import load_data
 from mm_ray.data.manifest import check_manifest, find_manifest, read_manifest
 from mm_ray.data.own_partition import own_shares, shares_digest
 from mm_ray.data.video_features import video_features
-from mm_ray.distill.projection import projected
-from mm_ray.distill.teacher_output import TeacherOutput
+from mm_ray.distill.teacher_output import TeacherOutput, projected
 from mm_ray.fed.executor import SerialExecutor
 from mm_ray.fed.experiment import plan_experiment, run_experiment
 from mm_ray.fed.method import find_method

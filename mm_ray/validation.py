@@ -62,7 +62,7 @@ def with_overrides(config: Section, overrides: Mapping[str, Any]) -> Section:
 
     Args:
         config: Any section.
-        overrides: `{"phase2.temperature": 2.0}`.
+        overrides: `{"phase2.rounds": 24}`.
 
     Raises:
         UserError: A name that is no field (the error lists the fields), a value of another type or out of range.

@@ -4,8 +4,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mm_ray.config import Phase2Config
-from mm_ray.distill.teacher_output import TeacherOutput
-from mm_ray.distill.temperature import divergence, temperature_of
+from mm_ray.distill.teacher_output import TeacherOutput, divergence, temperature_of
 from mm_ray.models.layers import Output
 
 USES = ("temperature",)

@@ -12,5 +12,5 @@ ROWWISE = True
 
 
 def loss(student: Output, target: TeacherOutput, labels_B: Tensor, settings: Phase2Config) -> Tensor:
-    """The squared difference of the logits, the mean over batch and classes (scalar); it has no temperature."""
+    """The squared difference of the raw logits, the mean over batch and classes (scalar)."""
     return functional.mse_loss(student.logits_BC, target.logits_BC)

@@ -23,8 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mm_ray.config import ExperimentConfig, Phase2Config
-from mm_ray.distill.teacher_output import TeacherOutput
-from mm_ray.distill.temperature import class_temperatures
+from mm_ray.distill.teacher_output import TeacherOutput, class_temperatures
 from mm_ray.fed.cost import forward_flops
 from mm_ray.fed.evaluation import outputs_on
 from mm_ray.fed.fedavg import TrainingPhase

@@ -8,7 +8,7 @@ cross-modal contrast on the modality-specific level (features of each modality a
 cross-modal regularisation on the modality-shared level (the mean of the clip's features to the class's complete prototype), and
 cross-modal alignment (squared distance between the two modalities' features of a clip, on audiovisual clients).
 
-The full text was not at hand: form, temperature and equal weights of the terms are our choices, and the mean of the encoders'
+The full text was not at hand: form, softness and equal weights of the terms are our choices, and the mean of the encoders'
 features stands for the shared representation. Prototypes are means over clips of the round's clients; a class that none of them
 has keeps its old prototype. In round 1 there are no prototypes, and only the alignment is active. The source fills a missing
 video with zeros; here audio-only clients train the audio network (our choice, as in `multifl`); if there are none, a line of

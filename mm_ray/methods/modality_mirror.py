@@ -15,10 +15,8 @@ import numpy as np
 import torch
 
 from mm_ray.config import ExperimentConfig, Phase2Config
-from mm_ray.distill.loss_spec import has_class_temperatures, loss_settings, parse_loss, reads_features
-from mm_ray.distill.objective import objective
-from mm_ray.distill.teacher_output import TeacherOutput
-from mm_ray.distill.temperature import class_temperatures
+from mm_ray.distill.objective import has_class_temperatures, loss_settings, objective, parse_loss, reads_features
+from mm_ray.distill.teacher_output import TeacherOutput, class_temperatures
 from mm_ray.fed.cost import forward_flops
 from mm_ray.fed.diagnosis import COUNTS, counts, mean_entropy
 from mm_ray.fed.evaluation import outputs_on, rows_of

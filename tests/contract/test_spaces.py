@@ -6,7 +6,7 @@ import optuna
 import pytest
 
 from mm_ray.config import ExperimentConfig, flatten, to_dict, with_overrides
-from mm_ray.distill.loss_spec import parse_loss
+from mm_ray.distill.objective import parse_loss
 from mm_ray.errors import UserError
 from mm_ray.plugins import modules_in, resolve
 from mm_ray.testing import check_space

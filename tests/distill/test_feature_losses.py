@@ -7,9 +7,8 @@ import torch
 from torch.nn import functional
 
 from mm_ray.config import LossConfig, Phase2Config
-from mm_ray.distill.loss_spec import reads_features
-from mm_ray.distill.projection import projected, projection
-from mm_ray.distill.teacher_output import TeacherOutput
+from mm_ray.distill.objective import reads_features
+from mm_ray.distill.teacher_output import TeacherOutput, projected, projection
 from mm_ray.losses import crd, fitnets, rkd
 from mm_ray.models.layers import Output
 from mm_ray.seeding import torch_stream

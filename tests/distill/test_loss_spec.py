@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from mm_ray.config import LossConfig, Phase2Config
-from mm_ray.distill.loss_spec import LossTerm, loss_settings, parse_loss
-from mm_ray.distill.objective import objective
+from mm_ray.distill.objective import LossTerm, loss_settings, objective, parse_loss
 from mm_ray.distill.teacher_output import TeacherOutput
 from mm_ray.errors import UserError
 from mm_ray.losses import dkd, kd
@@ -67,7 +66,7 @@ def test_a_loss_that_does_not_say_what_it_reads_depends_on_all(monkeypatch):
     module = types.ModuleType("own_loss")
     module.loss = kd.loss
     monkeypatch.setitem(__import__("sys").modules, "own.loss", module)
-    monkeypatch.setattr("mm_ray.distill.loss_spec.resolve", lambda *_: module)
+    monkeypatch.setattr("mm_ray.distill.objective.resolve", lambda *_: module)
     parse_loss.cache_clear()
     assert parse_loss("own.loss") == (LossTerm("own.loss", 1.0, kd.loss, None, False, False),)
     used = loss_settings(Phase2Config(loss="own.loss"))

@@ -12,9 +12,8 @@ import torch
 from fed.tiny import Run
 
 from mm_ray.config import Phase2Config
-from mm_ray.distill.loss_spec import has_class_temperatures, loss_settings
-from mm_ray.distill.teacher_output import TeacherOutput
-from mm_ray.distill.temperature import class_temperatures
+from mm_ray.distill.objective import has_class_temperatures, loss_settings
+from mm_ray.distill.teacher_output import TeacherOutput, class_temperatures
 from mm_ray.losses import c2kd, dkd, kd
 from mm_ray.methods import modality_mirror
 from mm_ray.models.layers import Output
