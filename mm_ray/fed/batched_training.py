@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from mm_ray.config import LocalConfig, ModelConfig
-from mm_ray.data.stacked_batch import gather_stacked
+from mm_ray.data.batching import gather_stacked
 from mm_ray.fed.client_optimizers import ControlVariate, LocalOptimizer
 from mm_ray.fed.local_training import batch_plan
 from mm_ray.fed.out_of_memory import in_smaller_stacks

@@ -5,9 +5,7 @@ import pytest
 import torch
 from fed.tiny import table_of, tiny_config
 
-from mm_ray.data.batching import gather
-from mm_ray.data.device_cache import Frames
-from mm_ray.data.stacked_batch import gather_stacked
+from mm_ray.data.batching import Frames, gather, gather_stacked
 
 ROWS = [np.array([3, 60, 7]), np.array([41]), np.array([12, 0, 79])]
 

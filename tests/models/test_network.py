@@ -9,8 +9,7 @@ from fed.tiny import table_of, tiny_config
 from torch.nn import functional
 
 from mm_ray.config import ModelConfig
-from mm_ray.data.batching import gather
-from mm_ray.data.stacked_batch import gather_stacked
+from mm_ray.data.batching import gather, gather_stacked
 from mm_ray.models.batched.gru import GRUWeights, stacked_gru
 from mm_ray.models.batched.layers import StackedSequence, attention_pool, conv5, linear, mean_pool, relu_pool_dropout
 from mm_ray.models.batched.network import StackedNetwork
