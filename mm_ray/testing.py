@@ -32,11 +32,11 @@ from mm_ray.data.manifest import check_manifest, find_manifest, read_manifest
 from mm_ray.data.own_partition import own_shares, shares_digest
 from mm_ray.data.video_features import video_features
 from mm_ray.distill.teacher_output import TeacherOutput, projected
+from mm_ray.fed.aggregation import RULES
 from mm_ray.fed.executor import SerialExecutor
 from mm_ray.fed.experiment import plan_experiment, run_experiment
 from mm_ray.fed.method import find_method
 from mm_ray.fed.phase_store import PhaseStore
-from mm_ray.fed.robust_aggregation import RULES
 from mm_ray.models.encoder_checks import ENCODER_CHECKS, EncoderCase
 from mm_ray.models.layers import Output
 from mm_ray.plugins import resolve

@@ -4,10 +4,13 @@ Each client has its own copy of the network in a stack (`mm_ray.models.batched.n
 momentum and corrections, all from the same named streams as when it is trained alone. A client whose batches are used up drops
 out of the stack. A client's update is therefore the same up to the order in which floats are summed
 (tests/fed/test_batched_training.py says how close). It depends only on the client's chunk, not on actors or on what ran before.
+
+Where a GPU runs out of memory, a stack of clients is trained in smaller stacks, one after the other, instead of ending the run.
 """
 
 import gc
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -17,9 +20,9 @@ from torch import Tensor
 
 from mm_ray.config import LocalConfig, ModelConfig
 from mm_ray.data.batching import gather_stacked
+from mm_ray.errors import EnvironmentFailure, in_one_line
 from mm_ray.fed.client_optimizers import ControlVariate, LocalOptimizer
 from mm_ray.fed.local_training import batch_plan
-from mm_ray.fed.out_of_memory import in_smaller_stacks
 from mm_ray.models.batched.network import StackedNetwork
 from mm_ray.models.dropout import StackedDropout
 from mm_ray.models.layers import Output
@@ -27,6 +30,7 @@ from mm_ray.models.network import PARTS, READS, part_size
 from mm_ray.models.precision import Precision, forward_precision, full_precision
 from mm_ray.types import Batch, ClientData, ClientUpdate, RoundContext, Shapes, StackedBatch
 
+Train = Callable[[Sequence[ClientData]], list[ClientUpdate]]
 ClientLoss = Callable[[Output, Batch, ClientData], Tensor]
 """The loss of a batch of a client (scalar, mean over the batch)."""
 STACK_VALUES = {"cpu": 2_000_000, "cuda": 500_000_000}
@@ -34,6 +38,8 @@ STACK_VALUES = {"cpu": 2_000_000, "cuda": 500_000_000}
 STACK_PARAMETERS = 20_000_000
 """A stack's copies hold at most this many parameters; with gradients, momentum and start they take 16 bytes each."""
 MOST_CLIENTS = 64
+OUT_OF_MEMORY = "out_of_memory"
+"""The metric of a round that counts the clients which were trained in a smaller stack than usual; absent if there are none."""
 
 
 class _SharedLoss(NamedTuple):
@@ -185,6 +191,40 @@ def train_batched(
 
     stacks = _stacks(name, model, context, clients, local)
     return [update for stack in stacks for update in in_smaller_stacks(train, stack, _release_memory)]
+
+
+def in_smaller_stacks(train: Train, clients: Sequence[ClientData], release: Callable[[], object]) -> list[ClientUpdate]:
+    """The update of each client, in their order, from one stack, or from its halves (and so on) if memory does not suffice.
+
+    A stack is tried a second time after `release`, since most of a GPU's memory may be what earlier chunks left in caches; then
+    its bits are the same. A client's update from a smaller stack is the same up to the order in which floats are summed.
+
+    Args:
+        train: Trains some clients together; without a trace if it fails.
+        clients: The stack.
+        release: Gives back the memory that only saves time.
+
+    Raises:
+        torch.OutOfMemoryError: One client alone does not fit.
+
+    """
+    for _ in range(2):
+        try:
+            return train(clients)
+        except torch.OutOfMemoryError as error:
+            failure = error.with_traceback(None)  # its frames hold the tensors of the failed step
+        release()
+    if len(clients) == 1:
+        raise failure
+    half = -(-len(clients) // 2)
+    halves = [in_smaller_stacks(train, some, release) for some in (clients[:half], clients[half:])]
+    return [replace(update, metrics={**update.metrics, OUT_OF_MEMORY: 1.0}) for updates in halves for update in updates]
+
+
+def does_not_fit(error: torch.OutOfMemoryError) -> EnvironmentFailure:
+    """One client alone does not fit into the memory that is free on a GPU."""
+    remedy = "a smaller local.batch_size of its phase, or fewer client actors per GPU (a larger --clients.num_gpus)"
+    return EnvironmentFailure(f"the GPU has no memory left for a single client ({in_one_line(error)[:200]}); use {remedy}")
 
 
 def _release_memory() -> None:

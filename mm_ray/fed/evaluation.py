@@ -1,4 +1,4 @@
-"""A network's outputs on a client's clips, and its accuracy on a common split, which no client trains on.
+"""A network's outputs on clips, its accuracy on a common split, which no client trains on, and its spread over clients.
 
 A confusion matrix is a sum over batches, which are cut the same way everywhere, so it is the same in the driver and on any
 number of actors. A recording that was cut into several clips (`features.window_hop_s`) counts once, with the mean of its clips'
@@ -7,7 +7,8 @@ probabilities; its clips therefore lie in one batch.
 Shape suffixes: N or B clips, R recordings, C classes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,16 +17,20 @@ from mm_ray.config import ModelConfig
 from mm_ray.data.batching import gather
 from mm_ray.data.feature_table import FeatureTable
 from mm_ray.evaluate.metrics import confusion_matrix, summary
-from mm_ray.evaluate.predictions import outputs_of
+from mm_ray.evaluate.statistics import spread_of_clients
 from mm_ray.fed.federation import Federation
 from mm_ray.models.flat_params import FlatNetwork, flat_network
 from mm_ray.models.layers import Output
 from mm_ray.models.network import READS
-from mm_ray.types import Arrays, Batch
+from mm_ray.types import Arrays, Batch, RoundReport
 
 BATCH_FRAMES = 32_000
 """Frames of a batch: activations of longer batches do not fit the caches (a quarter slower at 500 frames per clip)."""
 MOST_CLIPS = 128
+MOST_CLIENTS = 10_000
+"""In a larger federation the clients are not gone through: a run's time depends on its cohorts."""
+ROLES = ("student", "control", "control_all")
+"""Networks that every client uses."""
 
 
 def outputs_on(net: FlatNetwork, table: FeatureTable, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -36,6 +41,35 @@ def outputs_on(net: FlatNetwork, table: FeatureTable, rows: np.ndarray) -> tuple
         return output
 
     return outputs_of(run, lambda some: gather(table, rows[some], READS[net.network.name]), table.audio_lengths(rows))
+
+
+def outputs_of(
+    network: Callable[[Batch], Output], gather: Callable[[np.ndarray], Batch], lengths_N: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Logits (N, C) and pooled features (N, H), float32, of N clips in evaluation mode.
+
+    Args:
+        network: Called with batches, gives logits and features.
+        gather: Makes the batch of some of the N clips, by position.
+        lengths_N: Length of each clip; clips of like length share a batch, so that little is padded.
+
+    """
+    logits_NC, features_NH = over_batches(lambda batch: network(batch)[:2], gather, lengths_N)
+    return logits_NC, features_NH
+
+
+def over_batches(
+    network: Callable[[Batch], Sequence[torch.Tensor]], gather: Callable[[np.ndarray], Batch], lengths_N: np.ndarray
+) -> list[np.ndarray]:
+    """Each of the tensors that the network gives, for N clips; arguments as for `outputs_of`."""
+    order_N = np.argsort(lengths_N, kind="stable")
+    pieces = []
+    with torch.inference_mode():
+        for start in range(0, len(order_N), MOST_CLIPS):
+            outputs = network(gather(order_N[start : start + MOST_CLIPS]))
+            pieces.append([values.cpu().numpy() for values in outputs])
+    places_N = np.argsort(order_N)
+    return [np.concatenate(values)[places_N] for values in zip(*pieces, strict=True)]
 
 
 def predicted(logits_BC: np.ndarray, labels_B: np.ndarray) -> np.ndarray:
@@ -129,3 +163,38 @@ def dev_metrics(networks: Sequence[str], confusions: Sequence[np.ndarray]) -> Ma
     """`dev/NETWORK_top1` and the like for each network, from its confusion matrix."""
     scores = {network: summary(matrix) for network, matrix in zip(networks, confusions, strict=True)}
     return {f"dev/{network}_{name}": value for network, found in scores.items() for name, value in found.items()}
+
+
+def client_spreads(
+    federation: Federation, recalls: Mapping[str, Sequence[float]], reports: Iterable[RoundReport]
+) -> dict[str, dict[str, Any]]:
+    """Mean, worst tenth and standard deviation over clients; empty in a federation of more than `MOST_CLIENTS`.
+
+    Args:
+        federation: The clients.
+        recalls: By role: recall on the test set by class (C,).
+        reports: The rounds of the student's phase.
+
+    Returns:
+        By measure, a `ClientSpread` as a dictionary: each of `ROLES`, its accuracy on the client's own mix of classes; `loss`,
+        the client's mean training loss over its rounds, where that is recorded; `clips`.
+
+    """
+    if len(federation.clients) > MOST_CLIENTS:
+        return {}
+    found = {role: federation.client_accuracies(np.array(recalls[role])) for role in ROLES if role in recalls}
+    known = {role: [value for value in values if value is not None] for role, values in found.items()}
+    losses = [loss for loss, _ in update_means(reports).values() if np.isfinite(loss)]
+    clips = [float(client.num_clips) for client in federation.clients]
+    spreads = {measure: spread_of_clients(values)._asdict() for measure, values in (known | {"clips": clips}).items() if values}
+    return spreads | ({"loss": spread_of_clients(losses, lowest=False)._asdict()} if losses else {})
+
+
+def update_means(reports: Iterable[RoundReport]) -> dict[str, tuple[float, float]]:
+    """Training loss and norm of the update by client: means over the client's rounds, where they are recorded."""
+    seen: dict[str, list[Sequence[float]]] = {}
+    for report in reports:
+        for client, values in report.clients.items():
+            seen.setdefault(client, []).append(values)
+    means = {client: np.mean(values, axis=0).tolist() for client, values in seen.items()}
+    return {client: (loss, norm) for client, (loss, norm) in means.items()}

@@ -8,10 +8,10 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from mm_ray.config import ModelConfig
+from mm_ray.fed.aggregation import screen_update
 from mm_ray.fed.evaluation import confusion_on
 from mm_ray.fed.federation import Federation
 from mm_ray.fed.phase import Phase
-from mm_ray.fed.update_screening import screen_update
 from mm_ray.types import Arrays, ClientData, ClientUpdate, RoundContext
 
 Chunk = tuple[ClientData, ...]

@@ -19,9 +19,9 @@ from mm_ray.data.manifest import find_manifest
 from mm_ray.data.own_partition import check_kind
 from mm_ray.data.video_features import find_recipe
 from mm_ray.evaluate.metrics import confusion_matrix, recall, summary
-from mm_ray.fed.client_spread import client_spreads
+from mm_ray.fed.aggregation import refusals
 from mm_ray.fed.diagnosis import diagnosis_of
-from mm_ray.fed.evaluation import batches_of, classes_of
+from mm_ray.fed.evaluation import batches_of, classes_of, client_spreads
 from mm_ray.fed.executor import Executor
 from mm_ray.fed.federation import Federation, build_federation
 from mm_ray.fed.measured_cost import EnergyMeter, peak_memory_bytes
@@ -30,7 +30,6 @@ from mm_ray.fed.phase import NetworkRef
 from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.fed.privacy import privacy_of
 from mm_ray.fed.rounds import PhaseResults, role_params, run
-from mm_ray.fed.update_screening import refusals
 from mm_ray.fed.virtual_time import SIM_SECONDS, check_profile
 from mm_ray.models.encoder import check_encoders, check_reading, shipped_name
 from mm_ray.models.flat_params import flat_network, named_tensors

@@ -12,6 +12,7 @@ from torch.nn import functional
 from mm_ray.config import MODALITIES, LocalConfig
 from mm_ray.data.clients import ClientSelection
 from mm_ray.errors import UserError, bad_value
+from mm_ray.fed.aggregation import MEAN, RULES, robust_aggregate
 from mm_ray.fed.batched_training import train_batched
 from mm_ray.fed.client_optimizers import control_variates, moved_controls
 from mm_ray.fed.cohort import poisson_cohort, sample_cohort
@@ -20,7 +21,6 @@ from mm_ray.fed.federation import Federation
 from mm_ray.fed.local_training import BatchLoss, local_settings, train_local
 from mm_ray.fed.phase import KEY, OUTSIDE_KEY, NetworkRef, Phase, if_set
 from mm_ray.fed.privacy import DpEvent, add_gaussian_noise, epsilon_of
-from mm_ray.fed.robust_aggregation import MEAN, RULES, robust_aggregate
 from mm_ray.fed.server_optimizers import averaged, server_memory, server_step
 from mm_ray.models.encoder import batched_encoder, find_encoder
 from mm_ray.models.flat_params import FlatNetwork, flat_network

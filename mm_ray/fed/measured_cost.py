@@ -1,8 +1,31 @@
-"""Measured cost of a run on its machine: peak memory, and energy where RAPL can be read."""
+"""What is measured of a run's cost: peak memory, energy where RAPL can be read, and a chunk's memory and time on its device.
+
+A chunk is measured with a few steps. Where a phase trains its clients one after the other, its chunk costs what the client with
+the most clips does.
+"""
 
 import resource
 import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch.nn import functional
+
+from mm_ray.fed.batched_training import OUT_OF_MEMORY, train_batched
+from mm_ray.fed.cohort import chunks_of
+from mm_ray.fed.fedavg import TrainingPhase
+from mm_ray.fed.federation import Federation
+from mm_ray.fed.local_training import train_local
+from mm_ray.fed.phase import Phase
+from mm_ray.models.flat_params import flat_network
+from mm_ray.models.layers import Output
+from mm_ray.models.network import PARTS, init_part
+from mm_ray.seeding import torch_stream
+from mm_ray.types import Batch, ClientData, ClientUpdate, RoundContext
 
 POWERCAP = Path("/sys/class/powercap")
 
@@ -46,3 +69,94 @@ class EnergyMeter:
             return [int((package / "energy_uj").read_text()) for package in self._packages] or None
         except (OSError, ValueError):
             return None
+
+
+STEPS = 4
+"""Steps that are measured: a GPU records a step's graph when its shapes have come twice, which needs memory of its own."""
+Chunk = tuple[ClientData, ...]
+
+
+class ChunkCost(NamedTuple):
+    """The cost of a chunk on the device that measured it."""
+
+    num_clients: int
+    peak_bytes: int
+    """The most memory that was allocated at once."""
+    step_s: float
+    """Seconds of one training step of all its clients, the mean over the measured steps."""
+    fits: bool = True
+    """Whether all its clients could be trained together, as their phase wants it."""
+
+
+class ChunkToMeasure(NamedTuple):
+    """A phase's most expensive chunk of its first round."""
+
+    phase: TrainingPhase
+    clients: Chunk
+
+
+def chunks_to_measure(phases: Sequence[Phase], federation: Federation, chunk_size: int) -> list[ChunkToMeasure]:
+    """Of each training phase the chunk of round 1 whose batches hold the most frames."""
+
+    def most_expensive(phase: TrainingPhase) -> Chunk:
+        chunks = chunks_of(phase.cohort(federation, 1), chunk_size)
+        return max(chunks, key=lambda chunk: _frames(chunk, phase, federation))
+
+    return [ChunkToMeasure(phase, most_expensive(phase)) for phase in phases if isinstance(phase, TrainingPhase)]
+
+
+def _frames(chunk: Chunk, phase: TrainingPhase, federation: Federation) -> int:
+    lengths, batch_size = federation.table.audio_lengths, phase.local.batch_size
+    return sum(int(lengths(client.indices).max()) * min(client.num_clips, batch_size) for client in chunk)
+
+
+def measure_chunk(
+    job: ChunkToMeasure, table: Any, seed: int, device: str, peak_bytes: Callable[[], int] | None = None
+) -> ChunkCost:
+    """Train each network of a phase on a chunk for a few steps, with cross-entropy, from fresh parameters.
+
+    Args:
+        job: The phase and the chunk.
+        table: The feature table.
+        seed: The experiment's.
+        device: `cpu` or `cuda`.
+        peak_bytes: Gives the peak so far; None: torch's own measure of a GPU, or this process's peak resident memory.
+
+    """
+    phase, clients = job.phase, [job.phase.usable(client) for client in job.clients]
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    started, fits = time.perf_counter(), True
+    for network in sorted({name for client in clients for name in phase.trains(client)}):
+        members = [client for client in clients if network in phase.trains(client)]
+        fits = fits and _fits(phase, network, members, table, seed, device)
+    if device == "cuda":
+        torch.cuda.synchronize()
+    seconds = (time.perf_counter() - started) / STEPS
+    peak = peak_bytes or (torch.cuda.max_memory_allocated if device == "cuda" else peak_memory_bytes)
+    return ChunkCost(len(clients), peak(), seconds, fits)
+
+
+def _fits(phase: TrainingPhase, network: str, clients: list[ClientData], table: Any, seed: int, device: str) -> bool:
+    """Train a network for some steps; whether memory sufficed."""
+    try:
+        updates = _trained(phase, network, clients, table, seed, device)
+    except torch.OutOfMemoryError:
+        return False
+    return not any(OUT_OF_MEMORY in update.metrics for update in updates)
+
+
+def _trained(
+    phase: TrainingPhase, network: str, clients: list[ClientData], table: Any, seed: int, device: str
+) -> list[ClientUpdate]:
+    model, local, shapes = phase.model, replace(phase.local, epochs=1, steps=STEPS), table.shapes
+    params = {part: init_part(part, model, shapes, torch_stream(seed, "init", phase.stream, part)) for part in PARTS[network]}
+    context = RoundContext(seed, 1, params, {}, table, shapes, device)
+
+    def loss(output: Output, batch: Batch, *client: ClientData) -> torch.Tensor:
+        return functional.cross_entropy(output.logits_BC, batch.labels_B)
+
+    if phase.trains_together:
+        return train_batched(network, model, context, clients, local, loss, True, phase.stream, phase.precision)
+    net, largest = flat_network(network, model, shapes, device), max(clients, key=lambda client: client.num_clips)
+    return [train_local(net, context, largest, local, loss, phase.stream, phase.precision)]

@@ -5,13 +5,13 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from mm_ray.fed.batched_training import OUT_OF_MEMORY
 from mm_ray.fed.cohort import chunks_of, reports_back
 from mm_ray.fed.evaluation import dev_metrics
 from mm_ray.fed.executor import Executor
 from mm_ray.fed.federation import Federation
 from mm_ray.fed.lease import Lease
 from mm_ray.fed.method import Method
-from mm_ray.fed.out_of_memory import OUT_OF_MEMORY
 from mm_ray.fed.phase import NetworkRef, Phase, key_settings, shared_inputs
 from mm_ray.fed.phase_store import PhaseStore, phase_key
 from mm_ray.fed.privacy import epsilon_metric

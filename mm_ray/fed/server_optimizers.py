@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mm_ray.config import ServerConfig
-from mm_ray.fed.robust_aggregation import MEAN, RULES
+from mm_ray.fed.aggregation import MEAN, RULES
 from mm_ray.plugins import code_digest, resolve
 from mm_ray.types import Arrays, ClientUpdate, Key, ServerState
 

@@ -32,8 +32,8 @@ from torch.nn import functional
 
 from mm_ray.config import MODALITIES, ExperimentConfig
 from mm_ray.data.batching import gather
-from mm_ray.evaluate.predictions import over_batches
 from mm_ray.fed.cost import forward_flops
+from mm_ray.fed.evaluation import over_batches
 from mm_ray.fed.fedavg import FLOAT_BYTES
 from mm_ray.fed.federation import Federation
 from mm_ray.fed.method import Method, Trial, loss_weight, phase1_rate, total_rounds, training

@@ -13,11 +13,10 @@ import torch
 
 from mm_ray.config import ModelConfig
 from mm_ray.data.clients import ClientList
-from mm_ray.fed.chunk_cost import ChunkCost, ChunkToMeasure, measure_chunk
+from mm_ray.fed.batched_training import does_not_fit
 from mm_ray.fed.evaluation import confusion_of
 from mm_ray.fed.executor import run_chunk
-from mm_ray.fed.measured_cost import peak_memory_bytes
-from mm_ray.fed.out_of_memory import does_not_fit
+from mm_ray.fed.measured_cost import ChunkCost, ChunkToMeasure, measure_chunk, peak_memory_bytes
 from mm_ray.fed.phase import Phase
 from mm_ray.runtime.device import DeviceMemory, device_memory, select_device
 from mm_ray.types import Arrays, ClientData, ClientUpdate, RoundContext, Shapes

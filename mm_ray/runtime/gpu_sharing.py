@@ -15,8 +15,8 @@ import ray
 from mm_ray.config import ClientsConfig
 from mm_ray.data.feature_table import FeatureTable
 from mm_ray.errors import bad_value
-from mm_ray.fed.chunk_cost import ChunkCost, chunks_to_measure
 from mm_ray.fed.experiment import Experiment
+from mm_ray.fed.measured_cost import ChunkCost, chunks_to_measure
 from mm_ray.runtime.actors import ClientActor
 from mm_ray.runtime.cluster import Cluster
 from mm_ray.runtime.device import DeviceMemory

@@ -23,7 +23,7 @@ from mm_ray.config import ExperimentConfig
 from mm_ray.data.feature_table import SPLITS, FeatureTable
 from mm_ray.evaluate.metrics import recall
 from mm_ray.evaluate.statistics import OverClips, compare_clips
-from mm_ray.fed.client_spread import update_means
+from mm_ray.fed.evaluation import update_means
 from mm_ray.fed.experiment import Evaluation, RunResult
 from mm_ray.fed.phase import NetworkRef
 from mm_ray.fed.phase_store import PhaseStore

@@ -16,7 +16,7 @@ from mm_ray.data.batching import gather
 from mm_ray.data.features import log_mel
 from mm_ray.data.manifest import find_manifest
 from mm_ray.errors import UserError
-from mm_ray.evaluate.predictions import logits_of
+from mm_ray.fed.evaluation import outputs_of
 from mm_ray.models.student import load_student
 from mm_ray.predict import main
 from mm_ray.prediction import predict
@@ -227,7 +227,8 @@ def test_a_clip_of_the_data_gets_the_answer_that_it_got_in_the_evaluation(folder
     media = module.load(clip, data)
     path = write_wav(tmp_path / "clip.wav", media.waveform_N, media.sample_rate)
     student = load_student(folder / "student.safetensors")
-    logits = logits_of(student.network, lambda some: gather(table, np.array([row])[some], ("audio",)), np.array([1]))[0]
+    outputs = outputs_of(student.network, lambda some: gather(table, np.array([row])[some], ("audio",)), np.array([1]))
+    logits = outputs[0][0]
     expected = np.exp(logits) / np.exp(logits).sum()
     answer = predict(student, str(path))
     assert list(answer["probabilities"].values()) == pytest.approx(expected.tolist(), abs=0.02)

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mm_ray.errors import UserError
+from mm_ray.fed.aggregation import robust_aggregate, tag_by_client
 from mm_ray.fed.executor import sum_updates
-from mm_ray.fed.robust_aggregation import robust_aggregate, tag_by_client
 from mm_ray.plugins import modules_in
 from mm_ray.types import ClientUpdate
 

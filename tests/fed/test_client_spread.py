@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from mm_ray.fed import client_spread
-from mm_ray.fed.client_spread import client_spreads, update_means
+from mm_ray.fed import evaluation
+from mm_ray.fed.evaluation import client_spreads, update_means
 from mm_ray.train import print_clients
 
 CLIPS_KC = np.array([[4, 0], [1, 1], [0, 2], [0, 0]])
@@ -36,7 +36,7 @@ def test_means_worst_tenth_and_deviation():
 
 
 def test_a_large_federation_is_not_gone_through(monkeypatch):
-    monkeypatch.setattr(client_spread, "MOST_CLIENTS", 3)
+    monkeypatch.setattr(evaluation, "MOST_CLIENTS", 3)
     assert client_spreads(federation(), {"student": [0.9, 0.5]}, []) == {}
 
 

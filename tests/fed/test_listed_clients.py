@@ -8,7 +8,7 @@ from fed.tiny import Run
 
 from mm_ray.config import ServerConfig
 from mm_ray.fed import executor
-from mm_ray.fed.update_screening import screen_update
+from mm_ray.fed.aggregation import screen_update
 from mm_ray.types import ClientUpdate
 
 SENT = {"a": np.zeros(2, np.float32)}

@@ -7,7 +7,7 @@ from fed.tiny import Run, tiny_plan
 
 from mm_ray.errors import EnvironmentFailure
 from mm_ray.fed import batched_training
-from mm_ray.fed.out_of_memory import OUT_OF_MEMORY, does_not_fit, in_smaller_stacks
+from mm_ray.fed.batched_training import OUT_OF_MEMORY, does_not_fit, in_smaller_stacks
 from mm_ray.types import ClientUpdate, RoundContext
 
 

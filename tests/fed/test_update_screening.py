@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from mm_ray.config import ServerConfig
 from mm_ray.fed import rounds
+from mm_ray.fed.aggregation import clipped, norm_of, refusals, rejection_reason, screen_update
 from mm_ray.fed.evaluation import confusion_of, predicted
 from mm_ray.fed.phase_store import PhaseStore
-from mm_ray.fed.update_screening import clipped, norm_of, refusals, rejection_reason, screen_update
 from mm_ray.types import ClientUpdate, RoundReport
 
 SENT = {"a": np.zeros(2, np.float32), "b": np.zeros(1, np.float32)}

@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
-from fed.tiny import Run, tiny_plan
+from fed.tiny import Run
 
 from mm_ray.data.batching import gather
 from mm_ray.distill.objective import objective
-from mm_ray.evaluate.predictions import logits_of, outputs_of
 from mm_ray.fed.phase import NetworkRef
 from mm_ray.fed.rounds import role_params
 from mm_ray.methods import modality_mirror
@@ -67,14 +66,3 @@ def test_without_such_a_loss_none_are_stored_and_nothing_changes(tmp_path, run):
     assert set(logits) == {"logits"}
     assert logits["logits"].tobytes() == run.store.load(run.keys[TeacherLogits.name], 1).server["logits"].tobytes()
     assert plain.keys[TeacherLogits.name] != run.keys[TeacherLogits.name]
-
-
-def test_outputs_are_those_of_the_logits_alone():
-    plan = tiny_plan()
-    table, rows = plan.federation.table, plan.federation.table.rows("dev")
-    net = FlatNetwork("audio", plan.config.model, plan.federation.shapes, "cpu")
-    net.load(plan.method.phases[0].init(plan.federation, {}).params)
-    given = (net.network, lambda some: gather(table, rows[some], ("audio",)), table.audio_lengths(rows))
-    logits, features = outputs_of(*given)
-    assert logits.tobytes() == logits_of(*given).tobytes()
-    assert features.shape == (len(rows), 8)

@@ -4,8 +4,8 @@ import pytest
 from fed.tiny import Run, table_of, tiny_config, tiny_plan
 
 from mm_ray.errors import UserError
-from mm_ray.fed import chunk_cost
-from mm_ray.fed.chunk_cost import ChunkCost, chunks_to_measure, measure_chunk
+from mm_ray.fed import measured_cost
+from mm_ray.fed.measured_cost import ChunkCost, chunks_to_measure, measure_chunk
 from mm_ray.runtime import gpu_sharing
 from mm_ray.runtime.cluster import Cluster, Node
 from mm_ray.runtime.device import DeviceMemory, device_memory
@@ -126,14 +126,14 @@ def test_every_kind_of_phase_can_be_measured(method):
 def test_a_chunk_that_ran_in_smaller_stacks_does_not_fit(monkeypatch):
     plan = tiny_plan()
     job = chunks_to_measure(plan.method.phases, plan.federation, 3)[0]
-    real = chunk_cost.train_batched
+    real = measured_cost.train_batched
 
     def short(*args):
-        from mm_ray.fed.out_of_memory import OUT_OF_MEMORY
+        from mm_ray.fed.batched_training import OUT_OF_MEMORY
 
         return [update + type(update)(metrics={OUT_OF_MEMORY: 1.0}) for update in real(*args)]
 
-    monkeypatch.setattr(chunk_cost, "train_batched", short)
+    monkeypatch.setattr(measured_cost, "train_batched", short)
     assert not measure_chunk(job, plan.federation.table, 1, "cpu").fits
 
 

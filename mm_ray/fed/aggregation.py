@@ -1,7 +1,13 @@
-"""Screens each client's update before it is summed: a bad one is rejected, a long one is clipped.
+"""From clients' updates to the round's: each is screened before it is summed, a bad one is rejected, a long one clipped.
 
 In the simulation this happens on the actor that ran the client; in a real federation it is the server's work. Nothing of a
 rejected update enters the round, not even its training loss; `rounds.jsonl` names the client and the reason.
+
+Beside the sums over clients that everything else uses, rules can compare clients (robust aggregation, `aggregators/`). A
+client's weights and sums then travel as `ClientUpdate.by_client`, which `+` concatenates. So the result of a rule depends
+neither on how clients are cut into chunks nor on the number of actors. The price is memory: the driver holds all of a round's
+updates at once. Parts that are held by the same clients of a round form one vector (K clients, P parameters). A rule that
+chooses clients therefore takes an encoder and its head from the same clients.
 """
 
 import math
@@ -11,9 +17,11 @@ from dataclasses import replace
 import numpy as np
 
 from mm_ray.config import ServerConfig
-from mm_ray.fed.robust_aggregation import MEAN, tag_by_client
+from mm_ray.plugins import resolve
 from mm_ray.types import Arrays, ClientUpdate, RoundReport
 
+MEAN = "mean"
+RULES = "mm_ray.fed.aggregators"
 MOST_NAMED = 3
 """Clients that a line of `refusals` names."""
 
@@ -120,3 +128,32 @@ def refusals(reports: Iterable[RoundReport]) -> list[str]:
         if affected:
             lines.append(f"{phase}: updates were left out in {where}: {', '.join(named)}")
     return lines
+
+
+def tag_by_client(update: ClientUpdate, client: int) -> ClientUpdate:
+    """A client's update, with its weights and sums kept separate."""
+    return replace(update, weights={}, sums={}, by_client={client: ClientUpdate(update.weights, update.sums)})
+
+
+def robust_aggregate(total: ClientUpdate, rule: str, bad_frac: float) -> ClientUpdate:
+    """A round's update in which each part is what the rule makes of its holders' changes, with weight 1.
+
+    Args:
+        total: The sum of updates that `tag_by_client` made.
+        rule: A module of `mm_ray.fed.aggregators`, or your own.
+        bad_frac: The fraction of clients that may be bad.
+
+    """
+    combine = resolve("server.rule", rule, RULES, "combine").combine
+    groups: dict[tuple[int, ...], list[str]] = {}
+    """Parts by the clients that hold them, both sorted."""
+    for part in sorted({part for update in total.by_client.values() for part in update.weights}):
+        holders = tuple(client for client in sorted(total.by_client) if part in total.by_client[client].weights)
+        groups.setdefault(holders, []).append(part)
+    parts: dict[str, np.ndarray] = {}
+    for clients, names in groups.items():
+        updates = [total.by_client[client] for client in clients]
+        changes_KP = np.stack([np.concatenate([update.mean(part) for part in names]) for update in updates])
+        ends = np.cumsum([len(updates[0].sums[part]) for part in names])[:-1]
+        parts |= zip(names, np.split(np.asarray(combine(changes_KP, bad_frac), np.float32), ends), strict=True)
+    return replace(total, weights=dict.fromkeys(parts, 1.0), sums={**total.sums, **parts}, by_client={})
