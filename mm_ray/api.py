@@ -150,7 +150,7 @@ def tune(
         KeyboardInterrupt: Somebody ended it; the same call resumes it.
 
     """
-    from mm_ray.tune.choices import SEARCHERS
+    from mm_ray.tune.flags import SEARCHERS
 
     asked = _config(config, data, method, seed, fields)
     _check_names(asked)

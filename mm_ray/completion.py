@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import shtab
 
 from mm_ray.cli import COMMANDS, Parser, add_fields
-from mm_ray.tune.choices import SEARCHERS
+from mm_ray.tune.flags import SEARCHERS
 
 SHELLS = ("bash", "zsh")
 DESCRIPTION = """Print the script by which a shell completes the commands of mm-ray, their flags and the flags' choices:

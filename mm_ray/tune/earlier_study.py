@@ -89,7 +89,7 @@ def _known(
 
 
 def _add(search: StudySearch, known: FrozenTrial, overrides: dict[str, Any], row: Mapping[str, Any], source: str) -> None:
-    """Add a known trial to the study, and then its row; without the row it is made again (`mm_ray.tune.trial_rows`)."""
+    """Add a known trial to the study, and then its row; without the row it is made again (`mm_ray.tune.study_log`)."""
     study, space, metrics = search.study, search.space, row["metrics"]
     ended = sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
     notes = {key: row[key] for key in ("best_round", "seed_scores")} | {"rounds_computed": 0, "seconds": 0.0}

@@ -19,8 +19,7 @@ from mm_ray.fed.federation import Federation
 from mm_ray.fed.method import find_method
 from mm_ray.fed.phase import Phase, key_settings
 from mm_ray.fed.phase_store import PhaseStore
-from mm_ray.tune.space import Space
-from mm_ray.tune.space_probe import probe_study
+from mm_ray.tune.space import Space, probe_study
 from mm_ray.tune.stored import NotStored, StoredOnly
 
 MEASURED_ROUNDS = 2

@@ -14,8 +14,7 @@ from mm_ray.models.network import PARTS, init_part
 from mm_ray.models.onnx_export import write_onnx
 from mm_ray.models.student import load_student, save_student
 from mm_ray.seeding import torch_stream
-from mm_ray.tune.space import NUM_PROBES, Space
-from mm_ray.tune.space_probe import probe_study
+from mm_ray.tune.space import NUM_PROBES, Space, probe_study
 
 DECIDING = ("method", "model.audio_encoder")
 """The fields that decide whether there is a student, and whether it can be exported."""

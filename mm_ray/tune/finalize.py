@@ -32,10 +32,9 @@ from mm_ray.runtime.run_folder import RoundLog, config_yaml, write_results
 from mm_ray.runtime.tracking import DEFAULT as TENSORBOARD
 from mm_ray.runtime.tracking import RunInfo, TrackedRun, flat_config, metrics_of
 from mm_ray.storage import write_text
-from mm_ray.tune.reevaluation import Finals
+from mm_ray.tune.reevaluation import Finals, ranking
 from mm_ray.tune.report import write_report
 from mm_ray.tune.searcher import StudySearch
-from mm_ray.tune.selection import ranking
 from mm_ray.tune.stored import NotStored, stored_run
 from mm_ray.tune.study import Runner, Study
 from mm_ray.tune.study_ending import (

@@ -1,11 +1,15 @@
-"""The flags of a study, and how a resumed study gets them again."""
+"""The flags of a study, and how a resumed study gets them again; loads neither Optuna nor Ray."""
 
 from argparse import ArgumentParser
 from pathlib import Path
 
 from mm_ray.errors import bad_value
 from mm_ray.storage import read_object
-from mm_ray.tune.choices import HOSTS, SCHEDULERS, SEARCHERS
+
+SEARCHERS = ("tpe", "gp", "cmaes", "random", "grid", "nsga2")
+SCHEDULERS = ("none", "asha", "hyperband", "median", "wilcoxon")
+HOSTS = ("actor", "train")
+
 
 KEPT = ("space", "trials", "rounds", "patience", "seeds", "test_seeds", "searcher", "scheduler", "storage", "host", "tracker")
 """Flags that `--resume` gives again, unless the command line does."""

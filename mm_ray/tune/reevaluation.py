@@ -1,4 +1,6 @@
-"""The finals of a study with several seeds: its best configurations run again with fresh seeds, and one is chosen.
+"""Which trial a study chooses: the best one, or with several seeds the best of the finals.
+
+In the finals the best configurations run again with fresh seeds, and one is chosen.
 
 The best of many noisy trials looks better than it is. All finalists run with the same fresh seeds, for paired comparison.
 """
@@ -11,13 +13,29 @@ from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
+import optuna
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
 
 from mm_ray.seeding import numpy_stream
 from mm_ray.storage import write_text
 from mm_ray.tune.estimate import NUM_FINALISTS
 from mm_ray.tune.searcher import StudySearch
-from mm_ray.tune.selection import ranking
 from mm_ray.tune.study import Runner
+
+
+def ranking(study: optuna.Study) -> list[FrozenTrial]:
+    """The complete trials, best first, without duplicates.
+
+    Trials that satisfy the space's constraints come first, then those with the higher first objective (with several objectives
+    its winner lies on the Pareto front), then earlier trials.
+    """
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    own = [trial for trial in complete if "same_as" not in trial.user_attrs]
+    sign = 1 if study.directions[0] == StudyDirection.MAXIMIZE else -1
+    feasible = {trial.number: all(value <= 0 for value in trial.constraints.values()) for trial in own}
+    return sorted(own, key=lambda trial: (not feasible[trial.number], -sign * trial.values[0], trial.number))
+
 
 RESAMPLES = 2000
 

@@ -25,14 +25,12 @@ from mm_ray.runtime.run_folder import check_places, default_name, open_folder
 from mm_ray.runtime.tracking import DEFAULT, check_trackers
 from mm_ray.startup import load_with_progress, say_changed_code, say_idle_gpus
 from mm_ray.storage import check_place, names_full_disk, write_text
-from mm_ray.tune.choices import HOSTS
 from mm_ray.tune.earlier_study import check_earlier, take_trials
 from mm_ray.tune.export import check_export, export
 from mm_ray.tune.finalize import StudyConclusion, finalize, report_so_far
-from mm_ray.tune.flags import KEPT
-from mm_ray.tune.reevaluation import Finals, run_finals
+from mm_ray.tune.flags import HOSTS, KEPT
+from mm_ray.tune.reevaluation import Finals, ranking, run_finals
 from mm_ray.tune.searcher import SearchSettings
-from mm_ray.tune.selection import ranking
 from mm_ray.tune.space import load_space
 from mm_ray.tune.stopping import Interrupted, StopConditions, seconds_of
 from mm_ray.tune.study import Runner, Study, check_study

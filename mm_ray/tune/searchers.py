@@ -12,7 +12,7 @@ import optuna
 from mm_ray.errors import bad_value
 from mm_ray.plugins import check_name, in_user_code, load
 from mm_ray.seeding import stream
-from mm_ray.tune.choices import SEARCHERS
+from mm_ray.tune.flags import SEARCHERS
 from mm_ray.tune.space import Space
 
 FIELD = "searcher"

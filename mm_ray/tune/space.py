@@ -4,19 +4,19 @@ import hashlib
 import json
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, distribution_to_json
+from optuna.distributions import BaseDistribution, CategoricalDistribution, distribution_to_json
 from optuna.study import StudyDirection
 
 from mm_ray import config
 from mm_ray.errors import UserError, bad_value, in_one_line
 from mm_ray.plugins import in_user_code, resolve
-from mm_ray.tune.space_probe import probe_study
+from mm_ray.seeding import stream
 
 NUM_PROBES = 32
 DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
@@ -31,7 +31,7 @@ METRICS = (
     "flops",
     "sim_seconds",
 )
-"""The metrics of a finished trial (mm_ray/tune/trial_metrics.py): the student on dev at its best round; its lead over phase 1's
+"""The metrics of a finished trial (mm_ray/tune/trial.py): the student on dev at its best round; its lead over phase 1's
 audio network in top-1; bytes that a federation would send, seconds of computation, rounds, the clients' FLOPs and, with
 `clients.profile`, simulated seconds, each including reused rounds."""
 
@@ -173,3 +173,32 @@ def _check_enqueued(space: Space, distributions: Mapping[str, BaseDistribution])
         unknown = sorted(set(params) - set(distributions))
         if unknown:
             raise bad_value("space", space.name, f"ENQUEUED names {', '.join(unknown)}, which space(trial) never suggests")
+
+
+def probe_study(num_probes: int) -> Iterator[optuna.Trial]:
+    """Trials of a throw-away study whose choices depend only on the probe's number and the parameter's name."""
+    study = optuna.create_study(storage=optuna.storages.InMemoryStorage(), sampler=_ProbeSampler())
+    for _ in range(num_probes):
+        yield study.ask()
+
+
+class _ProbeSampler(optuna.samplers.BaseSampler):
+    # Not Optuna's random sampler: the digest must outlive a new version of Optuna or numpy.
+
+    def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, BaseDistribution]:
+        return {}
+
+    def sample_relative(self, study: Any, trial: Any, search_space: Any) -> dict[str, Any]:
+        return {}
+
+    def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: BaseDistribution) -> Any:
+        return _pick(param_distribution, stream(0, "probe", trial.number, param_name) / 2**63)
+
+
+def _pick(distribution: Any, unit: float) -> Any:
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices[int(unit * len(distribution.choices))]
+    value = distribution.low + unit * (distribution.high - distribution.low)
+    if distribution.step:
+        value = distribution.low + distribution.step * round((value - distribution.low) / distribution.step)
+    return min(value, distribution.high)

@@ -29,11 +29,10 @@ from mm_ray.tune.searcher import SearchSettings, StudySearch, TrialDirCallback
 from mm_ray.tune.searchers import check_searcher
 from mm_ray.tune.space import Space
 from mm_ray.tune.stopping import Budget, Interrupted, StopConditions, stops_on_signals
-from mm_ray.tune.study_log import StudyLog
+from mm_ray.tune.study_log import StudyLog, mend_rows
 from mm_ray.tune.study_storage import check_storage
 from mm_ray.tune.trainable import FixedListSearcher, TrialRunner, hosts_clients
 from mm_ray.tune.trial import TrialSettings, begin_trial
-from mm_ray.tune.trial_rows import mend_rows
 
 
 @dataclass(frozen=True)

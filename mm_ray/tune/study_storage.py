@@ -1,18 +1,25 @@
 """Where a study is kept: one Optuna study in a journal file or a database, which survives a killed driver and refuses another
 space or experiment."""
 
+import json
 import re
 import warnings
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.storages.journal._file import get_lock_file
+from optuna.storages.journal._storage import JournalOperation
 
 from mm_ray.errors import UserError, bad_value, in_one_line
-from mm_ray.tune.journal_file import StudyJournal
+from mm_ray.storage import append_lines
 from mm_ray.tune.space import Space
 
 JOURNAL = "optuna.journal"
+STALE_LOCK_S = 5
+"""A driver that is killed while it writes leaves its lock; the next driver removes it after this many seconds."""
 RECORD = b'{"op_code":'
 """How a record, and so a journal, begins."""
 
@@ -116,3 +123,22 @@ def _mend(path: Path) -> None:
     if text and not text.endswith(b"\n"):
         with path.open("r+b") as file:
             file.truncate(text.rfind(b"\n") + 1)
+
+
+class StudyJournal(JournalFileBackend):
+    """Optuna's file and lock, with fewer fsyncs.
+
+    Optuna's own class calls fsync for every record: 18 times for a trial with 8 reports, 2 ms each, more than everything else
+    that a driver does for the trial. What a killed process wrote survives in any case. After a power cut at most the reports
+    since the last trial's end are lost, and the open trials continue from their stored rounds.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path), lock_obj=JournalFileSymlinkLock(str(path), grace_period=STALE_LOCK_S))
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Append records: all of them, or none if the disk is full."""
+        text = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
+        ends = any(log["op_code"] == JournalOperation.SET_TRIAL_STATE_VALUES for log in logs)
+        with get_lock_file(self._lock):
+            append_lines(Path(self._file_path), text, wait_for_disk=ends)

@@ -10,8 +10,7 @@ from mm_ray.distill.objective import parse_loss
 from mm_ray.errors import UserError
 from mm_ray.plugins import modules_in, resolve
 from mm_ray.testing import check_space
-from mm_ray.tune.space import load_space
-from mm_ray.tune.space_probe import probe_study
+from mm_ray.tune.space import load_space, probe_study
 
 SPACES = modules_in("tune_spaces")
 FIELDS = flatten(to_dict(ExperimentConfig()))

@@ -10,8 +10,8 @@ from tune.spaces import space_of
 from mm_ray.errors import UserError
 from mm_ray.runtime.run_folder import config_yaml
 from mm_ray.tune.earlier_study import check_earlier, take_trials
+from mm_ray.tune.reevaluation import ranking
 from mm_ray.tune.searcher import SearchSettings, StudySearch
-from mm_ray.tune.selection import ranking
 from mm_ray.tune.study_log import read_trials
 from mm_ray.tune.suggester import Suggester
 

@@ -8,9 +8,8 @@ import pytest
 from tune.spaces import PLAIN, play, space_of
 
 from mm_ray.errors import UserError
-from mm_ray.tune.journal_file import StudyJournal
 from mm_ray.tune.searcher import SearchSettings, StudySearch
-from mm_ray.tune.study_storage import check_same_study, open_study
+from mm_ray.tune.study_storage import StudyJournal, check_same_study, open_study
 
 
 @pytest.fixture(autouse=True)

@@ -10,9 +10,9 @@ from tune.spaces import MIXED, PLAIN, play, space_of
 from mm_ray.errors import UserError
 from mm_ray.testing import check_sampler
 from mm_ray.tune.grid import grid_points, values_of
+from mm_ray.tune.reevaluation import ranking
 from mm_ray.tune.searcher import SearchSettings, StudySearch
 from mm_ray.tune.searchers import SEARCHERS, check_searcher, make_sampler
-from mm_ray.tune.selection import pareto_front, ranking
 
 PAIR = PLAIN + '\n    OBJECTIVES = {"dev/audio_top1": "max", "bytes": "min"}\n'
 BOUND = PLAIN + '\n    AT_LEAST = {"dev/gain_top1": 0.0}\n'
@@ -109,13 +109,12 @@ def test_the_best_of_a_bound_that_none_keeps_is_the_best(tmp_path):
     assert [trial.number for trial in ranking(search.study)] == [1, 0]
 
 
-def test_pareto_front(tmp_path):
+def test_of_two_objectives_the_best_trial_lies_on_the_pareto_front(tmp_path):
     search = StudySearch(space_of(tmp_path, PAIR), tmp_path / "run", "run", 0, SearchSettings("nsga2"))
     for index, (top1, sent) in enumerate([(0.5, 10), (0.6, 20), (0.4, 20), (0.6, 30)]):
         search.suggest(f"t{index}")
         end(search, f"t{index}", top1, bytes=sent)
-    front = pareto_front(search.study.trials, search.study.directions)
-    assert [trial.number for trial in front] == [0, 1]
+    assert [trial.number for trial in search.study.best_trials] == [0, 1]
     assert ranking(search.study)[0].number == 1
 
 

@@ -10,9 +10,8 @@ from tune.spaces import space_of
 from mm_ray.fed.executor import SerialExecutor
 from mm_ray.tune.live_table import LiveTable
 from mm_ray.tune.searcher import SearchSettings, StudySearch
-from mm_ray.tune.study_log import StudyLog, read_trials
+from mm_ray.tune.study_log import StudyLog, mend_rows, read_trials
 from mm_ray.tune.trial import TrialRun, TrialSettings
-from mm_ray.tune.trial_rows import mend_rows
 
 SPACE = """
     def space(trial):

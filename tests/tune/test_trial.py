@@ -5,8 +5,7 @@ from fed.tiny import Run, table_of, tiny_config
 
 from mm_ray.fed.executor import SerialExecutor
 from mm_ray.fed.method import find_method
-from mm_ray.tune.trial import TrialRun, TrialSettings
-from mm_ray.tune.trial_metrics import TrialMetrics
+from mm_ray.tune.trial import TrialMetrics, TrialRun, TrialSettings
 from mm_ray.types import RoundReport
 
 OVERRIDES = {"phase2.temperature": 2.0}
