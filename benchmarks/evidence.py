@@ -148,7 +148,7 @@ def run_cell(job: Job) -> Iterator[dict[str, Any]]:
     from mm_ray.fed.executor import SerialExecutor
     from mm_ray.fed.experiment import plan_experiment, run_experiment
     from mm_ray.fed.phase_store import PhaseStore
-    from mm_ray.runtime.drive import drive
+    from mm_ray.fed.rounds import drive
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="evidence-") as work:

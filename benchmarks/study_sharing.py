@@ -12,8 +12,8 @@ from mm_ray.data.load import load_data
 from mm_ray.fed.executor import SerialExecutor
 from mm_ray.fed.experiment import params_digest, plan_experiment, run_rounds
 from mm_ray.fed.phase_store import PhaseStore
+from mm_ray.fed.rounds import drive
 from mm_ray.runtime.cluster import connect
-from mm_ray.runtime.drive import drive
 from mm_ray.tune.searcher import SearchSettings
 from mm_ray.tune.space import load_space
 from mm_ray.tune.study import Runner, Study

@@ -25,7 +25,7 @@ from mm_ray.data.load import load_data
 from mm_ray.fed.executor import SerialExecutor
 from mm_ray.fed.experiment import plan_experiment, run_experiment
 from mm_ray.fed.phase_store import PhaseStore
-from mm_ray.runtime.drive import drive
+from mm_ray.fed.rounds import drive
 
 GOAL = 4.0
 SETTINGS = {

@@ -26,8 +26,8 @@ from mm_ray.data.load import load_data
 from mm_ray.fed.executor import SerialExecutor
 from mm_ray.fed.experiment import plan_experiment, run_experiment
 from mm_ray.fed.phase_store import PhaseStore
+from mm_ray.fed.rounds import drive
 from mm_ray.fed.virtual_time import SIM_SECONDS
-from mm_ray.runtime.drive import drive
 from mm_ray.types import RoundReport
 
 NAME, REGIME, STUDENT = "time_to_accuracy", "headline", "dev/audio_top1"

@@ -199,7 +199,7 @@ class Parser(argparse.ArgumentParser):
         if names:
             add_fields(self, {name: self.fields[name] for name in names})
         lines = [f"  {name:<12}{self._about(name)}" for name in self._groups()]
-        head = "config fields, each a flag, such as --phase2.rounds 24; --help GROUP lists:"
+        head = "config fields, each a flag, such as --partition.alpha 0.3; --help GROUP lists:"
         return self.format_help() + "\n" + "\n".join([head, *lines]) + "\n"
 
     def _groups(self) -> list[str]:

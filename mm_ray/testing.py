@@ -37,10 +37,10 @@ from mm_ray.fed.executor import SerialExecutor
 from mm_ray.fed.experiment import plan_experiment, run_experiment
 from mm_ray.fed.method import find_method
 from mm_ray.fed.phase_store import PhaseStore
+from mm_ray.fed.rounds import drive
 from mm_ray.models.encoder_checks import ENCODER_CHECKS, EncoderCase
 from mm_ray.models.layers import Output
 from mm_ray.plugins import resolve
-from mm_ray.runtime.drive import drive
 from mm_ray.seeding import numpy_stream, torch_stream
 from mm_ray.types import Shapes
 

@@ -14,7 +14,7 @@ from mm_ray.errors import bad_value
 from mm_ray.fed.executor import SerialExecutor
 from mm_ray.fed.experiment import Experiment, check_config, plan_experiment, run_experiment
 from mm_ray.fed.phase_store import PhaseStore
-from mm_ray.runtime.drive import drive
+from mm_ray.fed.rounds import drive
 from mm_ray.runtime.progress import RunProgress
 from mm_ray.runtime.run_folder import RoundLog, check_places, default_name, open_folder, write_results
 from mm_ray.runtime.tracking import DEFAULT, RunInfo, TrackedRun, check_trackers, flat_config, metrics_of

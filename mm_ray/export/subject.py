@@ -17,9 +17,9 @@ from mm_ray.fed.executor import SerialExecutor
 from mm_ray.fed.experiment import plan_experiment, run_experiment
 from mm_ray.fed.federation import Federation, build_federation
 from mm_ray.fed.phase_store import PhaseStore
+from mm_ray.fed.rounds import drive
 from mm_ray.models.onnx_export import check_features
 from mm_ray.models.student import stored_features
-from mm_ray.runtime.drive import drive
 from mm_ray.runtime.run_folder import write_results
 from mm_ray.storage import read_object, read_text
 

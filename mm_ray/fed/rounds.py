@@ -1,9 +1,9 @@
 """The round loop: the only one. A generator of round reports; hosts drive it and decide nothing."""
 
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from mm_ray.fed.batched_training import OUT_OF_MEMORY
 from mm_ray.fed.cohort import chunks_of, reports_back
@@ -43,6 +43,7 @@ class PhaseResult:
 
 
 PhaseResults = Mapping[str, PhaseResult]
+Returned = TypeVar("Returned")
 
 
 def dev_top1(network: str) -> str:
@@ -61,6 +62,18 @@ def run(
     for phase in method.phases:
         outcomes[phase.name] = yield from _PhaseRun(phase, federation, store, executor, chunk_size, outcomes).rounds()
     return outcomes
+
+
+def drive(rounds: Generator[RoundReport, None, Returned], *tell: Callable[[RoundReport], None]) -> Returned:
+    """Run a generator to its end, pass each report to each listener, and return the generator's result."""
+    while True:
+        try:
+            report = next(rounds)
+        except StopIteration as stop:
+            returned: Returned = stop.value
+            return returned
+        for listener in tell:
+            listener(report)
 
 
 def role_params(role: NetworkRef, outcomes: PhaseResults, store: PhaseStore) -> Arrays:

@@ -5,28 +5,34 @@ Shape suffixes: T audio frames, F audio bins, S video frames, D video features, 
 
 import base64
 import io
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import av
 import numpy as np
+from av.audio.stream import AudioStream
 from PIL import Image
 
-from mm_ray.config import DataConfig, FeatureConfig
+from mm_ray.config import PRECOMPUTED, DataConfig, FeatureConfig
+from mm_ray.data.feature_row import read_clip_audio
 from mm_ray.data.feature_store_reader import names_broken, read_columns
-from mm_ray.data.features.log_mel import bins_of
-from mm_ray.data.manifest import label_name
+from mm_ray.data.features.log_mel import bins_of, resampled
+from mm_ray.data.manifest import Clip, find_manifest, label_name, own_load
 from mm_ray.data.media.errors import FLAGS, REASONS
+from mm_ray.errors import UserError
 from mm_ray.prepare.inspect import HEADS, Contents, StoreFacts
-from mm_ray.prepare.sound import sound_of
 from mm_ray.report.data import ShownClip, data_page
 from mm_ray.storage import join, write_text
 
 PAGE = "inspect.html"
 NUM_SHOWN = 12
+SOUND_RATE = 24_000
+SOUND_S = 10.0
+"""Seconds of a clip that are embedded at most: about 60 kB."""
+SOUND_BITS_PER_S = 48_000
 _DEVIATIONS = 3.0
 """Features this many standard deviations below and above their mean are black and white."""
-
-
 FREQUENCIES = (250, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000)
 """Hz, at the axis of a spectrogram."""
 HOW_TO_HEAR = (
@@ -107,3 +113,36 @@ def png(picture: np.ndarray) -> str:
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "PNG")
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def sound_of(clip: Mapping[str, Any], data: DataConfig) -> tuple[str, str]:
+    """A clip's beginning as an MP3 data URI, and empty text; or no URI, and why there is none.
+
+    Args:
+        clip: A row of the store, with its columns by name.
+        data: Where the recordings are, and the store's feature settings.
+
+    """
+    if data.features.audio == PRECOMPUTED:
+        return "", "its audio features were precomputed"
+    names = ("label", "group", "source", "start_s", "end_s")
+    one = Clip(clip["clip_id"], splits=tuple(clip["splits"]), **{name: clip[name] for name in names})
+    load = own_load(find_manifest(data.name))
+    try:
+        media = load(one, data) if load else read_clip_audio(one, data, SOUND_S)
+    except UserError as error:
+        return "", str(error)
+    return mp3(media.waveform_N[: round(SOUND_S * media.sample_rate)], media.sample_rate), ""
+
+
+def mp3(waveform_N: np.ndarray, sample_rate: int) -> str:
+    """A mono waveform (N,) in [-1, 1] as a data URI."""
+    sound_N = resampled(np.ascontiguousarray(waveform_N, np.float32), sample_rate, SOUND_RATE)
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp3") as container:
+        stream: AudioStream = container.add_stream("libmp3lame", rate=SOUND_RATE, layout="mono")
+        stream.bit_rate = SOUND_BITS_PER_S
+        frame = av.AudioFrame.from_ndarray(sound_N[None], "fltp", "mono")
+        frame.sample_rate = SOUND_RATE
+        container.mux([*stream.encode(frame), *stream.encode(None)])
+    return f"data:audio/mpeg;base64,{base64.b64encode(file.getvalue()).decode()}"

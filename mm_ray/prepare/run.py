@@ -2,8 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from types import TracebackType
 
 import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
+from rich.text import Text
 
 from mm_ray.config import ClientsConfig, DataConfig
 from mm_ray.console import PlainConsole
@@ -16,7 +19,6 @@ from mm_ray.prepare.card import write_card
 from mm_ray.prepare.estimate import estimate, print_estimate
 from mm_ray.prepare.inspect import count_contents, print_facts, read_contents
 from mm_ray.prepare.page import write_page
-from mm_ray.prepare.progress import ClipProgress
 from mm_ray.prepare.summary import Summary, print_summary
 from mm_ray.runtime.cpus import usable_cpus
 
@@ -137,3 +139,36 @@ def _estimated_workers(request: PrepareRequest) -> int:
 
 def _as_data(store: str) -> str:
     return store if "/" in store else f"./{store}"
+
+
+class ClipProgress:
+    """Shows the progress of a preparation; nothing if the output is not a terminal.
+
+    Args:
+        total: Clips to prepare.
+        console: Where to show it.
+
+    """
+
+    def __init__(self, total: int, console: PlainConsole) -> None:
+        columns = (BarColumn(), MofNCompleteColumn(), _Speed(), TimeRemainingColumn())
+        self._bars = Progress(*columns, console=console, transient=True, disable=not console.is_live)
+        self._task = self._bars.add_task("", total=total)
+
+    def tick(self, clips: int) -> None:
+        """Count more clips."""
+        self._bars.update(self._task, advance=clips)
+
+    def __enter__(self) -> "ClipProgress":
+        self._bars.start()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._bars.stop()
+
+
+class _Speed(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        """Recent clips per second."""
+        speed = task.speed or task.finished_speed
+        return Text("" if speed is None else f"{speed:.1f} clips/s")

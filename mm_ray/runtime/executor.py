@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import ray
+from ray._private.utils import push_error_to_driver
+from ray._private.worker import global_worker
 from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -17,7 +19,6 @@ from mm_ray.fed.federation import Federation
 from mm_ray.fed.phase import Phase
 from mm_ray.models.network import PARTS
 from mm_ray.runtime.actors import ClientActor, PhaseBroadcast
-from mm_ray.runtime.notices import tell_driver
 from mm_ray.runtime.placement import Placement
 from mm_ray.runtime.pool import ActorPool, Submit
 from mm_ray.types import Arrays, ClientData, ClientUpdate
@@ -138,3 +139,9 @@ class RayExecutor:
     def close(self) -> None:
         """End the actors."""
         self._pool.close()
+
+
+def tell_driver(text: str) -> None:
+    """Print a line in the driver, as Ray does with its own warnings, because workers' output stays in their logs."""
+    job_id = ray.JobID.from_hex(ray.get_runtime_context().get_job_id())
+    push_error_to_driver(global_worker, "mm_ray", text, job_id)  # type: ignore[arg-type]  # it asserts a JobID

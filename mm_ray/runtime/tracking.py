@@ -117,7 +117,7 @@ class TrackedRun:
                 self._runs[name] = resolve("tracker", name, "mm_ray.trackers", "begin").begin(info)
 
     def add(self, report: RoundReport) -> None:
-        """Take a round; a listener of `mm_ray.runtime.drive.drive`."""
+        """Take a round; a listener of `mm_ray.fed.rounds.drive`."""
         if self._runs:
             self.add_round(report.to_json())
 

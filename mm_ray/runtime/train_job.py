@@ -24,7 +24,7 @@ from mm_ray.data.feature_table import FeatureTable
 from mm_ray.errors import StorageError, UserError, in_one_line
 from mm_ray.fed.experiment import plan_experiment, run_experiment
 from mm_ray.fed.phase_store import PhaseStore
-from mm_ray.runtime.drive import drive
+from mm_ray.fed.rounds import drive
 from mm_ray.runtime.executor import RayExecutor
 from mm_ray.runtime.placement import Placement
 from mm_ray.runtime.run_folder import RoundLog, write_results

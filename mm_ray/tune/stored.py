@@ -11,7 +11,7 @@ from mm_ray.fed.experiment import Experiment, RunResult, run_rounds
 from mm_ray.fed.federation import Federation
 from mm_ray.fed.phase import Phase
 from mm_ray.fed.phase_store import PhaseStore
-from mm_ray.runtime.drive import drive
+from mm_ray.fed.rounds import drive
 from mm_ray.types import Arrays, ClientUpdate
 
 

@@ -18,10 +18,9 @@ from mm_ray.fed.experiment import run_rounds
 from mm_ray.fed.method import find_method
 from mm_ray.fed.phase import Phase, PhaseSettings, key_settings, shared_inputs
 from mm_ray.fed.phase_store import PhaseStore
-from mm_ray.fed.rounds import role_params
+from mm_ray.fed.rounds import drive, role_params
 from mm_ray.models.network import PARTS
 from mm_ray.plugins import modules_in
-from mm_ray.runtime.drive import drive
 from mm_ray.types import ClientUpdate, RoundContext, ServerState
 
 ROADS = [{"method": name, "phase1.kind": kind} for name in modules_in("mm_ray.methods") for kind in ("modality_wise", "joint")]

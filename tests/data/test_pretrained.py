@@ -21,11 +21,10 @@ from mm_ray.evaluate.windows import predict_windows
 from mm_ray.fed.executor import SerialExecutor
 from mm_ray.fed.experiment import plan_experiment, run_experiment
 from mm_ray.fed.phase_store import PhaseStore
-from mm_ray.fed.rounds import role_params
+from mm_ray.fed.rounds import drive, role_params
 from mm_ray.models.devices import encoders_on
 from mm_ray.models.onnx_export import write_onnx
 from mm_ray.models.student import load_student, save_student
-from mm_ray.runtime.drive import drive
 
 RATE = 16_000
 SIZES = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}

@@ -24,9 +24,9 @@ from mm_ray.fed.evaluation import batches_of, by_recording, confusion_of
 from mm_ray.fed.executor import SerialExecutor
 from mm_ray.fed.experiment import plan_experiment, run_experiment
 from mm_ray.fed.phase_store import PhaseStore
+from mm_ray.fed.rounds import drive
 from mm_ray.models.network import PARTS, init_part
 from mm_ray.prepare.__main__ import main
-from mm_ray.runtime.drive import drive
 
 FEATURES = FeatureConfig(num_mels=20, max_frames=50, window_hop_s=0.5)  # 40 ms and 49 times 20 ms: 1.02 s
 """Windows of 1.02 s every half second."""

@@ -17,8 +17,7 @@ from mm_ray.fed.experiment import run_experiment, run_rounds
 from mm_ray.fed.lease import Lease
 from mm_ray.fed.phase import NetworkRef
 from mm_ray.fed.phase_store import PhaseStore
-from mm_ray.fed.rounds import PhaseResult, dev_top1, role_params, train_metrics
-from mm_ray.runtime.drive import drive
+from mm_ray.fed.rounds import PhaseResult, dev_top1, drive, role_params, train_metrics
 from mm_ray.types import RoundReport
 
 UNIMODAL, DISTILL = "phase1/unimodal", "phase2/distill"

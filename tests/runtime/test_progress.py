@@ -5,7 +5,7 @@ import math
 import pytest
 from fed.tiny import Run, tiny_plan
 
-from mm_ray.runtime.drive import drive
+from mm_ray.fed.rounds import drive
 from mm_ray.runtime.progress import RunProgress
 from mm_ray.types import RoundReport
 
