@@ -277,7 +277,7 @@ def check_sampler(name: str) -> None:
         name: Its name, such as `mine.py:thing`.
 
     """
-    from mm_ray.tune.searchers import trial_suggestions  # loads Optuna, which the other checks need not wait for
+    from mm_ray.tune.samplers import trial_suggestions  # loads Optuna, which the other checks need not wait for
 
     first = trial_suggestions(name)
     assert trial_suggestions(name) == first, "it suggests other values for the same seeds: draw from the seed only"

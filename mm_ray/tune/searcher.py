@@ -16,8 +16,8 @@ from ray.tune import Callback
 from ray.tune.search.searcher import Searcher
 
 from mm_ray.errors import StorageError
+from mm_ray.tune.samplers import check_searcher
 from mm_ray.tune.schedulers import make_pruner
-from mm_ray.tune.searchers import check_searcher
 from mm_ray.tune.space import Space, load_space
 from mm_ray.tune.study_storage import open_study
 from mm_ray.tune.suggester import Suggester, reattach

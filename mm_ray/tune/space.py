@@ -182,14 +182,20 @@ def probe_study(num_probes: int) -> Iterator[optuna.Trial]:
         yield study.ask()
 
 
-class _ProbeSampler(optuna.samplers.BaseSampler):
-    # Not Optuna's random sampler: the digest must outlive a new version of Optuna or numpy.
+class OneByOneSampler(optuna.samplers.BaseSampler):
+    """Draws each parameter by itself, by a subclass's `sample_independent`."""
 
     def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, BaseDistribution]:
+        """No parameters are drawn together."""
         return {}
 
     def sample_relative(self, study: Any, trial: Any, search_space: Any) -> dict[str, Any]:
+        """No parameters are drawn together."""
         return {}
+
+
+class _ProbeSampler(OneByOneSampler):
+    # Not Optuna's random sampler: the digest must outlive a new version of Optuna or numpy.
 
     def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: BaseDistribution) -> Any:
         return _pick(param_distribution, stream(0, "probe", trial.number, param_name) / 2**63)

@@ -24,9 +24,9 @@ from mm_ray.runtime.tracking import DEFAULT
 from mm_ray.tune.estimate import estimate, measure
 from mm_ray.tune.hparams import write_experiment
 from mm_ray.tune.live_table import JobProgress, LiveTable
+from mm_ray.tune.samplers import check_searcher
 from mm_ray.tune.schedulers import StudyScheduler, check_scheduler
 from mm_ray.tune.searcher import SearchSettings, StudySearch, TrialDirCallback
-from mm_ray.tune.searchers import check_searcher
 from mm_ray.tune.space import Space
 from mm_ray.tune.stopping import Budget, Interrupted, StopConditions, stops_on_signals
 from mm_ray.tune.study_log import StudyLog, mend_rows

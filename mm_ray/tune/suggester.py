@@ -5,8 +5,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from mm_ray.tune.grid import grid_points
-from mm_ray.tune.searchers import make_sampler
+from mm_ray.tune.samplers import grid_points, make_sampler
 from mm_ray.tune.space import Space
 
 MAX_DUPLICATES = 20

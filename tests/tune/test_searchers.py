@@ -9,10 +9,9 @@ from tune.spaces import MIXED, PLAIN, play, space_of
 
 from mm_ray.errors import UserError
 from mm_ray.testing import check_sampler
-from mm_ray.tune.grid import grid_points, values_of
 from mm_ray.tune.reevaluation import ranking
+from mm_ray.tune.samplers import SEARCHERS, check_searcher, grid_points, make_sampler, values_of
 from mm_ray.tune.searcher import SearchSettings, StudySearch
-from mm_ray.tune.searchers import SEARCHERS, check_searcher, make_sampler
 
 PAIR = PLAIN + '\n    OBJECTIVES = {"dev/audio_top1": "max", "bytes": "min"}\n'
 BOUND = PLAIN + '\n    AT_LEAST = {"dev/gain_top1": 0.0}\n'
@@ -83,7 +82,7 @@ def test_a_grid_ends(tmp_path):
 def test_a_grid_that_is_too_large(tmp_path, monkeypatch):
     many = "\n".join(f'        trial.suggest_float("p{i}", 0, 1)' for i in range(6))
     text = f"    def space(trial):\n{many}\n        return {{}}\n"
-    monkeypatch.setattr("mm_ray.tune.grid.MAX_POINTS", 200)
+    monkeypatch.setattr("mm_ray.tune.samplers.MAX_POINTS", 200)
     with pytest.raises(UserError, match="more than 200 points"):
         grid_points(space_of(tmp_path, text), 0)
 
