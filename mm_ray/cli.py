@@ -64,7 +64,8 @@ def run_main(main: Callable[[Sequence[str]], None]) -> None:
         with names_bad_file(), _ends_without_readers():
             main(sys.argv[1:])
     except UserError as error:
-        _end_with(error)
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1 if isinstance(error, EnvironmentFailure) else 2)
     except KeyboardInterrupt:
         _ignore_signals()
         print("stopped; the same command resumes from the last stored round", file=sys.stderr)
@@ -117,11 +118,6 @@ def _has_no_reader(stream: TextIO) -> bool:
     poll = select.poll()
     poll.register(stream.fileno(), select.POLLOUT)
     return any(event & select.POLLERR for _, event in poll.poll(0))
-
-
-def _end_with(error: UserError) -> NoReturn:
-    print(f"error: {error}", file=sys.stderr)
-    sys.exit(1 if isinstance(error, EnvironmentFailure) else 2)
 
 
 def _interrupt(number: int, frame: Any) -> None:
@@ -257,15 +253,12 @@ def add_fields(parser: argparse.ArgumentParser, fields: Mapping[str, FieldInfo])
     for name, info in fields.items():
         section = name.rpartition(".")[0]
         group = groups[section] = groups.get(section) or parser.add_argument_group(section or "experiment")
-        default = f" (default: {_shown(info.default)})" if info.default != "" else ""
+        shown = str(info.default).lower() if isinstance(info.default, bool) else str(info.default)
+        default = f" (default: {shown})" if shown else ""
         kind = "|".join(["FLOAT", *words_of(info)]) if words_of(info) else METAVARS.get(info.annotation, "TEXT")  # type: ignore[arg-type]
         metavar = f"{{{','.join(choices_of(info))}}}" if choices_of(info) else kind
         text = " ".join(f"{info.description or ''}{default}".split()).replace("%", "%%")
         group.add_argument(f"--{name}", metavar=metavar, default=argparse.SUPPRESS, help=text)
-
-
-def _shown(default: Any) -> str:
-    return str(default).lower() if isinstance(default, bool) else str(default)
 
 
 def add_run_flags(parser: Parser, tracker: str = "tensorboard") -> None:

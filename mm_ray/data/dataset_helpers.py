@@ -193,6 +193,11 @@ def hold_out(groups_by_class: Mapping[str, Sequence[str]], dev: float = 0.2, tes
     return splits
 
 
+def splits_in_turn(place: int, num_folds: int) -> tuple[str, ...]:
+    """The split of the group at a place in each fold: each fold tests its own group, and the next one is `dev`."""
+    return tuple({0: "test", 1: "dev"}.get((place - fold) % num_folds, "train") for fold in range(num_folds))
+
+
 def by_digest(names: Iterable[str]) -> list[str]:
     """Names in the order of a digest: pseudo-random, and the same everywhere."""
     return sorted(names, key=lambda name: (_digest(name), name))

@@ -34,16 +34,12 @@ def duplicates(clips: Sequence[Clip], data: DataConfig) -> dict[int, int]:
 
 def _contents(names: Iterable[str], data: DataConfig) -> dict[str, object]:
     """By name, something that is equal for equal contents: the name itself where no other file has that size."""
-    stamps = file_sizes_and_times([name for name in names if _is_readable(name, data)], data)
+    stamps = file_sizes_and_times([name for name in names if name.isprintable() and not leaves_root(data.root, name)], data)
     keys: dict[str, object] = {name: stamp.size for name, stamp in stamps.items()}
     for refine in (partial(sample, data=data), partial(_digest, data)):
         shared = Counter(keys.values())
         keys = {name: (key, refine(name)) if shared[key] > 1 else name for name, key in keys.items()}
     return {name: keys.get(name, name) for name in names}
-
-
-def _is_readable(name: str, data: DataConfig) -> bool:
-    return name.isprintable() and not leaves_root(data.root, name)
 
 
 def _digest(data: DataConfig, name: str) -> bytes:

@@ -17,11 +17,6 @@ AT_ONCE = 8
 """Frames in one pass, so that memory does not grow with their number."""
 
 
-def whole_frame(width: int, height: int) -> tuple[int, int]:
-    """The size at which frames are decoded where the encoder's own transform scales them."""
-    return width, height
-
-
 def frame_vectors(frames: np.ndarray, encode: Callable[[np.ndarray], torch.Tensor]) -> np.ndarray:
     """Features of frames, (S, D) float16, some frames at a time.
 

@@ -35,7 +35,11 @@ def own_shares(table: FeatureTable, config: PartitionConfig, seed: int) -> tuple
 
     """
     kind = config.kind
-    shares = _of_file(kind, table) if kind.endswith(".csv") else _of_function(kind, table, config, seed)
+    if kind.endswith(".csv"):
+        shares = _of_file(kind, table)
+    else:
+        function = _function(kind)
+        shares = list(in_user_code(FIELD, kind, "fails", lambda: function(table, config, seed)))
     _check(kind, shares, table)
     return tuple(np.sort(np.asarray(rows, np.int64)) for rows in shares)
 
@@ -88,22 +92,14 @@ def _function(kind: str) -> Callable[..., Any]:
     return cast(Callable[..., Any], function)
 
 
-def _of_function(kind: str, table: FeatureTable, config: PartitionConfig, seed: int) -> list[Any]:
-    function = _function(kind)
-    return list(in_user_code(FIELD, kind, "fails", lambda: function(table, config, seed)))
-
-
 def _check(kind: str, shares: Sequence[Any], table: FeatureTable) -> None:
     rows = [int(row) for share in shares for row in share]
     if not shares or not all(len(share) for share in shares):
         raise bad_value(FIELD, kind, "gives a client no clips; leave such a client out")
     if len(set(rows)) < len(rows):
-        raise bad_value(FIELD, kind, f"gives the clip {table.clip_ids_N[_twice(rows)]} to two clients")
+        twice = next(row for place, row in enumerate(rows) if row in rows[:place])
+        raise bad_value(FIELD, kind, f"gives the clip {table.clip_ids_N[twice]} to two clients")
     if strangers := set(rows) - set(table.rows("train").tolist()):
         raise bad_value(
             FIELD, kind, f"gives away row {min(strangers)}, which is no training clip; take from table.rows('train')"
         )
-
-
-def _twice(rows: Sequence[int]) -> int:
-    return next(row for place, row in enumerate(rows) if row in rows[:place])

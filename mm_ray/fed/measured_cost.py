@@ -98,16 +98,15 @@ class ChunkToMeasure(NamedTuple):
 def chunks_to_measure(phases: Sequence[Phase], federation: Federation, chunk_size: int) -> list[ChunkToMeasure]:
     """Of each training phase the chunk of round 1 whose batches hold the most frames."""
 
+    lengths = federation.table.audio_lengths
+
     def most_expensive(phase: TrainingPhase) -> Chunk:
-        chunks = chunks_of(phase.cohort(federation, 1), chunk_size)
-        return max(chunks, key=lambda chunk: _frames(chunk, phase, federation))
+        def frames(chunk: Chunk) -> int:
+            return sum(int(lengths(c.indices).max()) * min(c.num_clips, phase.local.batch_size) for c in chunk)
+
+        return max(chunks_of(phase.cohort(federation, 1), chunk_size), key=frames)
 
     return [ChunkToMeasure(phase, most_expensive(phase)) for phase in phases if isinstance(phase, TrainingPhase)]
-
-
-def _frames(chunk: Chunk, phase: TrainingPhase, federation: Federation) -> int:
-    lengths, batch_size = federation.table.audio_lengths, phase.local.batch_size
-    return sum(int(lengths(client.indices).max()) * min(client.num_clips, batch_size) for client in chunk)
 
 
 def measure_chunk(

@@ -64,7 +64,8 @@ def prepare_store(request: PrepareRequest) -> Summary:
     if summary.rejected_frac > request.max_rejected:
         problem = f"{summary.rejected_frac:.1%} of the clips were rejected; see {request.out}/{REJECTED}"
         raise bad_value("max_rejected", request.max_rejected, problem)
-    console.print(f"store: {request.out}; train on it with --data {_as_data(request.out)}", soft_wrap=True)
+    as_data = request.out if "/" in request.out else f"./{request.out}"
+    console.print(f"store: {request.out}; train on it with --data {as_data}", soft_wrap=True)
     return summary
 
 
@@ -135,10 +136,6 @@ def _num_workers(request: PrepareRequest) -> int:
 def _estimated_workers(request: PrepareRequest) -> int:
     """Without a cluster's address Ray need not start to be counted."""
     return _num_workers(request) if request.address else 1 if request.serial else usable_cpus()
-
-
-def _as_data(store: str) -> str:
-    return store if "/" in store else f"./{store}"
 
 
 class ClipProgress:

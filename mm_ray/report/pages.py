@@ -42,7 +42,7 @@ def render(template: str, **content: Any) -> str:
         "score": score_text,
         "number": number_text,
         "spread": _spread,
-        "megabytes": _megabytes,
+        "megabytes": lambda num_bytes: f"{num_bytes / 1e6:,.1f} MB",
     }
     return environment.get_template(template).render(plotly_js=Markup(get_plotlyjs()), **content) + "\n"
 
@@ -65,7 +65,3 @@ def _spread(values: Any) -> str:
         return score_text(values)
     known = [value for value in values if value is not None]
     return spread_text(known) if known else NONE
-
-
-def _megabytes(num_bytes: float) -> str:
-    return f"{num_bytes / 1e6:,.1f} MB"

@@ -91,12 +91,9 @@ def curves_by_seed(
         means = [float(np.mean(values)) for values in by_round.values()]
         figure.add_scatter(x=list(by_round), y=means, name=label, mode="lines", line={"color": color, "width": 3})
     for role, value in levels.items():
-        add_level(figure, *((ROLES[role][0], value) if role in ROLES else (role, value)), (1, last), _color(role))
+        name, color = ROLES.get(role, (role, GREY))
+        add_level(figure, name, value, (1, last), color)
     return styled(figure, "round of the last phase", metric)
-
-
-def _color(role: str) -> str:
-    return ROLES[role][1] if role in ROLES else GREY
 
 
 def class_gains(gains: Sequence[Row], control: str) -> Figure:

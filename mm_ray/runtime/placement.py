@@ -56,11 +56,7 @@ def most_trials(placement: Placement, clients: ClientsConfig, cluster: Cluster) 
 
 def num_fitting(clients: ClientsConfig, nodes: Iterable[Node]) -> int:
     """How many actors fit: each on one node, and a fraction of a GPU on one card."""
-    return sum(min(_by_cpu(clients, node), _by_gpu(clients, node)) for node in nodes)
-
-
-def _by_cpu(clients: ClientsConfig, node: Node) -> int:
-    return math.floor(node.num_cpus / clients.num_cpus + ROUNDING)
+    return sum(min(math.floor(node.num_cpus / clients.num_cpus + ROUNDING), _by_gpu(clients, node)) for node in nodes)
 
 
 def _by_gpu(clients: ClientsConfig, node: Node) -> int:

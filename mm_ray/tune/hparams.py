@@ -23,7 +23,7 @@ def write_experiment(logdir: Path, distributions: Mapping[str, BaseDistribution]
     """
     experiment = api_pb2.Experiment(
         hparam_infos=[_hparam_info(name, distribution) for name, distribution in distributions.items()],
-        metric_infos=[_metric_info(name) for name in metrics],
+        metric_infos=[api_pb2.MetricInfo(name=api_pb2.MetricName(tag=BEST + name), display_name=name) for name in metrics],
         time_created_secs=time.time(),
     )
     writer = begin_events(Path(logdir))
@@ -46,7 +46,3 @@ def _data_type(choices: Iterable[Any]) -> str:
     if kinds == {bool}:
         return "DATA_TYPE_BOOL"
     return "DATA_TYPE_FLOAT64" if kinds <= {int, float} else "DATA_TYPE_STRING"
-
-
-def _metric_info(name: str) -> api_pb2.MetricInfo:
-    return api_pb2.MetricInfo(name=api_pb2.MetricName(tag=BEST + name), display_name=name)

@@ -130,12 +130,10 @@ class LiveTable:
         parts = [f"{ended} of {self._num_trials} trials"]
         parts += [f"best dev audio top-1 {best:.3f}"] if best is not None else []
         parts += [f"{computed + reused} rounds so far ({reused} from the store)"] if computed + reused else []
-        left = [self._left_s(), self._rest_s(ended)]
+        at_this_pace_s = (time.monotonic() - self._begun) / ended * (self._num_trials - ended) if ended else None
+        left = [self._left_s(), at_this_pace_s]
         known = [value for value in left if value is not None]
         return ", ".join([*parts, f"about {duration(max(min(known), 0))} left"] if known else parts)
-
-    def _rest_s(self, ended: int) -> float | None:
-        return (time.monotonic() - self._begun) / ended * (self._num_trials - ended) if ended else None
 
     def _best(self) -> int | None:
         """The number of the complete trial with the highest score; of equals the first."""
@@ -199,15 +197,8 @@ def _bar(row: Mapping[str, Any], num_seeds: int) -> RenderableType:
 
 def describe(params: Mapping[str, Any]) -> str:
     """Parameters for people: short names, three digits."""
-    return ", ".join(f"{_short(name)} {_digits(value)}" for name, value in params.items())
-
-
-def _short(name: str) -> str:
-    return name.removeprefix("phase2.")
-
-
-def _digits(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    digits = {name: f"{value:.3g}" if isinstance(value, float) else str(value) for name, value in params.items()}
+    return ", ".join(f"{name.removeprefix('phase2.')} {value}" for name, value in digits.items())
 
 
 def _new_row(params: Mapping[str, Any]) -> dict[str, Any]:

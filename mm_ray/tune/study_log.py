@@ -159,15 +159,13 @@ def mend_rows(search: StudySearch, settings: TrialSettings, table: FeatureTable,
     rows = []
     for trial in in_order:
         row = by_number.get(trial.number)
-        rows.append(row if row and _is_of(row, trial) else _made_again(search, trial, settings, table, device))
+        if row is None or row["state"] != trial.state.name or row["params"] != trial.params:
+            row = _made_again(search, trial, settings, table, device)
+        rows.append(row)
     text = "".join(json.dumps(row) + "\n" for row in rows)
     if text.encode() != (path.read_bytes() if path.exists() else b""):
         write_text(path, text)
     return sorted(rows, key=lambda row: int(row["number"]))
-
-
-def _is_of(row: dict[str, Any], trial: FrozenTrial) -> bool:
-    return bool(row["state"] == trial.state.name and row["params"] == trial.params)
 
 
 def _made_again(

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from mm_ray.config import DataConfig
+from mm_ray.data.dataset_helpers import splits_in_turn
 from mm_ray.data.manifest import Clip, Manifest
 from mm_ray.data.media.decode import Media, read_audio
 from mm_ray.data.precomputed import names_bad_array
@@ -55,7 +56,7 @@ def read(data: DataConfig) -> Manifest:
             raise UserError(f"{data.root}/{_IMAGES}: has {len(pool)} images of {digit} per speaker; folds known needs more")
         image = pool[used[digit, speaker] % len(pool)]
         used[digit, speaker] += 1
-        splits = _by_index(wav) if data.folds == "known" else _splits(speakers, speaker)
+        splits = _by_index(wav) if data.folds == "known" else splits_in_turn(speakers.index(speaker), len(speakers))
         clips.append(Clip(wav.stem, digit, speaker, splits, f"{_WAVS}/{wav.name}", f"{_IMAGES}#image={image}"))
     return Manifest("avdigits", tuple(map(str, range(10))), tuple(clips))
 
@@ -105,15 +106,6 @@ def _image_pools(labels_N: np.ndarray, speakers: list[str]) -> dict[tuple[int, s
     return pools
 
 
-def _splits(speakers: list[str], speaker: str) -> tuple[str, ...]:
-    return _in_turn(speakers.index(speaker), len(speakers))
-
-
 def _by_index(wav: Path) -> tuple[str, ...]:
     """No image crosses these splits: each recording has its own."""
-    return _in_turn(int(wav.stem.split("_")[2]) // _BLOCK % _NUM_BLOCKS, _NUM_BLOCKS)
-
-
-def _in_turn(place: int, num_folds: int) -> tuple[str, ...]:
-    ahead = [(place - fold) % num_folds for fold in range(num_folds)]
-    return tuple({0: "test", 1: "dev"}.get(steps, "train") for steps in ahead)
+    return splits_in_turn(int(wav.stem.split("_")[2]) // _BLOCK % _NUM_BLOCKS, _NUM_BLOCKS)

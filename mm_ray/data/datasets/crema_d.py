@@ -17,7 +17,7 @@ import re
 from pathlib import Path
 
 from mm_ray.config import DataConfig
-from mm_ray.data.dataset_helpers import by_digest, by_stem, ending, files_below, wanted_classes
+from mm_ray.data.dataset_helpers import by_digest, by_stem, ending, files_below, splits_in_turn, wanted_classes
 from mm_ray.data.manifest import Clip, Manifest, Rejected
 from mm_ray.errors import bad_value
 from mm_ray.storage import exists, join, read_text
@@ -54,7 +54,8 @@ def read(data: DataConfig) -> Manifest:
     for name, source in recordings.items():
         if (emotion := _emotion(name)) in class_names:
             actor, film = name.split("_")[0], films.get(name, "") if name in audio_files else ""
-            splits = listed.get(name.upper(), ()) if listed is not None else _splits(actors.index(actor))
+            in_turn = splits_in_turn(actors.index(actor), NUM_FOLDS)
+            splits = listed.get(name.upper(), ()) if listed is not None else in_turn
             clips.append(Clip(name, class_names.index(emotion), actor, splits, source, film))
     if listed is not None:
         clips = [clip for clip in clips if clip.splits]
@@ -73,10 +74,6 @@ def _classes(data: DataConfig) -> tuple[str, ...]:
 def _emotion(name: str) -> str:
     found = _NAME.fullmatch(Path(name).stem)
     return EMOTIONS.get(found["emotion"].upper(), "") if found else ""
-
-
-def _splits(place: int) -> tuple[str, ...]:
-    return tuple({0: "test", 1: "dev"}.get((place - fold) % NUM_FOLDS, "train") for fold in range(NUM_FOLDS))
 
 
 def _listed(data: DataConfig) -> dict[str, tuple[str]]:

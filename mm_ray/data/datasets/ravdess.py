@@ -20,7 +20,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from mm_ray.config import PRECOMPUTED, DataConfig
-from mm_ray.data.dataset_helpers import annotation, files_below, wanted_classes
+from mm_ray.data.dataset_helpers import annotation, files_below, splits_in_turn, wanted_classes
 from mm_ray.data.manifest import Clip, Manifest, Rejected
 from mm_ray.data.precomputed import npy_rows
 from mm_ray.errors import UserError, bad_value
@@ -84,7 +84,7 @@ def _group(recording: str) -> str:
 
 
 def _split(actor: int, fold: int) -> str:
-    return {0: "test", 1: "dev"}.get(((actor - 1) // (NUM_ACTORS // NUM_FOLDS) - fold) % NUM_FOLDS, "train")
+    return splits_in_turn((actor - 1) // (NUM_ACTORS // NUM_FOLDS), NUM_FOLDS)[fold]
 
 
 def _mute(recording: str, film: str) -> Rejected:

@@ -20,8 +20,8 @@ from torch import nn
 
 from mm_ray.config import DataConfig, FeatureConfig
 from mm_ray.data.features.pretrained_audio import FAULTS, digest_of
-from mm_ray.data.frame_encoding import channels_first, frame_vectors, weights_place, whole_frame
-from mm_ray.data.media.video_track import Size
+from mm_ray.data.frame_encoding import channels_first, frame_vectors, weights_place
+from mm_ray.data.media.video_track import Size, whole_frame
 from mm_ray.errors import bad_value, in_one_line
 from mm_ray.models.devices import encoder_device
 from mm_ray.storage import read_bytes

@@ -15,8 +15,8 @@ import torch
 
 from mm_ray.config import DataConfig, FeatureConfig
 from mm_ray.data.features.pretrained_audio import description_of, digest_of, load_transformers
-from mm_ray.data.frame_encoding import frame_vectors, whole_frame
-from mm_ray.data.media.video_track import Size
+from mm_ray.data.frame_encoding import frame_vectors
+from mm_ray.data.media.video_track import Size, whole_frame
 from mm_ray.models.devices import encoder_device
 
 FIELD = "data.features.video"

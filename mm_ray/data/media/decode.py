@@ -18,7 +18,7 @@ from mm_ray.data.media.checks import SLACK_S, check_riff, check_samples, check_t
 from mm_ray.data.media.container import open_media
 from mm_ray.data.media.errors import MediaError
 from mm_ray.data.media.time_range import Span, films_of, find_span
-from mm_ray.data.media.video_track import Size, VideoFrameSampler, evenly_spaced
+from mm_ray.data.media.video_track import Size, VideoFrameSampler, evenly_spaced, whole_frame
 
 JUMP_S = 5.0
 """Where the next wanted frame is further away, the file is sought, not read through."""
@@ -44,10 +44,6 @@ class Media:
     """Length of the recording or the span, where the waveform is only its beginning."""
 
 
-def _as_it_is(width: int, height: int) -> tuple[int, int]:
-    return width, height
-
-
 @dataclass(frozen=True)
 class DecodeRequest:
     """Which part of a recording to decode, and how much of it.
@@ -68,7 +64,7 @@ class DecodeRequest:
     audio_s: float = float("inf")
     fps: float = 1.0
     max_frames: int = 10
-    size: Size = _as_it_is
+    size: Size = whole_frame
     measured: bool = True
 
 

@@ -17,6 +17,12 @@ _MOST_STEPS = 400
 """Packets whose times are remembered to see whether the frame rate varies."""
 
 Size = Callable[[int, int], tuple[int, int]]
+"""Width and height at which frames are kept, from those of the upright video."""
+
+
+def whole_frame(width: int, height: int) -> tuple[int, int]:
+    """Frames are kept as large as they are."""
+    return width, height
 
 
 class VideoFrameSampler:
