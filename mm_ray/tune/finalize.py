@@ -33,11 +33,7 @@ from mm_ray.runtime.tracking import DEFAULT as TENSORBOARD
 from mm_ray.runtime.tracking import RunInfo, TrackedRun, flat_config, metrics_of
 from mm_ray.storage import write_text
 from mm_ray.tune.reevaluation import Finals, ranking
-from mm_ray.tune.report import write_report
-from mm_ray.tune.searcher import StudySearch
-from mm_ray.tune.stored import NotStored, stored_run
-from mm_ray.tune.study import Runner, Study
-from mm_ray.tune.study_ending import (
+from mm_ray.tune.report import (
     class_gains,
     client_rows,
     cost,
@@ -47,7 +43,11 @@ from mm_ray.tune.study_ending import (
     test_predictions,
     what_was_run,
     write_predictions,
+    write_report,
 )  # fmt: skip
+from mm_ray.tune.searcher import StudySearch
+from mm_ray.tune.stored import NotStored, stored_run
+from mm_ray.tune.study import Runner, Study
 from mm_ray.tune.trainable import failures
 
 TOP1 = "dev/audio_top1"

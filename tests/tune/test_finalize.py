@@ -18,10 +18,10 @@ from mm_ray.fed.executor import SerialExecutor
 from mm_ray.tune import finalize as finalize_module
 from mm_ray.tune.finalize import finalize, report_so_far
 from mm_ray.tune.live_table import LiveTable
+from mm_ray.tune.report import client_rows, cost, curves_over_time
 from mm_ray.tune.searcher import SearchSettings
 from mm_ray.tune.stored import stored_run
 from mm_ray.tune.study import Runner, Study
-from mm_ray.tune.study_ending import client_rows, cost, curves_over_time
 from mm_ray.tune.study_log import StudyLog
 from mm_ray.tune.trial import TrialRun
 from mm_ray.types import UNLABELLED
