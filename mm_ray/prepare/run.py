@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from types import TracebackType
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
@@ -52,8 +51,10 @@ def prepare_store(request: PrepareRequest) -> Summary:
     check_writable(plan.store)
     run, summary = _runner(plan, request), Summary(len(plan.stored), list(plan.rejected))
     reopen(plan.store)
-    with ClipProgress(len(plan.missing), console) as progress:
-        for outcomes in run(progress.tick):
+    columns = (BarColumn(), MofNCompleteColumn(), _Speed(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_live) as bars:
+        task = bars.add_task("", total=len(plan.missing))
+        for outcomes in run(lambda clips: bars.update(task, advance=clips)):
             for outcome in outcomes:
                 summary.add(outcome)
     write_rejected(plan.store, summary.rejected)
@@ -136,32 +137,6 @@ def _num_workers(request: PrepareRequest) -> int:
 def _estimated_workers(request: PrepareRequest) -> int:
     """Without a cluster's address Ray need not start to be counted."""
     return _num_workers(request) if request.address else 1 if request.serial else usable_cpus()
-
-
-class ClipProgress:
-    """Shows the progress of a preparation; nothing if the output is not a terminal.
-
-    Args:
-        total: Clips to prepare.
-        console: Where to show it.
-
-    """
-
-    def __init__(self, total: int, console: PlainConsole) -> None:
-        columns = (BarColumn(), MofNCompleteColumn(), _Speed(), TimeRemainingColumn())
-        self._bars = Progress(*columns, console=console, transient=True, disable=not console.is_live)
-        self._task = self._bars.add_task("", total=total)
-
-    def tick(self, clips: int) -> None:
-        """Count more clips."""
-        self._bars.update(self._task, advance=clips)
-
-    def __enter__(self) -> "ClipProgress":
-        self._bars.start()
-        return self
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._bars.stop()
 
 
 class _Speed(ProgressColumn):

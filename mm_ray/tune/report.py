@@ -1,6 +1,6 @@
-"""A study as the plain records that its page is made of: its trials, and what its end is known by.
+"""A study as the plain records that its page is made of: its trials, and how it ended.
 
-The end is predictions per clip, curves, gains by class, clients, cost and what was run. It is read from stored rounds and from
+The end (predictions per clip, curves, gains by class, clients, cost, what was run) is read from stored rounds and from
 the test that was made; nothing is trained.
 
 Shape suffixes: K seeds, N test clips, C classes.
