@@ -30,10 +30,10 @@ from benchmarks.results import write_result
 from benchmarks.together import start_of, table_of
 from benchmarks.workloads import WORKLOADS, Workload, clients_of, phase_of
 from mm_ray.data.feature_table import FeatureTable
+from mm_ray.devices import make_deterministic
 from mm_ray.fed.executor import sum_updates
 from mm_ray.fed.federation import Federation
 from mm_ray.methods.unifl import UniFLAudio
-from mm_ray.models.devices import make_deterministic
 from mm_ray.models.precision import Precision
 from mm_ray.types import ClientData, RoundContext
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from mm_ray.config import FeatureConfig
+from mm_ray.data.windows import windows_in_frames
 from mm_ray.errors import UserError
-from mm_ray.evaluate.windows import predict_blocks, windows_in_frames
+from mm_ray.evaluate.windows import predict_blocks
 from mm_ray.models.student import Student, load_student
 from mm_ray.prediction import HeardWindows, predict_file, windows_of
 

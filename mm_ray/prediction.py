@@ -20,9 +20,9 @@ from mm_ray.data.dataset_helpers import files_below
 from mm_ray.data.features.log_mel import BLOCK_S
 from mm_ray.data.media.decode import AudioBlocks
 from mm_ray.data.precomputed import is_array, read_frames
-from mm_ray.data.windows import Windows, cut_windows
+from mm_ray.data.windows import Windows, cut_windows, windows_in_frames
 from mm_ray.errors import UserError, bad_value
-from mm_ray.evaluate.windows import predict_blocks, window_probabilities, windows_in_frames
+from mm_ray.evaluate.windows import predict_blocks, window_probabilities
 from mm_ray.models.student import Student
 
 STDIN = "-"

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS = (
-    ("types", "errors", "console", "storage", "seeding", "plugins", "validation", "callable_module"),
+    ("types", "errors", "console", "storage", "seeding", "plugins", "validation", "callable_module", "devices"),
     ("config",),
     ("data", "models", "distill", "losses", "evaluate"),
     ("fed", "prediction"),

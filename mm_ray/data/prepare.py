@@ -19,8 +19,8 @@ from mm_ray.data.file_stamps import changed, origin_of
 from mm_ray.data.manifest import Clip, Manifest, Rejected, find_manifest, label_name, own_load, read_manifest
 from mm_ray.data.media.errors import MediaError
 from mm_ray.data.precomputed import array_file, with_precomputed
+from mm_ray.devices import encoders_on
 from mm_ray.errors import UserError, bad_value
-from mm_ray.models.devices import encoders_on
 from mm_ray.storage import names_in
 
 SHARD_CLIPS = 64

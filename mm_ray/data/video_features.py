@@ -24,7 +24,7 @@ _FIELD = "data.features.video"
 
 class VideoRecipe(Protocol):
     """What a module of `features/` for video has. With `HAS_WEIGHTS = False` in it, `data.video_weights` is refused; with
-    `IS_ENCODER = True` it computes on `mm_ray.models.devices.encoder_device()`.
+    `IS_ENCODER = True` it computes on `mm_ray.devices.encoder_device()`.
     """
 
     def frame_size(self, features: FeatureConfig) -> Size:

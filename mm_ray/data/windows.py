@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mm_ray.config import FeatureConfig
+from mm_ray.errors import bad_value
+
 
 @dataclass(frozen=True)
 class Windows:
@@ -16,6 +19,27 @@ class Windows:
 
     size: int
     hop: int
+
+
+def windows_in_frames(features: FeatureConfig, window_s: float | None = None, hop_s: float | None = None) -> Windows:
+    """Windows of some seconds: whole frames that fit. `None`: the training length, and half of the window as hop.
+
+    Raises:
+        UserError: A window of fewer than two frames, or a hop that is not positive or leaves gaps between windows.
+
+    """
+    size, least_s = features.max_frames, (features.frame_ms + features.hop_ms) / 1000
+    if window_s is not None:
+        if not least_s <= window_s < float("inf"):
+            raise bad_value("window", window_s, f"must be {least_s:g} seconds or more")
+        size = 1 + int((round(window_s * 1000) - features.frame_ms) // features.hop_ms)
+    if hop_s is None:
+        return Windows(size, max(size // 2, 1))
+    hop = round(hop_s * 1000 / features.hop_ms) if 0 < hop_s < float("inf") else 0
+    if not 1 <= hop <= size:
+        longest_s = size * features.hop_ms / 1000
+        raise bad_value("hop", hop_s, f"must be between {features.hop_ms / 1000:g} and the window, {longest_s:g} seconds")
+    return Windows(size, hop)
 
 
 def cut_windows(blocks: Iterable[np.ndarray], windows: Windows) -> Iterator[tuple[int, np.ndarray]]:

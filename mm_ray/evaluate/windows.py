@@ -11,38 +11,16 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from mm_ray.config import FeatureConfig
 from mm_ray.data.audio_features import FIELD, compute_audio
 from mm_ray.data.features.log_mel import check_finite, check_frames, log_mel_blocks, normalized
-from mm_ray.data.windows import Windows, cut_windows
+from mm_ray.data.windows import Windows, cut_windows, windows_in_frames
+from mm_ray.devices import encoders_on
 from mm_ray.errors import UserError, bad_value
-from mm_ray.models.devices import encoders_on
 from mm_ray.models.student import Student
 from mm_ray.types import Batch
 
 _AT_ONCE = 16
 """Windows in one pass of the network."""
-
-
-def windows_in_frames(features: FeatureConfig, window_s: float | None = None, hop_s: float | None = None) -> Windows:
-    """Windows of some seconds: whole frames that fit. `None`: the training length, and half of the window as hop.
-
-    Raises:
-        UserError: A window of fewer than two frames, or a hop that is not positive or leaves gaps between windows.
-
-    """
-    size, least_s = features.max_frames, (features.frame_ms + features.hop_ms) / 1000
-    if window_s is not None:
-        if not least_s <= window_s < float("inf"):
-            raise bad_value("window", window_s, f"must be {least_s:g} seconds or more")
-        size = 1 + int((round(window_s * 1000) - features.frame_ms) // features.hop_ms)
-    if hop_s is None:
-        return Windows(size, max(size // 2, 1))
-    hop = round(hop_s * 1000 / features.hop_ms) if 0 < hop_s < float("inf") else 0
-    if not 1 <= hop <= size:
-        longest_s = size * features.hop_ms / 1000
-        raise bad_value("hop", hop_s, f"must be between {features.hop_ms / 1000:g} and the window, {longest_s:g} seconds")
-    return Windows(size, hop)
 
 
 def predict_windows(

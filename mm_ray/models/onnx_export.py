@@ -18,9 +18,8 @@ from torchaudio.compliance.kaldi import get_mel_banks
 
 from mm_ray.config import PRECOMPUTED, FeatureConfig
 from mm_ray.data.features.log_mel import EPSILON, LEAST_ENERGY, LOWEST_HZ, PRE_EMPHASIS, frame_samples
-from mm_ray.data.windows import Windows
+from mm_ray.data.windows import Windows, windows_in_frames
 from mm_ray.errors import bad_value
-from mm_ray.evaluate.windows import windows_in_frames
 from mm_ray.models.encoder import exporting, shipped_name
 from mm_ray.models.layers import AttentionPool, Head
 from mm_ray.models.network import part_of

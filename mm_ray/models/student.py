@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save
 
 from mm_ray.config import FeatureConfig, ModelConfig, flatten, read_names, with_overrides
 from mm_ray.data.audio_features import find_function
+from mm_ray.devices import find_device
 from mm_ray.errors import bad_value, in_one_line
-from mm_ray.models.devices import find_device
 from mm_ray.models.encoder import shipped_name
 from mm_ray.models.flat_params import named_tensors
 from mm_ray.models.network import Network, part_of

@@ -12,8 +12,8 @@ from mm_ray.console import PlainConsole
 from mm_ray.data.feature_store import REJECTED, check_writable, reopen, write_rejected
 from mm_ray.data.prepare import SHARD_CLIPS, ClipResult, PreparePlan, Tick, make_plan, run_here, tasks_of
 from mm_ray.data.video_features import has_encoder
+from mm_ray.devices import make_deterministic
 from mm_ray.errors import bad_value
-from mm_ray.models.devices import make_deterministic
 from mm_ray.prepare.card import write_card
 from mm_ray.prepare.estimate import estimate, print_estimate
 from mm_ray.prepare.inspect import count_contents, print_facts, read_contents

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import ray
 import torch
 
+from mm_ray.devices import make_deterministic
 from mm_ray.errors import EnvironmentFailure
-from mm_ray.models.devices import make_deterministic
 
 
 def select_device() -> str:

@@ -16,13 +16,13 @@ from mm_ray.data.features.pretrained_audio import load_encoder, pretrained_featu
 from mm_ray.data.features.pretrained_video import PretrainedVideo
 from mm_ray.data.load import load_data
 from mm_ray.data.video_features import find_recipe, video_features, video_identity
+from mm_ray.devices import encoders_on
 from mm_ray.errors import UserError
 from mm_ray.evaluate.windows import predict_windows
 from mm_ray.fed.executor import SerialExecutor
 from mm_ray.fed.experiment import plan_experiment, run_experiment
 from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.fed.rounds import drive, role_params
-from mm_ray.models.devices import encoders_on
 from mm_ray.models.onnx_export import write_onnx
 from mm_ray.models.student import load_student, save_student
 

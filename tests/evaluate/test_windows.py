@@ -9,9 +9,9 @@ import torch
 from mm_ray.classifier import AudioClassifier
 from mm_ray.config import FeatureConfig, ModelConfig
 from mm_ray.data.features.log_mel import audio_features, log_mel, log_mel_blocks
-from mm_ray.data.windows import Windows, cut_windows
+from mm_ray.data.windows import Windows, cut_windows, windows_in_frames
 from mm_ray.errors import UserError
-from mm_ray.evaluate.windows import _cut_samples, predict_windows, windows_in_frames
+from mm_ray.evaluate.windows import _cut_samples, predict_windows
 from mm_ray.models.network import PARTS, init_part
 from mm_ray.models.student import load_student, save_student
 from mm_ray.types import Shapes

@@ -15,8 +15,8 @@ from mm_ray.data import audio_features
 from mm_ray.data.feature_store import shards
 from mm_ray.data.feature_store_reader import read_header, read_store
 from mm_ray.data.features.pretrained_audio import PretrainedAudio
+from mm_ray.devices import encoder_device
 from mm_ray.errors import EnvironmentFailure, UserError
-from mm_ray.models.devices import encoder_device
 from mm_ray.prepare.__main__ import main
 from mm_ray.prepare.run import PrepareRequest, _num_workers
 

@@ -16,8 +16,8 @@ from torch.nn import functional
 from mm_ray.config import DataConfig, FeatureConfig
 from mm_ray.data.frame_encoding import channels_first, frame_vectors, weights_place
 from mm_ray.data.media.video_track import Size
+from mm_ray.devices import encoder_device
 from mm_ray.errors import UserError, bad_value, in_one_line
-from mm_ray.models.devices import encoder_device
 from mm_ray.storage import read_bytes
 
 WEIGHTS_URL = "https://download.pytorch.org/models/mobilenet_v2-b0353104.pth"

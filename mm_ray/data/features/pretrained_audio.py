@@ -23,8 +23,8 @@ import torch
 
 from mm_ray.config import FeatureConfig
 from mm_ray.data.features.log_mel import resampled
+from mm_ray.devices import encoder_device
 from mm_ray.errors import bad_value, in_one_line
-from mm_ray.models.devices import encoder_device
 
 FIELD = "data.features.audio"
 SHORTEST_N = 1_000

@@ -22,8 +22,8 @@ from mm_ray.config import DataConfig, FeatureConfig
 from mm_ray.data.features.pretrained_audio import FAULTS, digest_of
 from mm_ray.data.frame_encoding import channels_first, frame_vectors, weights_place
 from mm_ray.data.media.video_track import Size, whole_frame
+from mm_ray.devices import encoder_device
 from mm_ray.errors import bad_value, in_one_line
-from mm_ray.models.devices import encoder_device
 from mm_ray.storage import read_bytes
 
 FIELD = "data.features.video"

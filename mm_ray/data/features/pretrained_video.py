@@ -17,7 +17,7 @@ from mm_ray.config import DataConfig, FeatureConfig
 from mm_ray.data.features.pretrained_audio import description_of, digest_of, load_transformers
 from mm_ray.data.frame_encoding import frame_vectors
 from mm_ray.data.media.video_track import Size, whole_frame
-from mm_ray.models.devices import encoder_device
+from mm_ray.devices import encoder_device
 
 FIELD = "data.features.video"
 

@@ -9,9 +9,9 @@ from media_files import tone, write_wav
 
 import mm_ray
 from mm_ray.config import FeatureConfig
+from mm_ray.devices import encoder_device, encoders_on, find_device
 from mm_ray.errors import UserError
 from mm_ray.evaluate.windows import predict_windows
-from mm_ray.models.devices import encoder_device, encoders_on, find_device
 from mm_ray.models.network import PARTS, init_part
 from mm_ray.models.student import load_student, save_student
 from mm_ray.plugins import modules_in
