@@ -7,7 +7,6 @@ held-out speaker is a weak guide to another. The best setting is then tested onc
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -40,11 +39,7 @@ def _trial(
     results = run_cells(comparison, [cell for _, cell in trials], title)
     scores: dict[Group, list[float]] = defaultdict(list)
     for (group, _), result in zip(trials, results, strict=True):
-        scores[group].append(_dev(result))
+        dev = result["dev"]
+        scores[group].append(float(dev.get("student", next(iter(dev.values())))["top1"]))
     for group, search in searches.items():
         search.tell(float(np.mean(scores[group])))
-
-
-def _dev(result: dict[str, Any]) -> float:
-    dev = result["dev"]
-    return float(dev.get("student", next(iter(dev.values())))["top1"])

@@ -84,7 +84,9 @@ class Network(nn.Module):
 
     def forward(self, batch: Batch, generator: torch.Generator | None = None) -> Output:
         """Logits (B, C) and pooled features of a batch; with a generator in training mode, without in evaluation mode."""
-        sequences = {modality: self._encode(modality, batch, generator) for modality in READS[self.name]}
+        sequences: dict[str, Sequence] = {
+            modality: self.parts[_key(f"{modality}.encoder")](*batch.of(modality), generator) for modality in READS[self.name]
+        }
         *others, last = (part for part in PARTS[self.name] if not part.endswith(".encoder"))
         heads = {part: self._head(part, sequences[part.partition(".")[0]], generator) for part in others}
         output = self._head(last, _joined(list(sequences.values())), generator)
@@ -93,10 +95,6 @@ class Network(nn.Module):
     def _head(self, part: str, sequence: Sequence, generator: torch.Generator | None) -> Output:
         output: Output = self.parts[_key(part)](sequence, generator)
         return output
-
-    def _encode(self, modality: str, batch: Batch, generator: torch.Generator | None) -> Sequence:
-        sequence: Sequence = self.parts[_key(f"{modality}.encoder")](*batch.of(modality), generator)
-        return sequence
 
 
 def _joined(sequences: list[Sequence]) -> Sequence:

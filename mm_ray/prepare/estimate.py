@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from mm_ray.data.feature_row import Row
 from mm_ray.data.manifest import Rejected
 from mm_ray.data.prepare import PreparePlan, Task, extracted
 from mm_ray.prepare.summary import print_notes
@@ -39,7 +38,9 @@ def estimate(plan: PreparePlan, num_workers: int) -> StoreEstimate:
     seconds = time.perf_counter() - start
     good = [rows for rows in results if not isinstance(rows, Rejected)]
     scale = len(plan.missing) / max(count, 1)
-    num_bytes = int(scale * sum(_num_bytes(row) for rows in good for row in rows))
+    num_bytes = int(
+        scale * sum(row.audio_TF.nbytes + (0 if row.video_SD is None else row.video_SD.nbytes) for rows in good for row in rows)
+    )
     return StoreEstimate(count, count - len(good), seconds * scale / num_workers, num_workers, num_bytes)
 
 
@@ -60,7 +61,3 @@ def print_estimate(plan: PreparePlan, found: StoreEstimate, console: Console) ->
 
 def _task(plan: PreparePlan, clips: tuple) -> Task:
     return Task(plan.data, plan.store, plan.settings, clips)
-
-
-def _num_bytes(row: Row) -> int:
-    return row.audio_TF.nbytes + (0 if row.video_SD is None else row.video_SD.nbytes)

@@ -60,7 +60,7 @@ def run_on_ray(tasks: Sequence[Task], num_workers: int, tick: Tick, num_gpus: fl
                 raise _mistake(error) from error  # ours or of the user's own code, not a process that died
             del running[ready]
             tick(-len(current.outcomes))
-            if _is_given_up(current):
+            if len(current.task.clips) == 1 and current.deaths + 1 >= MOST_DEATHS:
                 tick(1)
                 yield [_crashed(current.task)]
             else:
@@ -77,10 +77,6 @@ def _stream(task: Task) -> Iterator[ClipResult]:
 def _mistake(error: RayTaskError) -> BaseException:
     """A user's mistake as the worker raised it, one line; anything else with the worker's traceback."""
     return error.cause if isinstance(error.cause, UserError) else error
-
-
-def _is_given_up(dead: _Running) -> bool:
-    return len(dead.task.clips) == 1 and dead.deaths + 1 >= MOST_DEATHS
 
 
 def _around_the_death(dead: _Running) -> list[tuple[Task, int]]:

@@ -31,7 +31,6 @@ from mm_ray.evaluate.metrics import recall
 from mm_ray.evaluate.statistics import OverClips, compare_clips
 from mm_ray.fed.evaluation import update_means
 from mm_ray.fed.experiment import Evaluation, RunResult
-from mm_ray.fed.phase import NetworkRef
 from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.fed.rounds import role_params
 from mm_ray.fed.virtual_time import SIM_SECONDS
@@ -249,7 +248,10 @@ def what_was_run(config: ExperimentConfig, run: RunResult, seeds: Sequence[int],
     clips, labelled = (
         sum(values) for values in zip(*((c.num_clips, (c.labels != UNLABELLED).sum()) for c in clients), strict=True)
     )
-    sizes = {role: _size(run, network, store) for role, network in run.plan.method.roles.items()}
+    sizes = {
+        role: sum(array.size for array in role_params(network, run.outcomes, store).values())
+        for role, network in run.plan.method.roles.items()
+    }
     return {
         "method": config.method,
         "data": f"{config.data.name}, {len(table.class_names)} classes, {', '.join(counts)} clips, fold {config.data.fold}",
@@ -261,10 +263,6 @@ def what_was_run(config: ExperimentConfig, run: RunResult, seeds: Sequence[int],
         "versions": ", ".join(f"{name} {number}" for name, number in _versions().items()),
         **({"command": command} if (command := _command()) else {}),
     }
-
-
-def _size(run: RunResult, role: NetworkRef, store: PhaseStore) -> int:
-    return sum(array.size for array in role_params(role, run.outcomes, store).values())
 
 
 def _versions() -> dict[str, str]:

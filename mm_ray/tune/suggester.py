@@ -38,7 +38,8 @@ class Suggester:
             if self.searcher == "grid" and not self._lay_out():
                 return None
             trial, overrides = self._ask_once()
-            twin = self._twin(trial)
+            complete = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+            twin = next((other for other in complete if other.params == trial.params), None)
             if twin is None:
                 return trial, overrides
             answer(self.study, trial, twin)
@@ -59,10 +60,6 @@ class Suggester:
         self.study.sampler = make_sampler(self.searcher, self.seed, waiting[0] if waiting else len(stored))
         trial = self.study.ask()
         return trial, self.space.overrides(trial)
-
-    def _twin(self, trial: Trial) -> FrozenTrial | None:
-        complete = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        return next((other for other in complete if other.params == trial.params), None)
 
     def _lay_out(self) -> bool:
         """Enqueue the grid's next point, unless something waits already; False if no point is left."""

@@ -48,7 +48,8 @@ def read(data: DataConfig) -> Manifest:
         remedy = f"{few}; expected AudioWAV/ACTOR_SENTENCE_EMOTION_LEVEL.wav"
         raise bad_value("data.root", data.root, remedy)
     listed = _listed(data) if data.folds == "ogm_ge" else None
-    class_names = _classes(data)
+    four_only = data.folds != "ogm_ge" and not data.classes
+    class_names = wanted_classes(data, (FOUR if four_only else EMOTIONS).values())
     note = f"{len(actors)} actors, {len(films):,} videos"
     clips, rejected = [], []
     for name, source in recordings.items():
@@ -64,11 +65,6 @@ def read(data: DataConfig) -> Manifest:
         rejected = [Rejected(n, f"{n}.wav", _emotion(n), n[:4], "not_downloaded", "listed only") for n in absent]
         note += f"; {len(clips):,} of {len(clips) + len(absent):,} listed clips"
     return Manifest("crema_d", class_names, tuple(clips), tuple(rejected), (note,))
-
-
-def _classes(data: DataConfig) -> tuple[str, ...]:
-    four_only = data.folds != "ogm_ge" and not data.classes
-    return wanted_classes(data, (FOUR if four_only else EMOTIONS).values())
 
 
 def _emotion(name: str) -> str:
