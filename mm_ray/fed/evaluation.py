@@ -27,6 +27,9 @@ from mm_ray.types import Arrays, Batch, RoundReport
 BATCH_FRAMES = 32_000
 """Frames of a batch: activations of longer batches do not fit the caches (a quarter slower at 500 frames per clip)."""
 MOST_CLIPS = 128
+"""Clips of a batch that is scored."""
+OUTPUT_CLIPS = 128
+"""Clips of a batch whose outputs are kept: always as many, whatever the length of the clips."""
 MOST_CLIENTS = 10_000
 """In a larger federation the clients are not gone through: a run's time depends on its cohorts."""
 ROLES = ("student", "control", "control_all")
@@ -65,8 +68,8 @@ def over_batches(
     order_N = np.argsort(lengths_N, kind="stable")
     pieces = []
     with torch.inference_mode():
-        for start in range(0, len(order_N), MOST_CLIPS):
-            outputs = network(gather(order_N[start : start + MOST_CLIPS]))
+        for start in range(0, len(order_N), OUTPUT_CLIPS):
+            outputs = network(gather(order_N[start : start + OUTPUT_CLIPS]))
             pieces.append([values.cpu().numpy() for values in outputs])
     places_N = np.argsort(order_N)
     return [np.concatenate(values)[places_N] for values in zip(*pieces, strict=True)]

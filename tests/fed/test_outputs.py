@@ -9,7 +9,7 @@ from mm_ray.types import Batch
 
 
 def test_every_answer_stands_where_its_clip_stood(monkeypatch):
-    monkeypatch.setattr(evaluation, "MOST_CLIPS", 3)
+    monkeypatch.setattr(evaluation, "OUTPUT_CLIPS", 3)
     lengths, seen = np.array([5, 1, 9, 1, 7, 2, 3]), []
 
     def gather(some):
