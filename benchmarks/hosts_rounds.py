@@ -1,8 +1,9 @@
 """The rounds that `benchmarks.hosts` measures, on the Ray cluster of the host on which this is started.
 
-    python -m benchmarks.hosts_rounds WORKERS ROUNDS
+    python -m benchmarks.hosts_rounds ACTORS ROUNDS [--alone]
 
-Each round is one line of JSON, and so is the digest of the parameters at the end. After each line nothing is computed for
+With `--alone` the same rounds run on this machine, without a network: what is left of a round's cost is not the hosts'. Each
+round is one line of JSON, and so is the digest of the parameters at the end. After each line nothing is computed for
 `PAUSE_S`, so that whoever reads the lines can read the network's counters between two rounds.
 """
 
@@ -16,7 +17,7 @@ from collections.abc import Iterator
 import ray
 import torch
 
-from benchmarks.growth import Point, clients_of, phase_of, table_of
+from benchmarks.growth import CORES, Point, clients_of, phase_of, table_of
 from benchmarks.sleepy import sleepy
 from mm_ray.data.feature_table import FeatureTable
 from mm_ray.fed.executor import Executor, SerialExecutor
@@ -64,14 +65,14 @@ def serial_digest(rounds: int) -> str:
     return str(digest)
 
 
-def main(workers: int, rounds: int) -> None:
-    """Play the rounds on one client actor per worker host."""
+def main(actors: int, rounds: int, alone: bool) -> None:
+    """Play the rounds on one client actor per worker host, or on all of them here."""
     torch.set_num_threads(1)
-    connect("auto")
+    connect("" if alone else "auto")
     table = table_of()
-    executor = RayExecutor(ray.put(table), Placement(workers, 1.0, 0.0))
+    executor = RayExecutor(ray.put(table), Placement(actors, min(CORES / actors, 1.0) if alone else 1.0, 0.0))
     places = {host for host, _ in ray.get([actor.place.remote() for actor in executor.actors])}
-    assert len(places) == workers, f"{workers} actors on {sorted(places)}"
+    assert len(places) == (1 if alone else actors), f"{actors} actors on {sorted(places)}"
     for found in played(sleepy(phase_of(POINT)), table, executor, rounds):
         line = {"digest": found} if isinstance(found, str) else found.to_json()
         print(json.dumps(line), flush=True)
@@ -80,4 +81,4 @@ def main(workers: int, rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    main(int(sys.argv[1]), int(sys.argv[2]), "--alone" in sys.argv)
