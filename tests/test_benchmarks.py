@@ -14,7 +14,9 @@ from benchmarks.chaos import by_fault, rows_of, table
 from benchmarks.chaos_faults import FAULTS, deck
 from benchmarks.chaos_hunt import END, RUNS, Event, Run, seconds_lost
 from benchmarks.chart import svg
-from benchmarks.growth import fitted
+from benchmarks.growth import RoundTime, fitted
+from benchmarks.hosts import Traffic, predicted_row, traffic_of, with_speed_up
+from benchmarks.hosts import table as hosts_table
 from benchmarks.ours import rounds_of
 from benchmarks.peers import plain
 from benchmarks.peers.plain import PlainNet, Settings, flat, put
@@ -156,3 +158,25 @@ def test_precisions_are_compared_seed_by_seed():
     assert (found["float32"], found["bfloat16"], found["difference"]) == pytest.approx((0.6, 0.7, 0.1))
     assert (found["spread_of_seeds"], found["spread_of_differences"]) == pytest.approx((0.1, 0.1))
     assert (found["low"], found["high"]) == pytest.approx((0.1 - 4.3027 * 0.1 / 3**0.5, 0.1 + 4.3027 * 0.1 / 3**0.5), abs=1e-4)
+
+
+def test_the_hosts_beside_the_model_by_hand():
+    model = RoundTime(fixed=0.1, per_client_of_cohort=0.001, per_client_of_federation=1e-5, per_byte=1e-3)
+    # A cohort of 64 of 1,000 in 16 chunks of 0.4 s; 10 bytes to each host and from each chunk.
+    one, four = (predicted_row(model, workers, size=10) for workers in (1, 4))
+    assert one == pytest.approx({"seconds": 0.1 + 0.064 + 0.01 + 0.17 + 6.4, "received": 10, "sent": 160})
+    assert four == pytest.approx({"seconds": 0.1 + 0.064 + 0.01 + 0.2 + 1.6, "received": 10, "sent": 40})
+    seen = {"least_seconds": 1.0, "most_seconds": 9.0, "actor_s": 2.0, "worker_traffic": {"received": 2e6, "sent": 3e6}}
+    rows = [seen | {"workers": 1, "seconds": 8.0, "predicted": one}, seen | {"workers": 4, "seconds": 2.5, "predicted": four}]
+    first, last = with_speed_up(rows)
+    assert (first["speed_up"], first["efficiency"], last["speed_up"], last["efficiency"]) == (1.0, 1.0, 3.2, 0.8)
+    assert last["predicted"]["speed_up"] == pytest.approx(6.744 / 1.974)
+    assert last["predicted"]["efficiency"] == pytest.approx(6.744 / 1.974 / 4)
+    cells = "2.500 (1.974) | 1.000 to 9.000 | 2.000 (1.600) | 3.20 (3.42) | 0.80 (0.85) | 2.00 (0.00) | 3.00 (0.00)"
+    assert hosts_table([first, last]).splitlines()[-1] == f"| 4 | {cells} |"
+
+
+def test_the_bytes_of_a_host_are_those_of_its_cable():
+    heading = "Inter-| Receive | Transmit\n face |bytes packets errs drop fifo frame compressed multicast|bytes packets\n"
+    lines = "    lo: 7 1 0 0 0 0 0 0 7 1 0 0 0 0 0 0\n  eth0: 1200 9 0 0 0 0 0 0 3400 8 0 0 0 0 0 0\n"
+    assert traffic_of(heading + lines).since(Traffic(200, 400)) == (1000, 3000)

@@ -1,10 +1,11 @@
-"""Three hosts on this machine (`hosts.sh`): one runs `ray up`, as a person's laptop would, the others become the cluster."""
+"""Hosts on this machine (`hosts.sh`): a client that runs `ray up`, as a person's laptop would, and those that become the
+cluster."""
 
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +14,15 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCRIPT = Path(__file__).with_name("hosts.sh")
 TOOLS = ("ip", "unshare", "nsenter", "ssh", "ssh-keygen", "rsync", "curl", "/usr/sbin/sshd")
-ADDRESSES = {"client": "10.77.0.2", "head": "10.77.0.3", "worker": "10.77.0.4"}
+NAMES = ("client", "head", "worker")
+
+
+def addresses_of(names: Sequence[str]) -> dict[str, str]:
+    """The address of each host, as `hosts.sh` gives them."""
+    return {name: f"10.77.0.{number}" for number, name in enumerate(names, start=2)}
+
+
+ADDRESSES = addresses_of(NAMES)
 
 
 def missing() -> str:
@@ -26,27 +35,39 @@ def missing() -> str:
     return ""
 
 
+class NoHosts(Exception):
+    """This machine makes no hosts."""
+
+
 class Hosts:
     """The hosts that run.
 
     Args:
         folder: Where their homes lie; all hosts see it under the same path, as they would a network folder.
-        tag: A short name that no other set of hosts on this machine has.
+        names: Their names, at most 7 characters each; the host named `client` can log in to the others.
 
     """
 
-    def __init__(self, folder: Path, tag: str) -> None:
-        self.folder, self.tag = folder, tag
-        self._settings = os.environ | {"HOSTS_DIR": str(folder), "HOSTS_TAG": tag, "VENV": sys.prefix}
+    def __init__(self, folder: Path, names: Sequence[str] = NAMES) -> None:
+        self.folder, self.tag = folder, f"mm{os.getpid() % 100_000}"
+        named = {"HOSTS_DIR": str(folder), "HOSTS_TAG": self.tag, "HOSTS_NAMES": " ".join(names)}
+        self._settings = os.environ | named | {"VENV": sys.prefix}
 
-    def up(self, wheels: Path) -> None:
-        """Start them; a machine that cannot is a reason to skip."""
-        made = subprocess.run(
-            [SCRIPT, "up"], env=self._settings | {"WHEELS": str(wheels)}, capture_output=True, text=True, timeout=200
-        )
+    def up(self, wheels: Path | None = None) -> None:
+        """Start them.
+
+        Args:
+            wheels: A folder in which their pip finds all packages; None: it asks the package index.
+
+        Raises:
+            NoHosts: The machine cannot.
+
+        """
+        settings = self._settings | {"WHEELS": str(wheels or "")}
+        made = subprocess.run([SCRIPT, "up"], env=settings, capture_output=True, text=True, timeout=200)
         if made.returncode:
             self.down()
-            pytest.skip(f"this machine makes no hosts: {made.stderr.strip()[-300:]}")
+            raise NoHosts(f"this machine makes no hosts: {made.stderr.strip()[-300:]}")
 
     def down(self) -> None:
         """End all that runs in them."""
@@ -62,7 +83,7 @@ class Hosts:
             "HOME": str(self.home(host)), "PATH": f"{sys.prefix}/bin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "LANG": "C.UTF-8", "RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1",
         }  # fmt: skip
-        inside = ["nsenter", "--target", self._init(host), "--mount", "--pid", "--uts", "--net", f"--wd={ROOT}"]
+        inside = ["nsenter", "--target", str(self.init(host)), "--mount", "--pid", "--uts", "--net", f"--wd={ROOT}"]
         pairs = [f"{name}={value}" for name, value in (variables | environment).items()]
         return subprocess.Popen(
             [*inside, "env", "-i", *pairs, "bash", "-c", command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -81,23 +102,27 @@ class Hosts:
     def unplug(self, host: str) -> None:
         """Take a host away without a word: first its cable, so that nobody is told, then its power."""
         subprocess.run(["ip", "-n", f"{self.tag}-sw", "link", "set", f"{self.tag}-{host}", "down"], check=True)
-        subprocess.run(["kill", "-KILL", self._init(host)], check=True)
+        subprocess.run(["kill", "-KILL", str(self.init(host))], check=True)
 
-    def _init(self, host: str) -> str:
-        return (self.folder / host / "init").read_text().strip()
+    def init(self, host: str) -> int:
+        """Id, on this machine, of a host's first process, from which all others on the host descend."""
+        return int((self.folder / host / "init").read_text())
 
 
 @contextmanager
 def hosts_in(folder: Path) -> Iterator[Hosts]:
-    """Hosts for as long as the context lasts."""
+    """A client, a head and a worker for as long as the context lasts."""
     if missing():
         pytest.skip(missing())
     wheels = folder / "wheels"
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--dest", str(wheels), "hatchling", "editables"]
     if subprocess.run(pip, capture_output=True, timeout=300).returncode:
         pytest.skip("no package index answers: the hosts' setup commands need the build backend, hatchling")
-    hosts = Hosts(folder, f"mm{os.getpid() % 100_000}")
-    hosts.up(wheels)
+    hosts = Hosts(folder)
+    try:
+        hosts.up(wheels)
+    except NoHosts as error:
+        pytest.skip(str(error))
     try:
         yield hosts
     finally:

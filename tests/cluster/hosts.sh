@@ -1,13 +1,14 @@
 #!/bin/bash
 # Hosts on one machine: each has its own network, process, mount and host-name namespace, its own home, /tmp/ray, /dev/shm
 # and sshd, and a copy-on-write layer over the virtual environment, so that a cluster file's setup commands run as written.
-#   HOSTS_DIR (empty folder), HOSTS_TAG (unique, at most 8 characters), VENV, WHEELS (folder of wheels, or empty)
-#   hosts.sh up      client, head and worker at 10.77.0.2 to .4; the process that is a host's init is in HOSTS_DIR/NAME/init
+#   HOSTS_DIR (empty folder), HOSTS_TAG (unique), VENV, WHEELS (folder of wheels, or empty)
+#   HOSTS_NAMES      their names, separated by spaces; TAG-NAME has at most 15 characters; the one named client has the ssh key
+#   hosts.sh up      they are at 10.77.0.2, .3 and so on; the process that is a host's init is in HOSTS_DIR/NAME/init
 #   hosts.sh down    ends exactly these, and all that runs in them
 # `ray up` and `ray down` run `ray stop`, which ends Ray by name: without a process namespace it would reach every Ray here.
 set -eu
 D=${HOSTS_DIR:?} T=${HOSTS_TAG:?}
-NAMES="client head worker"
+NAMES=${HOSTS_NAMES:?}
 SWITCH=$T-sw
 
 up() {
