@@ -10,30 +10,24 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 
 from benchmarks.prepare_bare import bare_features
 from benchmarks.prepare_machine import busy_s, cpu_s, wait_until_idle
 from mm_ray.config import DataConfig
-from mm_ray.data.prepare import ClipResult, Tick, make_plan, tasks_of
-from mm_ray.prepare.__main__ import prepare
-from mm_ray.prepare.on_ray import run_on_ray
+from mm_ray.prepare.run import PrepareRequest, prepare_store
 from mm_ray.runtime.cluster import connect
 
 
-def prepare_once(root: str, store: str, num_workers: int) -> int:
+def prepare_once(root: str, store: str) -> int:
     """As the command does it; returns the number of clips stored."""
-    plan = make_plan(DataConfig(name="folder", root=root), store)
-
-    def run(tick: Tick) -> Iterator[list[ClipResult]]:
-        return run_on_ray(tasks_of(plan, 64, num_workers), num_workers, tick)
-
-    kept = prepare(plan, run, Console(file=io.StringIO())).num_kept
+    with redirect_stdout(io.StringIO()):
+        kept = prepare_store(PrepareRequest(DataConfig(name="folder", root=root), store, serial=False, shard_clips=64)).num_kept
     shutil.rmtree(store)
     return kept
 
@@ -52,15 +46,15 @@ def measured(work: Callable[[], int]) -> dict[str, Any]:
 
 
 def main(root: str, warm: str, store: str, num_pairs: str, wait_s: str) -> None:
-    num_workers = int(connect("").num_cpus)
+    connect("")
     torch.set_num_threads(1)  # the bare loop is faster so, for clips as short as these, than with torch's default of all cores
     for _ in range(2):
-        prepare_once(warm, store, num_workers)
+        prepare_once(warm, store)
     bare_once(warm)
     for _ in range(int(num_pairs)):
         idle = wait_until_idle(float(wait_s))
         bare = measured(lambda: bare_once(root))
-        ours = measured(lambda: prepare_once(root, store, num_workers))
+        ours = measured(lambda: prepare_once(root, store))
         print(json.dumps({"idle_before": idle, "bare": bare, "prepare": ours}), flush=True)
 
 

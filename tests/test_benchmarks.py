@@ -1,14 +1,17 @@
 """The parts of benchmarks/ that work figures out; nothing is timed here."""
 
+import importlib
 import pickle
 import subprocess
 import sys
 from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import benchmarks
 from benchmarks.bars import judged
 from benchmarks.chaos import by_fault, rows_of, table
 from benchmarks.chaos_faults import FAULTS, deck
@@ -180,3 +183,8 @@ def test_the_bytes_of_a_host_are_those_of_its_cable():
     heading = "Inter-| Receive | Transmit\n face |bytes packets errs drop fifo frame compressed multicast|bytes packets\n"
     lines = "    lo: 7 1 0 0 0 0 0 0 7 1 0 0 0 0 0 0\n  eth0: 1200 9 0 0 0 0 0 0 3400 8 0 0 0 0 0 0\n"
     assert traffic_of(heading + lines).since(Traffic(200, 400)) == (1000, 3000)
+
+
+@pytest.mark.parametrize("path", sorted(Path(benchmarks.__file__).parent.glob("*.py")), ids=lambda path: path.stem)
+def test_a_benchmark_s_imports_are_there(path):
+    importlib.import_module(f"benchmarks.{path.stem}")
