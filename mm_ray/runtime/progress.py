@@ -71,7 +71,8 @@ def _warning(report: RoundReport, chance: float) -> str:
         return ""
     low = [name for name, value in report.metrics.items() if name.endswith("_top1") and value < 1.5 * chance]
     names = ", ".join(name.removeprefix("dev/").removesuffix("_top1") for name in low)
-    return f"after {report.round} rounds still at chance on dev ({chance:.2f}): {names}" if low else ""
+    remedy = "if it stays there, use local.warmup_rounds 8"
+    return f"after {report.round} rounds still at chance on dev ({chance:.2f}): {names}; {remedy}" if low else ""
 
 
 def _note(report: RoundReport) -> str:
