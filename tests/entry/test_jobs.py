@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import yaml
-from entry.process import run
+from entry.process import on_any_machine, run
 from fed.tiny import Run, tiny_flags
 
 from mm_ray.config import flatten
@@ -30,7 +30,7 @@ def read(path):
 def test_a_train_job_ends_in_the_student_of_the_serial_run(tmp_path):
     flags = [*tiny_flags({"clients.num_actors": 2, "clients.num_cpus": 0.5}), "--name", "job", "--control"]
     done = python_m("mm_ray.train", flags, tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, on_any_machine(done.stderr)) == (0, "")
     assert "2 client actors" in done.stdout
     for line in ("phase1/unimodal: 3 rounds", "phase2/distill: 3 rounds", "control/cross_entropy: 3 rounds", "best round"):
         assert line in done.stdout
@@ -48,7 +48,7 @@ def test_a_train_job_ends_in_the_student_of_the_serial_run(tmp_path):
 def test_a_study_computes_phase_1_once_and_leaves_the_best(tmp_path):
     flags = ["--space", "smoke", "--trials", 3, "--export", *tiny_flags(), "--name", "study"]
     done = python_m("mm_ray.tune", [*flags, "--test_seeds=0"], tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, on_any_machine(done.stderr)) == (0, "")
     folder = tmp_path / "runs" / "study"
     names = {path.name for path in folder.iterdir()}
     assert {
