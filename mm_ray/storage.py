@@ -245,11 +245,12 @@ def _write_whole(filesystem: fs.FileSystem, path: str, write: Callable[[str, fs.
         raise
 
 
-def _put(filesystem: fs.FileSystem, path: str, data: bytes) -> None:
+def _put(filesystem: fs.FileSystem, path: str, *pieces: bytes | memoryview) -> None:
     # Python's own errors name the file, Arrow's do not.
     local = isinstance(filesystem, fs.LocalFileSystem)
     with open(path, "wb") if local else filesystem.open_output_stream(path) as file:
-        file.write(data)
+        for piece in pieces:
+            file.write(piece)
 
 
 def _make_folder(filesystem: fs.FileSystem, path: str) -> None:
@@ -363,19 +364,19 @@ class Storage:
         """
         return self._patiently(name, lambda: self._get(self._path(name), num_bytes))
 
-    def write(self, name: str, data: bytes, patience_s: float | None = None) -> None:
+    def write(self, name: str, *pieces: bytes | memoryview, patience_s: float | None = None) -> None:
         """Write the file; a reader sees the old file or the new one, never a part.
 
         Args:
             name: Its name below the root.
-            data: Its bytes.
+            pieces: Its bytes, one piece after the other; large ones need no copy in one.
             patience_s: Wait this long for a place that fails; None: `PATIENCE_S`.
 
         """
         path, token = self._path(name), uuid.uuid4().hex
 
         def put(unfinished: str, filesystem: fs.FileSystem) -> None:
-            _put(filesystem, unfinished, data)
+            _put(filesystem, unfinished, *pieces)
 
         self._patiently(name, lambda: _write_whole(self.filesystem, path, put, token), patience_s, may_miss=False)
 

@@ -77,7 +77,7 @@ class Lease:
     def _write(self, patience_s: float | None = None) -> None:
         self._renewals += 1
         content = {"renewals": self._renewals, "host": _host(), "process": _process(os.getpid()), "pid": os.getpid()}
-        self._files.write(self._path(self._mine), json.dumps(content).encode(), patience_s)
+        self._files.write(self._path(self._mine), json.dumps(content).encode(), patience_s=patience_s)
 
     def _read(self, name: str) -> dict[str, object]:
         """A claim; empty if the file is gone or is not a claim."""

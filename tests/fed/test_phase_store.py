@@ -8,10 +8,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import save
 
 from mm_ray import storage
 from mm_ray.errors import UserError
-from mm_ray.fed.phase_store import PhaseStore, phase_key
+from mm_ray.fed.phase_store import PhaseStore, _safetensors, phase_key
 from mm_ray.storage import Storage
 from mm_ray.types import Key, RoundReport, ServerState
 
@@ -187,3 +189,28 @@ def test_a_folder_that_another_makes_while_it_is_listed_is_no_error(tmp_path):
         begun.wait()
         assert [files.list(str(number)) for _ in range(6)] == [[]] * 6
         maker.join()
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "bool"])
+def test_the_library_reads_what_is_written_in_pieces(dtype, tmp_path):
+    tensors = {
+        '["params", "ü"]': np.arange(6).reshape(2, 3).astype(dtype),
+        "scalar": np.array(1, dtype),
+        "none": np.zeros((0, 4), dtype),
+        "odd": np.arange(3, dtype=np.uint8),
+    }
+    metadata = {"mm_ray": 'a "quoted" ü {"b": 1}'}
+    path = tmp_path / "state.safetensors"
+    path.write_bytes(b"".join(bytes(piece) for piece in _safetensors(tensors, metadata)))
+    with safe_open(path, "numpy") as file:
+        assert file.metadata() == metadata
+        assert set(file.keys()) == set(tensors)
+        for name, array in tensors.items():
+            np.testing.assert_array_equal(file.get_tensor(name), array, strict=True)
+    assert path.stat().st_size == len(save(tensors, metadata))
+
+
+def test_an_array_of_another_byte_order_comes_back_with_its_values(tmp_path):
+    store = PhaseStore(str(tmp_path))
+    store.save("k", 1, ServerState({"part": np.arange(3, dtype=">f4")}, {}, {}, {}), [])
+    np.testing.assert_array_equal(store.load("k", 1).params["part"], [0, 1, 2])
