@@ -7,6 +7,7 @@ alone, not as a bundle of a placement group: while a group waits for a bundle of
 (measured on Ray 2.60), and the others can continue without the lost actor.
 """
 
+import pickle
 import tempfile
 import time
 from dataclasses import dataclass
@@ -62,7 +63,8 @@ def run_job(job: TrainJob, table: FeatureTable) -> None:
     try:
         trainer = _Trainer(
             _worker,
-            train_loop_config={"job": job, "table": [ray.put(table)]},
+            # Pickled, so that Train's controller, which passes it on, need not import torch.
+            train_loop_config={"job": pickle.dumps(job), "table": [ray.put(table)]},
             scaling_config=_on_this_node(),
             run_config=train.RunConfig(
                 name="train",
@@ -121,22 +123,22 @@ def wait_for_room(placement: Placement) -> None:
 
 def _worker(settings: dict[str, Any]) -> StorageError | None:
     """The Train worker: runs the job; returns what storage refuses, since Train tries again after what is raised."""
+    job: TrainJob = pickle.loads(settings["job"])
     try:
-        with names_full_disk(settings["job"].folder):
-            _run_here(settings)
+        with names_full_disk(job.folder):
+            _run_here(job, settings["table"][0])
     except StorageError as error:
         return error
     return None
 
 
-def _run_here(settings: dict[str, Any]) -> None:
+def _run_here(job: TrainJob, table_ref: ray.ObjectRef) -> None:
     """Drive the rounds, write the run's files, and pass the server's state to Train from time to time."""
     torch.set_num_threads(1)
-    job: TrainJob = settings["job"]
-    table = ray.get(settings["table"][0])
+    table = ray.get(table_ref)
     store = PhaseStore(job.phases)
     _restore(store)
-    executor = RayExecutor(settings["table"][0], job.placement)
+    executor = RayExecutor(table_ref, job.placement)
     plan = plan_experiment(job.config, table)
     folder = Path(job.folder)
     with RoundLog(folder) as log:
