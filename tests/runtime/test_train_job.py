@@ -11,11 +11,11 @@ from mm_ray.runtime import train_job
 
 
 def work(monkeypatch, error):
-    def fail(settings):
+    def fail(job, table):
         raise error
 
     monkeypatch.setattr(train_job, "_run_here", fail)
-    return train_job._worker({"job": SimpleNamespace(folder="runs/run")})
+    return train_job._worker({"job": pickle.dumps(SimpleNamespace(folder="runs/run")), "table": [None]})
 
 
 def test_a_full_disk_is_returned_so_that_train_does_not_try_again(monkeypatch):
