@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from mm_ray.fed.method import Method, find_method
 from mm_ray.fed.phase import NetworkRef
 from mm_ray.fed.phase_store import PhaseStore
 from mm_ray.fed.privacy import privacy_of
-from mm_ray.fed.rounds import PhaseResults, role_params, run
+from mm_ray.fed.rounds import Driven, PhaseResults, Returned, role_params, run
 from mm_ray.fed.virtual_time import SIM_SECONDS, check_profile
 from mm_ray.models.encoder import check_encoders, check_reading, shipped_name
 from mm_ray.models.flat_params import flat_network, named_tensors
@@ -37,7 +37,6 @@ from mm_ray.models.network import check_sizes
 from mm_ray.plugins import in_user_code
 from mm_ray.types import RoundReport, Shapes
 
-Returned = TypeVar("Returned")
 CONTROL_PHASES = {"control": "control/cross_entropy", "control_all": "control_all/cross_entropy"}
 """The methods that continue with cross-entropy, on audiovisual and on all clients, and the names of their own rounds."""
 
@@ -222,14 +221,11 @@ def _each(
 ) -> Generator[RoundReport, None, Returned]:
     """The rounds as `change` makes them, without those for which it gives None."""
     with contextlib.closing(rounds):
-        while True:
-            try:
-                report = next(rounds)
-            except StopIteration as stop:
-                returned: Returned = stop.value
-                return returned
+        driven = Driven(rounds)
+        for report in driven:
             if (changed := change(report)) is not None:
                 yield changed
+        return driven.value
 
 
 def _predict_test(finished: RunResult, role: NetworkRef, store: PhaseStore) -> np.ndarray:

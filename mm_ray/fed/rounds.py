@@ -1,9 +1,9 @@
 """The round loop: the only one. A generator of round reports; hosts drive it and decide nothing."""
 
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from mm_ray.fed.batched_training import OUT_OF_MEMORY
 from mm_ray.fed.cohort import chunks_of, reports_back
@@ -64,16 +64,25 @@ def run(
     return outcomes
 
 
+class Driven(Generic[Returned]):
+    """The reports of a generator, one by one; then `value` is what the generator returned."""
+
+    value: Returned
+
+    def __init__(self, rounds: Generator[RoundReport, None, Returned]) -> None:
+        self._rounds = rounds
+
+    def __iter__(self) -> Iterator[RoundReport]:
+        self.value = yield from self._rounds
+
+
 def drive(rounds: Generator[RoundReport, None, Returned], *tell: Callable[[RoundReport], None]) -> Returned:
     """Run a generator to its end, pass each report to each listener, and return the generator's result."""
-    while True:
-        try:
-            report = next(rounds)
-        except StopIteration as stop:
-            returned: Returned = stop.value
-            return returned
+    driven = Driven(rounds)
+    for report in driven:
         for listener in tell:
             listener(report)
+    return driven.value
 
 
 def role_params(role: NetworkRef, outcomes: PhaseResults, store: PhaseStore) -> Arrays:
