@@ -11,7 +11,6 @@ chosen on dev accuracy in cells that are not tested (data seeds from 100): `--tu
 """
 
 import argparse
-import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -20,6 +19,8 @@ from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+
+from benchmarks.results import add_row, read_rows
 
 RESULTS = Path(__file__).parent / "results" / "evidence"
 METHODS = ("modality_mirror", "control_all", "self_distil", "control", "harmony", "fedcmi", "mfcpl", "multifl", "unifl")
@@ -187,14 +188,12 @@ def run_cell(job: Job) -> Iterator[dict[str, Any]]:
 def run_job(job: Job) -> None:
     """Append a cell's results to its regime's file, a line each."""
     for row in run_cell(job):
-        with job.path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        add_row(job.path, row)
 
 
 def rows_of(regime: str) -> list[dict[str, Any]]:
     """The stored results of a regime."""
-    path = RESULTS / f"{regime}.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return read_rows(RESULTS / f"{regime}.jsonl")
 
 
 def jobs_of(name: str, cells: int, methods: tuple[str, ...], root: str) -> list[Job]:
@@ -214,9 +213,8 @@ def tuning_jobs(name: str, cells: int, methods: tuple[str, ...], root: str) -> l
 
 def best_settings(name: str) -> dict[str, tuple[dict[str, Any], float]]:
     """Of each method the setting with the best mean dev accuracy of the student over the cells, and that mean."""
-    path = RESULTS / f"{name}.tuning.jsonl"
     means: dict[str, list[tuple[float, dict[str, Any]]]] = {}
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows = read_rows(RESULTS / f"{name}.tuning.jsonl")
     for method, settings in GRIDS.items():
         for setting in settings:
             dev = [row["dev"]["student"] for row in rows if (row["method"], row.get("setting")) == (method, setting)]

@@ -9,7 +9,6 @@ run is kept in `results/hard_case.jsonl`; start it again to continue.
 """
 
 import argparse
-import json
 import statistics
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.evidence import synthetic
-from benchmarks.results import FOLDER
+from benchmarks.results import FOLDER, add_row, read_rows
 
 RESULT = FOLDER / "hard_case.jsonl"
 REGIME = synthetic(labelled=1.0, label_noise=0.4, video_missing=0.8)
@@ -57,11 +56,6 @@ def run_one(seed: int, recipe: str) -> dict[str, Any]:
     return {"seed": seed, "recipe": recipe, "curve": curve}
 
 
-def rows() -> list[dict[str, Any]]:
-    """The finished runs."""
-    return [json.loads(line) for line in RESULT.read_text().splitlines()] if RESULT.exists() else []
-
-
 def table(done: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """A line per recipe, over the seeds that every recipe has."""
     by_recipe = {name: {row["seed"]: row["curve"] for row in done if row["recipe"] == name} for name in RECIPES}
@@ -86,13 +80,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=16, help="data sets")
     parser.add_argument("--workers", type=int, default=1, help="processes, of one thread each")
     flags = parser.parse_args()
-    done = {(row["seed"], row["recipe"]) for row in rows()}
+    done = {(row["seed"], row["recipe"]) for row in read_rows(RESULT)}
     wanted = [(FIRST_SEED + number, recipe) for number in range(flags.seeds) for recipe in RECIPES]
     with ProcessPoolExecutor(flags.workers, mp_context=get_context("spawn")) as pool:
         for ended in as_completed([pool.submit(run_one, *one) for one in wanted if one not in done]):
-            with RESULT.open("a") as file:
-                file.write(json.dumps(ended.result()) + "\n")
-    print("\n".join(table(rows())))
+            add_row(RESULT, ended.result())
+    print("\n".join(table(read_rows(RESULT))))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,17 @@ def write_result(name: str, content: Mapping[str, Any]) -> Path:
     return path
 
 
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file with a JSON object per line; none if it is not there."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def add_row(path: Path, row: Mapping[str, Any]) -> None:
+    """Append a row: what is finished stays when the benchmark is stopped."""
+    with path.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
 def made() -> dict[str, Any]:
     """Where, when, with what and by which command."""
     return {

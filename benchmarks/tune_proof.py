@@ -17,16 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.results import add_row, read_rows
 from mm_ray.evaluate.statistics import paired_test
 
 RESULT = Path(__file__).parent / "results" / "tune_proof.jsonl"
 FIRST_SEED, STRIDE = 1000, 100
 """The seeds of one study do not overlap with the next one's."""
-
-
-def rows() -> list[dict]:
-    """The studies that are done."""
-    return [json.loads(line) for line in RESULT.read_text().splitlines()] if RESULT.exists() else []
 
 
 def study(seed: int, flags: list[str]) -> dict:
@@ -49,11 +45,9 @@ def main() -> None:
     wanted, flags = parser.parse_known_args()
     for number in range(wanted.seeds):
         seed = FIRST_SEED + STRIDE * number
-        if all(row["seed"] != seed for row in rows()):
-            row = study(seed, flags)
-            with RESULT.open("a") as file:
-                file.write(json.dumps(row) + "\n")
-    done = rows()
+        if all(row["seed"] != seed for row in read_rows(RESULT)):
+            add_row(RESULT, study(seed, flags))
+    done = read_rows(RESULT)
     clear, seconds = sum(row["low"] > 0 for row in done), [row["seconds"] for row in done]
     print(
         f"{clear} of {len(done)} studies have an interval above 0; mean gain {np.mean([row['gain'] for row in done]):+.3f}; ",
