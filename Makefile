@@ -104,6 +104,6 @@ $(INSTALLED): pyproject.toml
 	$(if $(IS_NEW_ENOUGH),,$(error $(TOO_OLD)))
 	@test -f $@ || $(PYTHON) -m venv --clear $(VENV)
 	@rm -f $@
-	@echo 'Installing into $(VENV): a few minutes and about 6 GB the first time (torch with CUDA)'
+	@echo 'Installing into $(VENV): a few minutes and about 7 GB the first time (torch with CUDA)'
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@

@@ -71,7 +71,7 @@ def _warning(report: RoundReport, chance: float) -> str:
         return ""
     low = [name for name, value in report.metrics.items() if name.endswith("_top1") and value < 1.5 * chance]
     names = ", ".join(name.removeprefix("dev/").removesuffix("_top1") for name in low)
-    remedy = "if it stays there, use a smaller local.lr, such as 0.03"
+    remedy = "if it stays there, use a smaller local.lr"
     return f"after {report.round} rounds still at chance on dev ({chance:.2f}): {names}; {remedy}" if low else ""
 
 

@@ -24,7 +24,7 @@ def config_of(seed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(5))
 def test_the_audio_network_is_far_from_chance_at_round_40(seed, table, tmp_path):
     plan = plan_experiment(config_of(seed), table)
     with closing(run_rounds(plan, PhaseStore(tmp_path), SerialExecutor())) as rounds:
